@@ -1,0 +1,175 @@
+"""EarthGPT as a Hugging Face model: visual tokens first, then language, next-token prediction over the text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
+from transformers.modeling_outputs import ModelOutput
+
+from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
+from earthgpt.model.configuration import EarthGPTConfig
+from earthgpt.model.vision import Projector, VisionEncoder
+
+
+@dataclass
+class EarthGPTOutput(ModelOutput):
+    """``loss`` (scalar, mean over labelled tokens), ``logits`` [B, T, V], ``past_key_values``.
+
+    With labels, logits are computed only at positions that are followed by a label somewhere in the batch.
+    """
+
+    loss: torch.Tensor | None = None
+    logits: torch.Tensor | None = None
+    past_key_values: object | None = None
+
+
+class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
+    """Images and dialogue in, text out.
+
+    ``input_ids`` [B, T] hold ``config.image_token_id`` at every place that an image fills (``tokens_per_image`` a
+    image: a learnable image start, the visual tokens, a learnable image end); ``pixel_values`` [n, 3, S, S] are the
+    images of the batch in order.
+    """
+
+    config_class = EarthGPTConfig
+    base_model_prefix = "earthgpt"
+    main_input_name = "input_ids"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _tied_weights_keys = {}
+
+    def __init__(self, config: EarthGPTConfig):
+        super().__init__(config)
+        self.vision_encoder = VisionEncoder(config)
+        width = config.text_config.hidden_size
+        self.mm_projector = Projector(config.visual_width, width)
+        self.image_start = nn.Parameter(torch.zeros(width))
+        self.image_end = nn.Parameter(torch.zeros(width))
+        self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        if config.bias_tuning:
+            add_bias_tuning(self.language_model)
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        std = self.config.initializer_range
+        if isinstance(module, BiasTunedLinear):
+            nn.init.ones_(module.alpha)
+            nn.init.zeros_(module.beta)
+        elif isinstance(module, Projector):
+            nn.init.normal_(module.linear.weight, std=std)
+            nn.init.zeros_(module.linear.bias)
+            nn.init.ones_(module.norm.weight)
+            nn.init.zeros_(module.norm.bias)
+        elif module is self:
+            nn.init.normal_(self.image_start, std=std)
+            nn.init.normal_(self.image_end, std=std)
+
+    def get_input_embeddings(self):
+        """The token embedding of the language model."""
+        return self.language_model.get_input_embeddings()
+
+    def set_input_embeddings(self, value):
+        """Replaces the token embedding of the language model."""
+        self.language_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self):
+        """The output layer of the language model."""
+        return self.language_model.get_output_embeddings()
+
+    def set_output_embeddings(self, value):
+        """Replaces the output layer of the language model."""
+        self.language_model.set_output_embeddings(value)
+
+    def add_bias_tuning(self) -> list[str]:
+        """Turns bias tuning on, keeping all weights; names the layers changed."""
+        self.config.bias_tuning = True
+        return add_bias_tuning(self.language_model)
+
+    def merge_bias_tuning(self) -> list[str]:
+        """Folds bias tuning into plain Linear layers (with a bias, so the saved language model has biases too)."""
+        self.config.bias_tuning = False
+        return merge_bias_tuning(self.language_model)
+
+    def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """[n, 3, S, S] pixels to [n, tokens_per_image, D]: image start, visual tokens, image end."""
+        visual = self.mm_projector(self.vision_encoder(pixel_values))  # [n, h*w, D]
+        start = self.image_start.to(visual.dtype).expand(len(visual), 1, -1)
+        end = self.image_end.to(visual.dtype).expand(len(visual), 1, -1)
+        return torch.cat([start, visual, end], dim=1)
+
+    def forward(
+        self,
+        input_ids: torch.LongTensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.LongTensor | None = None,
+        segment_ids: torch.LongTensor | None = None,
+        past_key_values=None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.LongTensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs,
+    ) -> EarthGPTOutput:
+        """One pass.
+
+        labels [B, T]: the token itself where it is to be learned, -100 elsewhere; shifted here.
+        segment_ids [B, T]: branches of a shared beginning. A token sees the tokens before it in segment 0 and in its
+            own segment, so that several independent questions about an image share one visual prefix exactly;
+            -1 marks padding. Positions then go on from the end of segment 0 in every branch (``position_ids``).
+        Raises ValueError when pixels and image places do not match.
+        """
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
+        if pixel_values is not None:
+            images = self.get_image_features(pixel_values).to(inputs_embeds.dtype)
+            places = input_ids == self.config.image_token_id  # [B, T]
+            if int(places.sum()) != images.shape[0] * images.shape[1]:
+                raise ValueError(
+                    f"{images.shape[0]} image(s) fill {images.shape[0] * images.shape[1]} places, "
+                    f"but the text has {int(places.sum())} image tokens."
+                )
+            inputs_embeds = inputs_embeds.masked_scatter(places[..., None], images)
+        if segment_ids is not None:
+            attention_mask = branch_mask(segment_ids, inputs_embeds.dtype)
+        if labels is not None:
+            following = functional.pad(labels[:, 1:], (0, 1), value=-100)  # [B, T]
+            logits_to_keep = (following != -100).any(dim=0).nonzero()[:, 0]  # [K]
+        output = self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
+            **kwargs,
+        )
+        loss = None
+        if labels is not None:
+            targets = following[:, logits_to_keep].flatten()
+            loss = functional.cross_entropy(output.logits.flatten(0, 1).float(), targets, ignore_index=-100)
+        return EarthGPTOutput(loss=loss, logits=output.logits, past_key_values=output.past_key_values)
+
+    def prepare_inputs_for_generation(self, input_ids, pixel_values=None, is_first_iteration=False, **kwargs):
+        """Pixels go in with the first step only; later steps find them in the cache."""
+        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        if is_first_iteration or not kwargs.get("use_cache", True):
+            inputs["pixel_values"] = pixel_values
+        return inputs
+
+
+def branch_mask(segment_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """An additive attention mask [B, 1, T, T] for branches of a shared beginning (see ``forward``)."""
+    length = segment_ids.shape[1]
+    before = torch.ones(length, length, dtype=torch.bool, device=segment_ids.device).tril()
+    key, query = segment_ids[:, None, :], segment_ids[:, :, None]
+    itself = torch.eye(length, dtype=torch.bool, device=segment_ids.device)  # padding sees itself: no empty softmax
+    seen = before & ((key == 0) | (key == query)) & (key >= 0) | itself
+    mask = torch.zeros(seen.shape, dtype=dtype, device=segment_ids.device)
+    return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]

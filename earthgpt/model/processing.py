@@ -1,0 +1,166 @@
+"""Conversations and images as tensors; the loss mask is built while the dialogue is rendered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from transformers import BatchFeature
+from transformers.processing_utils import ProcessorMixin
+
+from earthgpt.geo.sensors import to_rgb8
+from earthgpt.types import Conversation, EarthGPTError, Sensor
+
+IGNORED = -100  # the label that cross entropy leaves out
+
+
+class EarthGPTProcessor(ProcessorMixin):
+    """Everything between what people have and what the model takes.
+
+    image_size: side in pixels of the padded square. patch_size: of the ViT; together they give the visual tokens.
+    image_mean, image_std: of the normalised pixels, for values in [0, 1]; the mean is also the colour of the padding.
+    image_token: the token repeated wherever an image stands.
+    user, assistant: what is written before each message. An answer ends with the tokenizer's eos token.
+    """
+
+    attributes = ["tokenizer"]
+    tokenizer_class = "AutoTokenizer"
+
+    def __init__(
+        self,
+        tokenizer=None,
+        image_size: int = 224,
+        patch_size: int = 14,
+        image_mean: Sequence[float] = (0.485, 0.456, 0.406),
+        image_std: Sequence[float] = (0.229, 0.224, 0.225),
+        image_token: str = "<image>",
+        user: str = "Human: ",
+        assistant: str = "\nAssistant: ",
+        **kwargs,
+    ):
+        self.image_size, self.patch_size = image_size, patch_size
+        self.image_mean, self.image_std = list(image_mean), list(image_std)
+        self.image_token, self.user, self.assistant = image_token, user, assistant
+        super().__init__(tokenizer, **kwargs)
+
+    @property
+    def tokens_per_image(self) -> int:
+        """Places in the sequence that an image takes: its grid, an image start and an image end."""
+        return (self.image_size // self.patch_size) ** 2 + 2
+
+    @property
+    def image_token_id(self) -> int:
+        """The id of ``image_token``."""
+        return self.tokenizer.convert_tokens_to_ids(self.image_token)
+
+    def square(self, image: Any, sensor: Sensor = Sensor.OPTICAL) -> np.ndarray:
+        """An image as uint8 [S, S, 3]: 8-bit RGB, centred on a square of the mean colour, resized.
+
+        ``image`` is a PIL image or an array [H, W] or [H, W, C] of any numeric type (``geo.sensors.to_rgb8``).
+        The offset is int((long - short) / 2), as in ``coordinates.padded_square``.
+        """
+        if isinstance(image, Image.Image) and image.mode not in ("L", "RGB"):
+            image = image if image.mode.startswith(("I", "F")) else image.convert("RGB")
+        pixels = to_rgb8(np.asarray(image), sensor)
+        height, width = pixels.shape[:2]
+        long = max(width, height)
+        canvas = Image.new("RGB", (long, long), tuple(round(255 * mean) for mean in self.image_mean))
+        canvas.paste(Image.fromarray(pixels), (int((long - width) / 2), int((long - height) / 2)))
+        return np.asarray(canvas.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC))
+
+    def normalise(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
+        """uint8 [S, S, 3] each to float32 [n, 3, S, S] with zero mean and unit variance."""
+        values = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float().div_(255)  # [n, 3, S, S]
+        mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (self.image_mean, self.image_std))
+        return values.sub_(mean).div_(std)
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def render(self, conversation: Conversation, branches: bool = False) -> dict[str, list[int]]:
+        """One conversation as lists of equal length: input_ids, labels, segment_ids, position_ids.
+
+        All images come first, then the messages. Labels are the answers and their end token; everything else is -100.
+        A conversation that ends with the user gets the assistant's prefix: it waits for an answer.
+        branches: each question and its answer is a segment of its own behind the images, blind to the others.
+        """
+        bos = self.tokenizer.bos_token_id
+        shared = [] if bos is None else [bos]
+        shared += [self.image_token_id] * (self.tokens_per_image * len(conversation.images))
+        ids, labels = list(shared), [IGNORED] * len(shared)
+        segments, positions = [0] * len(shared), list(range(len(shared)))
+
+        def add(tokens: list[int], learned: bool, segment: int, start: int) -> None:
+            ids.extend(tokens)
+            labels.extend(tokens if learned else [IGNORED] * len(tokens))
+            segments.extend([segment] * len(tokens))
+            positions.extend(range(start, start + len(tokens)))
+
+        for i, message in enumerate(conversation.messages):
+            segment = i // 2 + 1 if branches else 0
+            following = positions[-1] + 1 if positions else 0
+            if message.role == "user":
+                start = len(shared) if branches else following
+                add(self._ids(self.user + message.text + self.assistant), False, segment, start)
+            else:
+                add([*self._ids(message.text), self.tokenizer.eos_token_id], True, segment, following)
+        return {"input_ids": ids, "labels": labels, "segment_ids": segments, "position_ids": positions}
+
+    def batch(
+        self,
+        conversations: Sequence[Conversation],
+        squares: Sequence[np.ndarray],
+        branches: bool = False,
+        padding_side: str = "right",
+    ) -> BatchFeature:
+        """Conversations and the squares of all their images, in order, as tensors [B, T] and [n, 3, S, S].
+
+        Raises EarthGPTError when the number of images is not what the conversations say.
+        """
+        expected = sum(len(conversation.images) for conversation in conversations)
+        if expected != len(squares):
+            raise EarthGPTError(f"The conversations speak of {expected} image(s), but {len(squares)} were given.")
+        rendered = [self.render(conversation, branches) for conversation in conversations]
+        length = max(len(row["input_ids"]) for row in rendered)
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        fill = {"input_ids": pad, "labels": IGNORED, "segment_ids": -1, "position_ids": 0}
+        tensors = {}
+        for name, value in fill.items():
+            rows = [(row[name], [value] * (length - len(row[name]))) for row in rendered]
+            rows = [row + rest if padding_side == "right" else rest + row for row, rest in rows]
+            tensors[name] = torch.tensor(rows)
+        tensors["attention_mask"] = (tensors["segment_ids"] >= 0).long()
+        if not branches:
+            del tensors["segment_ids"]
+        if squares:
+            tensors["pixel_values"] = self.normalise(squares)
+        return BatchFeature(tensors)
+
+    def __call__(self, images=None, text=None, sensor: Sensor = Sensor.OPTICAL, **kwargs) -> BatchFeature:
+        """Images and questions ready for ``generate``.
+
+        images: one or a list of PIL images or arrays. text: a question or Conversation, or a list with one for each
+        image; None gives pixels only, as inference engines ask for them.
+        """
+        images = [] if images is None else images if isinstance(images, (list, tuple)) else [images]
+        squares = [self.square(image, sensor) for image in images]
+        if text is None:
+            return BatchFeature({"pixel_values": self.normalise(squares)})
+        single = isinstance(text, (str, Conversation))
+        texts = [text] if single else list(text)
+        held = [tuple(images)] if single else [(image,) for image in images] or [()] * len(texts)
+        conversations = [
+            one if isinstance(one, Conversation) else Conversation.of(own, one)
+            for one, own in zip(texts, held, strict=True)
+        ]
+        inputs = self.batch(conversations, squares, padding_side="left")
+        del inputs["labels"], inputs["position_ids"]
+        return inputs
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """What ``__call__`` returns."""
+        return ["input_ids", "attention_mask", "pixel_values"]

@@ -1,0 +1,55 @@
+"""Two encoders, one grid: multi-layer features of a ViT and multi-scale features of a CNN, side by side on channels."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import AutoModel
+
+_FINAL_NORMS = ("layernorm", "post_layernorm", "norm", "layer_norm")
+
+
+class VisionEncoder(nn.Module):
+    """Pixels to the visual features of the paper, ``Concat(Va, Vb)``, before its projection (section III of EarthGPT)."""
+
+    def __init__(self, config, **options):
+        super().__init__()
+        self.vit_layers, self.cnn_stages = config.vit_layers, config.cnn_stages
+        self.vit = AutoModel.from_config(config.vit_config, **options)
+        self.cnn = AutoModel.from_config(config.cnn_config)
+        self.norm_name = next((name for name in _FINAL_NORMS if hasattr(self.vit, name)), None)
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """[n, 3, S, S] normalised pixels to [n, h * w, C] features, row by row from the top left."""
+        side = pixel_values.shape[-1] // self.vit.config.patch_size
+        states = self.vit(pixel_values, output_hidden_states=True).hidden_states  # embeddings, then each layer
+        norm = getattr(self.vit, self.norm_name) if self.norm_name else nn.Identity()
+        # Class and register tokens come first; the grid is the rest.
+        features = [norm(states[layer])[:, -side * side :] for layer in self.vit_layers]  # [n, h*w, D] each
+        stages = self.cnn(pixel_values, output_hidden_states=True).hidden_states  # stem, then each stage
+        for stage in self.cnn_stages:
+            features.append(_resample(stages[stage], side).flatten(2).transpose(1, 2))  # [n, h*w, D_s]
+        return torch.cat(features, dim=-1)
+
+
+def _resample(stage: torch.Tensor, side: int) -> torch.Tensor:
+    """A feature map [n, D, h, w] on a grid of side x side: means when it is finer, bilinear when it is coarser."""
+    if stage.shape[-1] > side:
+        return functional.adaptive_avg_pool2d(stage, side)
+    if stage.shape[-1] < side:
+        return functional.interpolate(stage, size=(side, side), mode="bilinear", align_corners=False)
+    return stage
+
+
+class Projector(nn.Module):
+    """The paper's one learnable projection to the width of the language model: Linear, then LayerNorm."""
+
+    def __init__(self, visual_width: int, text_width: int):
+        super().__init__()
+        self.linear = nn.Linear(visual_width, text_width)
+        self.norm = nn.LayerNorm(text_width)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """[n, N, C] visual features to [n, N, D] tokens."""
+        return self.norm(self.linear(features))

@@ -1,0 +1,66 @@
+"""A task turns the facts of a sample into questions with true answers, and the text of an answer back into a value."""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from earthgpt.types import Conversation, Message, Sample, Size
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One question about an image and its true answer, a value of the task.
+
+    ``references`` are all true answers where there are several (captions). ``kind`` groups questions in reports.
+    """
+
+    question: str
+    answer: Any
+    references: tuple[Any, ...] = ()
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Task(ABC):
+    """Wording, answer text, parser and metric of one kind of question.
+
+    ``parse`` and ``format`` are inverses to printed precision. ``decimals`` is how many digits of a coordinate are
+    printed: 2 as in the MMRS-1M release, 3 by default. ``varied`` asks in several ways and about more things, for
+    training; without it the wording is that of the paper. Templates are fields, so ``dataclasses.replace`` changes
+    the wording.
+    """
+
+    decimals: int = 3
+    varied: bool = False
+
+    @abstractmethod
+    def turns(self, sample: Sample, rng: random.Random) -> list[Turn]:
+        """What can be asked about the sample, with true answers; empty when it states nothing for this task."""
+
+    @abstractmethod
+    def format(self, answer: Any, size: Size) -> str:
+        """The answer as text. ``size`` is the (width, height) of the image, for boxes."""
+
+    @abstractmethod
+    def parse(self, text: str, size: Size) -> Any | None:
+        """The answer in a text; None when it cannot be read."""
+
+    @abstractmethod
+    def score(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> dict[str, float]:
+        """Metrics by name, in [0, 1] unless their docstring says otherwise. None counts as wrong."""
+
+    def for_training(self) -> Task:
+        """The same task with varied questions."""
+        return replace(self, varied=True)
+
+
+def converse(image: Any, size: Size, turns: Iterable[tuple[Task, Turn]]) -> Conversation:
+    """A conversation about one image from turns and their tasks. ``size`` is the image's (width, height)."""
+    messages = []
+    for task, turn in turns:
+        messages += [Message("user", turn.question), Message("assistant", task.format(turn.answer, size))]
+    return Conversation((image,), tuple(messages))

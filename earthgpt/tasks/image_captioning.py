@@ -1,0 +1,40 @@
+"""One sentence about the whole image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from earthgpt.metrics.captions import caption_scores
+from earthgpt.tasks import Task, Turn
+
+
+@dataclass(frozen=True)
+class ImageCaptioning(Task):
+    """The answer is the caption, a str."""
+
+    template: str = "Please provide a one-sentence caption for the provided remote sensing image in details."
+
+    def question(self) -> str:
+        """The question."""
+        return self.template
+
+    def turns(self, sample, rng):
+        """One turn for each distinct caption; all are references of each."""
+        captions = tuple(dict.fromkeys(sample.captions))
+        return [Turn(self.question(), caption, references=captions) for caption in captions]
+
+    def format(self, answer, size):
+        """The caption as it is."""
+        return answer
+
+    def parse(self, text, size):
+        """The text without white space around it; None when nothing is left."""
+        return text.strip() or None
+
+    def score(self, predictions, answers):
+        """BLEU-1..4, ROUGE-L in [0, 1] and CIDEr-D in [0, 10]; an answer is a caption or a tuple of references."""
+        references = [(answer,) if isinstance(answer, str) else answer for answer in answers]
+        return caption_scores(["" if text is None else text for text in predictions], references)
+
+
+TASK = ImageCaptioning()

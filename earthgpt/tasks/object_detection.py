@@ -1,0 +1,99 @@
+"""All objects of the image, or of one class, with upright or oriented boxes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from earthgpt.coordinates import find_boxes, padded_square, write_boxes
+from earthgpt.metrics.detection import average_precision
+from earthgpt.tasks import Task, Turn
+from earthgpt.tasks.wording import COUNT_WORDS, count_word, plural, singular
+from earthgpt.types import OrientedBox, Region, Sample, Size
+
+# "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
+_CLAUSE = re.compile(rf"\b({'|'.join(COUNT_WORDS)}|\d+)\s+([^\[\]<>]*?)\s*(?:</p>)?\s*(\[[^\]]*\])", re.IGNORECASE)
+_NOTHING = re.compile(r"\bthere (?:is|are) no\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ObjectDetection(Task):
+    """The answer is a tuple of Regions, each with its class as the label; empty when there is nothing.
+
+    ``tagged`` writes the noun as the released records do: ``<p>two ships</p>[...]``.
+    """
+
+    tagged: bool = False
+    all_template: str = (
+        "Detect all objects shown in the remote sensing image and describe using {kind} bounding boxes."
+    )
+    class_template: str = "Detect all {nouns} shown in the image and describe using {kind} bounding boxes."
+
+    def question(self, label: str | None = None, oriented: bool = False) -> str:
+        """The question about one class, or about all when ``label`` is None."""
+        kind = "oriented" if oriented else "horizontal"
+        if label is None:
+            return self.all_template.format(kind=kind)
+        return self.class_template.format(nouns=plural(label), kind=kind)
+
+    def turns(self, sample, rng):
+        """All objects, then each class that is there; oriented too where the data set states oriented boxes.
+
+        In training also a class that is not there, where its absence is certain.
+        """
+        if not (sample.regions or sample.complete):
+            return []
+        labels: list[str | None] = [None, *dict.fromkeys(region.label for region in sample.regions)]
+        absent = [label for label in sample.classes if label not in labels]
+        if self.varied and sample.complete and absent:
+            labels.append(rng.choice(absent))
+        kinds = [False]
+        if any(isinstance(region.box, OrientedBox) for region in sample.regions):
+            kinds.append(True)
+        return [
+            Turn(self.question(label, oriented), self.answer(sample, label, oriented), kind="obb" if oriented else "hbb")
+            for oriented in kinds
+            for label in labels
+        ]
+
+    def answer(self, sample: Sample, label: str | None, oriented: bool) -> tuple[Region, ...]:
+        """The sample's objects, grouped by class and then from left to right."""
+        chosen = [region for region in sample.regions if label in (None, region.label)]
+        chosen.sort(key=lambda region: (region.label, region.box.center))
+        return tuple(Region(region.box if oriented else region.box.bounds, region.label) for region in chosen)
+
+    def format(self, answer, size):
+        """``There are two ships [..;..] in the image.``, one sentence for each class, chained."""
+        if not answer:
+            return "There are no such objects in the image."
+        sentences = []
+        for label in dict.fromkeys(region.label for region in answer):
+            boxes = [region.box for region in answer if region.label == label]
+            noun = f"{count_word(len(boxes))} {label if len(boxes) == 1 else plural(label)}"
+            noun = f"<p>{noun}</p>" if self.tagged else f"{noun} "
+            written = write_boxes(boxes, padded_square(size), self.decimals)
+            sentences.append(f"There {'is' if len(boxes) == 1 else 'are'} {noun}{written} in the image.")
+        return " ".join(sentences)
+
+    def parse(self, text, size):
+        """The regions in reading order; () when the text says that there are none; None when nothing can be read."""
+        regions = tuple(region for region, _ in self.spans(text, size))
+        return regions if regions or _NOTHING.search(text) else None
+
+    def spans(self, text: str, size: Size) -> list[tuple[Region, tuple[int, int]]]:
+        """The regions with the characters (start, end) of the text that state their numbers."""
+        found = []
+        for clause in _CLAUSE.finditer(text):
+            count, noun = clause.group(1).lower(), " ".join(clause.group(2).split())
+            label = noun if count in ("one", "1") else singular(noun)
+            for box, (start, end) in find_boxes(clause.group(3), padded_square(size)):
+                found.append((Region(box, label), (start + clause.start(3), end + clause.start(3))))
+        return found
+
+    def score(self, predictions: Sequence, answers: Sequence):
+        """AP at IoU 0.5 averaged over classes, precision, recall and F1; regions without a score count as sure."""
+        return average_precision(predictions, answers, iou=0.5).summary()
+
+
+TASK = ObjectDetection()

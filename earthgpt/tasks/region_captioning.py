@@ -1,0 +1,48 @@
+"""What a region of the image shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from earthgpt.coordinates import padded_square, write_boxes
+from earthgpt.metrics.accuracy import accuracy
+from earthgpt.metrics.captions import caption_scores
+from earthgpt.tasks import Task, Turn
+from earthgpt.tasks.wording import with_article
+from earthgpt.types import Box, OrientedBox, Size
+
+
+@dataclass(frozen=True)
+class RegionCaptioning(Task):
+    """The answer is a phrase, a str: the data set's expression, or where it has none the class with its article."""
+
+    template: str = "Please provide a short description for this region in this remote sensing image: {box}"
+
+    def question(self, box: Box | OrientedBox, size: Size) -> str:
+        """The question; ``size`` is the (width, height) of the image."""
+        return self.template.format(box=write_boxes([box], padded_square(size), self.decimals))
+
+    def turns(self, sample, rng):
+        """One turn for each expression, or else for each object."""
+        described = [(region.box, region.label) for region in sample.expressions]
+        described = described or [(region.box, with_article(region.label)) for region in sample.regions]
+        return [Turn(self.question(box.bounds, sample.size), phrase) for box, phrase in described]
+
+    def format(self, answer, size):
+        """The phrase as it is."""
+        return answer
+
+    def parse(self, text, size):
+        """The text without white space around it; None when nothing is left."""
+        return text.strip() or None
+
+    def score(self, predictions, answers):
+        """``accuracy`` of the whole phrase, and the caption metrics with the phrase as the only reference."""
+        texts = ["" if text is None else text for text in predictions]
+        return {
+            "accuracy": accuracy(predictions, answers),
+            **caption_scores(texts, [(answer,) for answer in answers]),
+        }
+
+
+TASK = RegionCaptioning()

@@ -1,0 +1,55 @@
+"""Which class of a closed list the whole scene belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from earthgpt.metrics.accuracy import accuracy
+from earthgpt.tasks import Task, Turn
+
+
+@dataclass(frozen=True)
+class SceneClassification(Task):
+    """The answer is the class name, a str."""
+
+    template: str = (
+        "What is the category of this remote sensing image? Answer the question using a single word or phrase."
+    )
+    list_template: str = " Reference categories include: {choices}."
+
+    def question(self, choices: Sequence[str] = ()) -> str:
+        """The question, with the list of classes when there is one."""
+        listed = self.list_template.format(choices=", ".join(choices)) if choices else ""
+        return self.template + listed
+
+    def turns(self, sample, rng):
+        """One question; in training the list is whole, a shuffled part of it, or left out."""
+        if sample.label is None:
+            return []
+        choices = list(sample.choices)
+        if self.varied and choices:
+            way = rng.random()
+            if way < 0.3:
+                choices = []
+            elif way < 0.6:
+                others = [choice for choice in choices if choice != sample.label]
+                choices = rng.sample(others, rng.randint(min(1, len(others)), len(others))) + [sample.label]
+                rng.shuffle(choices)
+        return [Turn(self.question(choices), sample.label)]
+
+    def format(self, answer, size):
+        """The class name as it is."""
+        return answer
+
+    def parse(self, text, size):
+        """The text without white space and full stop around it; None when nothing is left."""
+        return text.strip().rstrip(".").strip() or None
+
+    def score(self, predictions, answers):
+        """``accuracy``: top-1 after ``metrics.accuracy.normalise``."""
+        return {"accuracy": accuracy(predictions, answers)}
+
+
+TASK = SceneClassification()
+

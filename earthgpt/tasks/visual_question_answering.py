@@ -1,0 +1,77 @@
+"""A question in words, answered in a word or a phrase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from earthgpt.metrics.accuracy import accuracy
+from earthgpt.tasks import Task, Turn
+from earthgpt.tasks.wording import place, plural, single, with_article
+from earthgpt.types import Question
+
+
+@dataclass(frozen=True)
+class VisualQuestionAnswering(Task):
+    """The answer is a str. Questions that the data set asks itself are used; where it asks none they are derived
+    from its boxes and scene class: presence, count, comparison, location, scene. Their kind is the Turn's ``kind``.
+    """
+
+    template: str = "{question} Answer the question using a single word or phrase."
+    presence: str = "Is there {a_noun} in the image?"
+    count: str = "How many {nouns} are there in the image?"
+    comparison: str = "Are there more {nouns} than {others} in the image?"
+    location: str = "Where is the {noun} in the image?"
+    scene: str = "Is this {a_noun} scene?"
+
+    def question(self, text: str) -> str:
+        """The question as the model is asked it."""
+        return self.template.format(question=text.strip())
+
+    def turns(self, sample, rng):
+        """The data set's own questions, or derived ones with yes and no in balance."""
+        questions = sample.questions or self.derived(sample, rng)
+        return [Turn(self.question(question.text), question.answer, kind=question.kind) for question in questions]
+
+    def derived(self, sample, rng) -> list[Question]:
+        """Questions with answers that follow from the sample's boxes and class; absence only where it is certain."""
+        found = []
+        if sample.complete and sample.classes:
+            counts = {label: sum(region.label == label for region in sample.regions) for label in sample.classes}
+            present = [label for label, count in counts.items() if count]
+            absent = [label for label, count in counts.items() if not count]
+            for answer, labels in (("yes", present), ("no", absent)):
+                for label in rng.sample(labels, min(2, len(labels))):
+                    found.append(Question(self.presence.format(a_noun=with_article(label)), answer, "presence"))
+            for label in rng.sample(present, min(2, len(present))):
+                found.append(Question(self.count.format(nouns=plural(label)), str(counts[label]), "count"))
+            if absent and rng.random() < 0.3:
+                found.append(Question(self.count.format(nouns=plural(rng.choice(absent))), "0", "count"))
+            pairs = [(a, b) for a in sample.classes for b in sample.classes if counts[a] != counts[b]]
+            if pairs:
+                more, fewer = max(rng.sample(pairs, min(2, len(pairs))), key=lambda pair: min(counts[x] for x in pair))
+                nouns = {"nouns": plural(more), "others": plural(fewer)}
+                answer = "yes" if counts[more] > counts[fewer] else "no"
+                found.append(Question(self.comparison.format(**nouns), answer, "comparison"))
+        for region in single(sample.regions)[:3]:
+            found.append(Question(self.location.format(noun=region.label), place(region.box), "location"))
+        others = [choice for choice in sample.choices if choice != sample.label]
+        if sample.label is not None and others:
+            asked = sample.label if rng.random() < 0.5 else rng.choice(others)
+            answer = "yes" if asked == sample.label else "no"
+            found.append(Question(self.scene.format(a_noun=with_article(asked)), answer, "scene"))
+        return found
+
+    def format(self, answer, size):
+        """The answer as it is."""
+        return answer
+
+    def parse(self, text, size):
+        """The text without white space and full stop around it; None when nothing is left."""
+        return text.strip().rstrip(".").strip() or None
+
+    def score(self, predictions, answers):
+        """``accuracy`` after ``metrics.accuracy.normalise``."""
+        return {"accuracy": accuracy(predictions, answers)}
+
+
+TASK = VisualQuestionAnswering()

@@ -1,0 +1,87 @@
+"""English that several tasks share: plurals, number words, places, and phrases that fit one object only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from earthgpt.types import Box, OrientedBox, Region
+
+COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_IRREGULAR = {"person": "people", "bus": "buses", "aircraft": "aircraft"}
+_REGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
+_HISSING = ("s", "x", "z", "ch", "sh")
+
+
+def count_word(count: int) -> str:
+    """``no``, ``one`` .. ``ten``, then digits, as in MMRS-1M."""
+    return COUNT_WORDS[count] if count < len(COUNT_WORDS) else str(count)
+
+
+def plural(noun: str) -> str:
+    """The plural of a class name; only its last word changes."""
+    head, space, last = noun.rpartition(" ")
+    if last.lower() in _IRREGULAR:
+        last = _IRREGULAR[last.lower()]
+    elif last.endswith(_HISSING):
+        last += "es"
+    elif last.endswith("y") and last[-2:-1] not in tuple("aeiou"):
+        last = last[:-1] + "ies"
+    else:
+        last += "s"
+    return head + space + last
+
+
+def singular(noun: str) -> str:
+    """The class name behind a plural; the inverse of ``plural`` for the class names of every data set."""
+    head, space, last = noun.rpartition(" ")
+    if last.lower() in _REGULAR:
+        last = _REGULAR[last.lower()]
+    elif last.endswith("ies") and len(last) > 4:
+        last = last[:-3] + "y"
+    elif last.endswith(("sses", "xes", "zes", "ches", "shes")):
+        last = last[:-2]
+    elif last.endswith("s") and not last.endswith("ss"):
+        last = last[:-1]
+    return head + space + last
+
+
+def with_article(noun: str) -> str:
+    """``a ship``, ``an airplane``."""
+    return ("an " if noun[:1].lower() in "aeiou" else "a ") + noun
+
+
+def place(box: Box | OrientedBox) -> str:
+    """Where the middle of a box lies on a three by three board: ``top left``, ``center``, ``bottom``, ..."""
+    x, y = box.center
+    column = ("left", "", "right")[min(int(x * 3), 2)]
+    row = ("top", "", "bottom")[min(int(y * 3), 2)]
+    return f"{row} {column}".strip() or "center"
+
+
+def single(regions: Sequence[Region]) -> list[Region]:
+    """The regions that are the only one of their class."""
+    counts = Counter(region.label for region in regions)
+    return [region for region in regions if counts[region.label] == 1]
+
+
+def _edge(which: str, box: Box | OrientedBox) -> float:
+    x, y = box.center
+    return {"leftmost": -x, "rightmost": x, "topmost": -y, "bottommost": y, "largest": box.area**0.5}[which]
+
+
+def expressions(regions: Sequence[Region], margin: float = 0.04) -> list[Region]:
+    """Phrases derived from boxes that are true of one region only: ``the ship``, ``the leftmost ship``.
+
+    A superlative is used only when it is clear: ahead of the next by ``margin`` (a fraction of the image's side).
+    """
+    phrases = [Region(region.box, f"the {region.label}") for region in single(regions)]
+    for label in dict.fromkeys(region.label for region in regions):
+        group = [region for region in regions if region.label == label]
+        if len(group) < 2:
+            continue
+        for which in ("leftmost", "rightmost", "topmost", "bottommost", "largest"):
+            second, first = sorted(group, key=lambda region: _edge(which, region.box))[-2:]
+            if _edge(which, first.box) - _edge(which, second.box) >= margin:
+                phrases.append(Region(first.box, f"the {which} {label}"))
+    return phrases
