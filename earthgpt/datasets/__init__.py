@@ -1,0 +1,42 @@
+"""A data set is a value: what its owners state about it, and a reader of its official files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from earthgpt.types import EarthGPTError, Sample, Sensor
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set. It is downloaded by hand from ``homepage``; ``root`` is the folder it unpacks to.
+
+    ``tasks`` are the names of the tasks that its facts answer. ``splits`` are the official ones, or ("all",).
+    ``counts`` is how many images each split of the full release has. ``reader`` takes (root, split, defects).
+    """
+
+    title: str
+    sensors: tuple[Sensor, ...]
+    tasks: tuple[str, ...]
+    licence: str
+    homepage: str
+    citation: str
+    splits: tuple[str, ...]
+    classes: tuple[str, ...]
+    counts: Mapping[str, int]
+    reader: Callable[[Path, str, Counter], Iterator[Sample]]
+
+    def read(self, root: Path | str, split: str, defects: Counter | None = None) -> Iterator[Sample]:
+        """The samples of a split, in a fixed order. Whatever is left out or mended is counted in ``defects`` by kind.
+
+        Raises EarthGPTError when the data set has no such split, or ``root`` does not hold its files.
+        """
+        root = Path(root).absolute()
+        if split not in self.splits:
+            raise EarthGPTError(f"{self.title} has splits {', '.join(self.splits)}; not {split!r}.")
+        if not root.is_dir():
+            raise EarthGPTError(f"No folder {root}: {self.title} is read from the folder its download unpacks to.")
+        return self.reader(root, split, Counter() if defects is None else defects)

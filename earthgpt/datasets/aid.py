@@ -1,0 +1,33 @@
+"""AID: 10,000 scenes of 30 classes."""
+
+from earthgpt.datasets import Dataset
+from earthgpt.formats import class_folders, image_size, words
+from earthgpt.types import Sample, Sensor
+
+FOLDERS = (
+    "Airport,BareLand,BaseballField,Beach,Bridge,Center,Church,Commercial,DenseResidential,Desert,Farmland,Forest,"
+    "Industrial,Meadow,MediumResidential,Mountain,Park,Parking,Playground,Pond,Port,RailwayStation,Resort,River,School,"
+    "SparseResidential,Square,Stadium,StorageTanks,Viaduct"
+)
+LABELS = {folder: words(folder) for folder in FOLDERS.split(",")}
+
+
+def read(root, split, defects):
+    """``<Class>/<class>_<number>.jpg``."""
+    for path, label in class_folders(root, LABELS, defects):
+        name = path.relative_to(root).as_posix()
+        yield Sample(path, name, image_size(path), Sensor.OPTICAL, label=label, choices=DATASET.classes)
+
+
+DATASET = Dataset(
+    title="AID",
+    sensors=(Sensor.OPTICAL,),
+    tasks=("scene_classification",),
+    licence="none stated; academic use",
+    homepage="https://captain-whu.github.io/AID/",
+    citation="Xia et al., AID: A Benchmark Data Set for Performance Evaluation of Aerial Scene Classification, 2017",
+    splits=("all",),
+    classes=tuple(LABELS.values()),
+    counts={"all": 10_000},
+    reader=read,
+)

@@ -1,0 +1,48 @@
+"""From a name to a data set or a task: the name is that of its file, so the folder is the catalogue."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+from earthgpt.types import EarthGPTError
+
+ATTRIBUTES = {"datasets": "DATASET", "tasks": "TASK"}
+
+
+def names(kind: str) -> list[str]:
+    """Names of all "datasets" or "tasks", sorted.
+
+    The files are looked at, not imported; one that defines no DATASET or TASK, or begins with "_", is a helper.
+    """
+    defines = re.compile(rf"^{ATTRIBUTES[kind]}\b", re.MULTILINE)
+    files = sorted((Path(__file__).parent / kind).glob("[!_]*.py"))
+    return [file.stem for file in files if defines.search(file.read_text(encoding="utf-8"))]
+
+
+def find(kind: str, name: str) -> Any:
+    """The data set or task of that name; a dotted name ("mypackage.mymodule") loads one from a user's own package."""
+    if "." in name:
+        return _load(name, ATTRIBUTES[kind])
+    known = names(kind)
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        raise EarthGPTError(f"No {name!r} among the {kind}.{hint} There are: {', '.join(known)}.")
+    return _load(f"earthgpt.{kind}.{name}", ATTRIBUTES[kind])
+
+
+def _load(path: str, attribute: str) -> Any:
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        # Only the module that was asked for may be a wrong name; an import that fails inside it is another mistake.
+        if error.name is None or not (path == error.name or path.startswith(f"{error.name}.")):
+            raise
+        raise EarthGPTError(f"No Python module {path!r}: {error.name!r} is not on the import path.") from None
+    if not hasattr(module, attribute):
+        raise EarthGPTError(f"Module {path!r} defines no {attribute}.")
+    return getattr(module, attribute)
