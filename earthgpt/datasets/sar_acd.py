@@ -15,9 +15,10 @@ LABELS = {
 
 
 def read(root, split, defects):
-    """``<Type>/<number>.jpg``: numbers begin anew in each folder, so a file name alone names six chips."""
-    for path, label in class_folders(root, LABELS, defects):
-        name = path.relative_to(root).as_posix()
+    """``images/<Type>/<number>.jpg``; numbers begin anew in each folder, so a file name alone names six chips."""
+    folder = root / "images" if (root / "images").is_dir() else root
+    for path, label in class_folders(folder, LABELS, defects):
+        name = path.relative_to(folder).as_posix()
         yield Sample(path, name, image_size(path), Sensor.SAR, label=label, choices=DATASET.classes)
 
 

@@ -124,6 +124,15 @@ class EarthGPTProcessor(ProcessorMixin):
         if expected != len(squares):
             raise EarthGPTError(f"The conversations speak of {expected} image(s), but {len(squares)} were given.")
         rendered = [self.render(conversation, branches) for conversation in conversations]
+        return self.collate(rendered, squares, padding_side)
+
+    def collate(
+        self, rendered: Sequence[dict[str, list[int]]], squares: Sequence[np.ndarray], padding_side: str = "right"
+    ) -> BatchFeature:
+        """What ``render`` returned, padded to one length, and the squares as pixels.
+
+        ``segment_ids`` are there only when some conversation has branches.
+        """
         length = max(len(row["input_ids"]) for row in rendered)
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
         fill = {"input_ids": pad, "labels": IGNORED, "segment_ids": -1, "position_ids": 0}
@@ -133,7 +142,7 @@ class EarthGPTProcessor(ProcessorMixin):
             rows = [row + rest if padding_side == "right" else rest + row for row, rest in rows]
             tensors[name] = torch.tensor(rows)
         tensors["attention_mask"] = (tensors["segment_ids"] >= 0).long()
-        if not branches:
+        if tensors["segment_ids"].max() <= 0:
             del tensors["segment_ids"]
         if squares:
             tensors["pixel_values"] = self.normalise(squares)

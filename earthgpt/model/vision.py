@@ -27,6 +27,8 @@ class VisionEncoder(nn.Module):
         norm = getattr(self.vit, self.norm_name) if self.norm_name else nn.Identity()
         # Class and register tokens come first; the grid is the rest.
         features = [norm(states[layer])[:, -side * side :] for layer in self.vit_layers]  # [n, h*w, D] each
+        # Convolutions are fastest with channels last, on processors and graphics cards alike.
+        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         stages = self.cnn(pixel_values, output_hidden_states=True).hidden_states  # stem, then each stage
         for stage in self.cnn_stages:
             features.append(_resample(stages[stage], side).flatten(2).transpose(1, 2))  # [n, h*w, D_s]

@@ -1,0 +1,104 @@
+"""Changes to an image that keep its facts true: they act on the sample and its pixels together, before any task."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from earthgpt.types import Box, OrientedBox, Region, Sample
+
+# Words after which a turned or mirrored image would no longer be as described.
+_DIRECTIONS = re.compile(r"\b(left|right|top|bottom|upper|lower|above|below|north|south|east|west)\b", re.IGNORECASE)
+
+
+def augment(sample: Sample, pixels: np.ndarray, rng: random.Random) -> tuple[Sample, np.ndarray]:
+    """One of the eight turns and mirrors, a crop, and other light. ``pixels`` is uint8 [H, W] or [H, W, 3].
+
+    An image whose words name directions is not turned; one whose words may count its objects is not cropped.
+    """
+    words = [*sample.captions, *(region.label for region in sample.expressions)]
+    words += [text for question in sample.questions for text in (question.text, question.answer)]
+    if not any(_DIRECTIONS.search(text) for text in words):
+        sample, pixels = turn(sample, pixels, rng.randrange(8))
+    if not (words and sample.regions) and rng.random() < 0.7:
+        share = rng.uniform(0.4, 1.0) if sample.regions else rng.uniform(0.7, 1.0)
+        width, height = max(32, round(sample.size[0] * share)), max(32, round(sample.size[1] * share))
+        width, height = min(width, sample.size[0]), min(height, sample.size[1])
+        left, top = rng.randint(0, sample.size[0] - width), rng.randint(0, sample.size[1] - height)
+        sample, pixels = crop(sample, pixels, (left, top, width, height))
+    return sample, relight(pixels, rng)
+
+
+def turn(sample: Sample, pixels: np.ndarray, which: int) -> tuple[Sample, np.ndarray]:
+    """One of the eight symmetries of the square: bit 0 mirrors, bit 1 flips, bit 2 swaps the axes, in this order."""
+    mirror, flip, swap = which & 1, which & 2, which & 4
+
+    def moved(x: float, y: float) -> tuple[float, float]:
+        x, y = (1 - x if mirror else x), (1 - y if flip else y)
+        return (y, x) if swap else (x, y)
+
+    def box(old: Box | OrientedBox) -> Box | OrientedBox:
+        if isinstance(old, OrientedBox):
+            return OrientedBox(tuple(moved(*corner) for corner in old.corners))
+        (x0, y0), (x1, y1) = moved(old.left, old.top), moved(old.right, old.bottom)
+        return Box(min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
+
+    pixels = pixels[:, ::-1] if mirror else pixels
+    pixels = pixels[::-1] if flip else pixels
+    pixels = pixels.swapaxes(0, 1) if swap else pixels
+    size = sample.size[::-1] if swap else sample.size
+    return (
+        replace(
+            sample,
+            size=size,
+            regions=tuple(replace(region, box=box(region.box)) for region in sample.regions),
+            expressions=tuple(replace(region, box=box(region.box)) for region in sample.expressions),
+        ),
+        np.ascontiguousarray(pixels),
+    )
+
+
+def crop(sample: Sample, pixels: np.ndarray, window: tuple[int, int, int, int]) -> tuple[Sample, np.ndarray]:
+    """The part of an image in ``window`` (left, top, width, height) in pixels.
+
+    Objects of which less than half is left are dropped; where one is dropped that can still be seen, the sample no
+    longer claims to be complete.
+    """
+    left, top, width, height = window
+    complete = sample.complete
+    regions = []
+    for region in sample.regions:
+        bounds = region.box.bounds
+        x0, y0, x1, y1 = bounds.to_pixels(sample.size)
+        seen = max(0, min(x1, left + width) - max(x0, left)) * max(0, min(y1, top + height) - max(y0, top))
+        share = seen / max((x1 - x0) * (y1 - y0), 1e-9)
+        if share >= 0.5:
+            if isinstance(region.box, OrientedBox):
+                corners = tuple((x - left, y - top) for x, y in region.box.to_pixels(sample.size))
+                box = OrientedBox.from_pixels(corners, (width, height))
+            else:
+                box = Box.from_pixels(x0 - left, y0 - top, x1 - left, y1 - top, (width, height))
+            regions.append(Region(box, region.label))
+        elif share > 0.05:
+            complete = False
+    cropped = replace(sample, size=(width, height), regions=tuple(regions), complete=complete)
+    return cropped, pixels[top : top + height, left : left + width]
+
+
+def relight(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
+    """Other gain, offset and tint, and now and then a coarser image; same shape and type."""
+    if rng.random() < 0.15:
+        height, width = pixels.shape[:2]
+        part = rng.uniform(0.4, 0.9)
+        small = Image.fromarray(pixels).resize((max(1, int(width * part)), max(1, int(height * part))))
+        pixels = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
+    values = pixels.astype(np.float32)
+    gain = rng.uniform(0.75, 1.3)
+    if pixels.ndim == 3:
+        gain = gain * np.array([rng.uniform(0.92, 1.08) for _ in range(3)], np.float32)
+    mean = values.mean()
+    return np.clip((values - mean) * gain + mean + rng.uniform(-25, 25), 0, 255).astype(np.uint8)

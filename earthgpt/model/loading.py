@@ -1,0 +1,56 @@
+"""From a name to a model: the default one in the package, a folder, or an id on the Hugging Face hub."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers.utils import logging
+
+from earthgpt.model.modeling import EarthGPTForConditionalGeneration
+from earthgpt.model.processing import EarthGPTProcessor
+from earthgpt.types import EarthGPTError
+
+PRETRAINED = Path(__file__).parents[1] / "pretrained"
+DEFAULT = "earthgpt-tiny"
+
+
+def names() -> list[str]:
+    """The models that come with the package."""
+    return sorted(path.parent.name for path in PRETRAINED.glob("*/config.json"))
+
+
+def locate(name: str | Path) -> str:
+    """The folder of a model in the package, a folder as it is, or else the name as a hub id ("owner/name").
+
+    Raises EarthGPTError when it can be none of them.
+    """
+    if (PRETRAINED / str(name) / "config.json").is_file():
+        return str(PRETRAINED / str(name))
+    if Path(name).is_dir():
+        if not (Path(name) / "config.json").is_file():
+            raise EarthGPTError(f"{name} is not a model: the folder has no config.json.")
+        return str(name)
+    if str(name).count("/") == 1 and not str(name).startswith((".", "/")):
+        return str(name)
+    close = difflib.get_close_matches(str(name), names(), 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise EarthGPTError(
+        f"No model {str(name)!r}.{hint} Name one of {', '.join(names())}, a folder, or a hub id owner/name."
+    )
+
+
+def load(name: str | Path = DEFAULT) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
+    """A model in float32 and evaluation mode, with its processor. Raises EarthGPTError when there is none."""
+    place = locate(name)
+    logging.disable_progress_bar()
+    try:
+        processor = AutoProcessor.from_pretrained(place)
+        model = AutoModelForImageTextToText.from_pretrained(place, dtype="float32")
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise EarthGPTError(f"Cannot load the model {str(name)!r}: {reason}") from error
+    if not isinstance(model, EarthGPTForConditionalGeneration):
+        raise EarthGPTError(f"{str(name)!r} is a {type(model).__name__}, not an EarthGPT.")
+    return model.eval(), processor
