@@ -68,11 +68,11 @@ def write_box(box: Box | OrientedBox, frame: Frame, decimals: int = 3) -> str:
     An oriented box starts with the corner nearest the frame's origin, the others follow by ascending angle about it,
     both judged on the printed numbers, so that writing what was read gives the same text.
     """
+    corners = box.corners if isinstance(box, OrientedBox) else ((box.left, box.top), (box.right, box.bottom))
+    # The zero turns -0.0 into 0.0, which prints without a sign.
+    points = tuple(tuple(round(value, decimals) + 0.0 for value in frame.numbers(corner)) for corner in corners)
     if isinstance(box, OrientedBox):
-        printed = [tuple(round(value, decimals) for value in frame.numbers(corner)) for corner in box.corners]
-        points = release_order(tuple(printed))
-    else:
-        points = (frame.numbers((box.left, box.top)), frame.numbers((box.right, box.bottom)))
+        points = release_order(points)
     return ",".join(f"{value:.{decimals}f}" for point in points for value in point)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class OrientedBox:
-    """A box at any angle: four corners of a convex quadrilateral in fractions of the image, each in [0, 1].
+    """A box at any angle: the convex hull of four corners in fractions of the image, each in [0, 1].
 
     Corners are kept in the order of the MMRS-1M release, whatever order they are given in: first the one nearest
     the origin, then the others by ascending angle about it (clockwise on the screen).
@@ -147,14 +148,14 @@ class OrientedBox:
     @property
     def area(self) -> float:
         """Part of the image that is covered, in [0, 1]."""
-        return _polygon_area(self.corners)
+        return _polygon_area(_hull(self.corners))
 
     def iou(self, other: Box | OrientedBox) -> float:
         """Exact polygon intersection over union in [0, 1].
 
         Scaling an axis scales all areas alike, so the value is the same in pixels.
         """
-        overlap = _polygon_area(_clip(list(self.corners), list(other.corners)))
+        overlap = _polygon_area(_clip(_hull(self.corners), _hull(other.corners)))
         return _over_union(overlap, self.area, other.area)
 
 
@@ -175,27 +176,38 @@ def release_order(corners: tuple[Point, ...]) -> tuple[Point, ...]:
 
 
 def _over_union(overlap: float, area: float, other: float) -> float:
-    union = area + other - overlap
-    return overlap / union if union > 0 else 0.0
+    return min(overlap / (area + other - overlap), 1.0) if area > 0 and other > 0 else 0.0
 
 
-def _signed_area(polygon: list[Point] | tuple[Point, ...]) -> float:
-    following = (*polygon[1:], *polygon[:1])
-    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(polygon, following, strict=True)) / 2
+def _cross(start: Point, one: Point, other: Point) -> float:
+    return (one[0] - start[0]) * (other[1] - start[1]) - (one[1] - start[1]) * (other[0] - start[0])
 
 
-def _polygon_area(polygon: list[Point] | tuple[Point, ...]) -> float:
-    return abs(_signed_area(polygon)) if len(polygon) > 2 else 0.0
+def _polygon_area(polygon: list[Point]) -> float:
+    return sum(_cross(polygon[0], one, other) for one, other in pairwise(polygon)) / 2
+
+
+def _hull(points: Iterable[Point]) -> list[Point]:
+    """The convex hull, clockwise on the screen (Andrew, 1979): corners that were rounded to a few decimals may
+    coincide, lie on one line, or fold in."""
+    ordered = sorted(set(points))
+    hull: list[Point] = []
+    for sweep in (ordered, ordered[::-1]):
+        chain: list[Point] = []
+        for point in sweep:
+            while len(chain) > 1 and _cross(chain[-2], chain[-1], point) <= 0:
+                chain.pop()
+            chain.append(point)
+        hull += chain[:-1]
+    return hull
 
 
 def _clip(subject: list[Point], window: list[Point]) -> list[Point]:
-    """The part of a convex polygon inside another (Sutherland and Hodgman, 1974)."""
-    if _signed_area(window) < 0:
-        window = window[::-1]
-    for (ax, ay), (bx, by) in zip(window, window[1:] + window[:1], strict=True):
+    """The part of a convex polygon inside another (Sutherland and Hodgman, 1974); both clockwise on the screen."""
+    for start, end in zip(window, window[1:] + window[:1], strict=True):
         if not subject:
             break
-        sides = [(bx - ax) * (y - ay) - (by - ay) * (x - ax) for x, y in subject]
+        sides = [_cross(start, end, point) for point in subject]
         kept: list[Point] = []
         for i, (point, side) in enumerate(zip(subject, sides, strict=True)):
             before, before_side = subject[i - 1], sides[i - 1]

@@ -53,6 +53,10 @@ class Task(ABC):
     def score(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> dict[str, float]:
         """Metrics by name, in [0, 1] unless their docstring says otherwise. None counts as wrong."""
 
+    def wording(self, template: str, variants: Sequence[str], rng: random.Random) -> str:
+        """The template; for training, two times in five, one of its variants instead."""
+        return rng.choice(variants) if self.varied and variants and rng.random() < 0.4 else template
+
     def for_training(self) -> Task:
         """The same task with varied questions."""
         return replace(self, varied=True)

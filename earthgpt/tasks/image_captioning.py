@@ -14,6 +14,8 @@ class ImageCaptioning(Task):
 
     template: str = "Please provide a one-sentence caption for the provided remote sensing image in details."
 
+    variants: tuple[str, ...] = ("Describe this image.", "Describe the scene in one sentence.", "What can be seen here?")
+
     def question(self) -> str:
         """The question."""
         return self.template
@@ -21,7 +23,9 @@ class ImageCaptioning(Task):
     def turns(self, sample, rng):
         """One turn for each distinct caption; all are references of each."""
         captions = tuple(dict.fromkeys(sample.captions))
-        return [Turn(self.question(), caption, references=captions) for caption in captions]
+        return [
+            Turn(self.wording(self.template, self.variants, rng), caption, references=captions) for caption in captions
+        ]
 
     def format(self, answer, size):
         """The caption as it is."""

@@ -30,12 +30,21 @@ class ObjectDetection(Task):
     )
     class_template: str = "Detect all {nouns} shown in the image and describe using {kind} bounding boxes."
 
-    def question(self, label: str | None = None, oriented: bool = False) -> str:
-        """The question about one class, or about all when ``label`` is None."""
+    all_variants: tuple[str, ...] = (
+        "Detect all objects with {kind} bounding boxes.",
+        "Find everything in the image and give {kind} bounding boxes.",
+    )
+    class_variants: tuple[str, ...] = (
+        "Detect all {nouns} with {kind} bounding boxes.",
+        "Find the {nouns} and give their {kind} bounding boxes.",
+    )
+
+    def question(self, label: str | None = None, oriented: bool = False, template: str | None = None) -> str:
+        """The question about one class, or about all when ``label`` is None; ``template`` instead of the usual one."""
         kind = "oriented" if oriented else "horizontal"
         if label is None:
-            return self.all_template.format(kind=kind)
-        return self.class_template.format(nouns=plural(label), kind=kind)
+            return (template or self.all_template).format(kind=kind)
+        return (template or self.class_template).format(nouns=plural(label), kind=kind)
 
     def turns(self, sample, rng):
         """All objects, then each class that is there; oriented too where the data set states oriented boxes.
@@ -51,11 +60,13 @@ class ObjectDetection(Task):
         kinds = [False]
         if any(isinstance(region.box, OrientedBox) for region in sample.regions):
             kinds.append(True)
-        return [
-            Turn(self.question(label, oriented), self.answer(sample, label, oriented), kind="obb" if oriented else "hbb")
-            for oriented in kinds
-            for label in labels
-        ]
+        turns = []
+        for oriented in kinds:
+            for label in labels:
+                usual = (self.all_template, self.all_variants) if label is None else (self.class_template, self.class_variants)
+                question = self.question(label, oriented, self.wording(*usual, rng))
+                turns.append(Turn(question, self.answer(sample, label, oriented), kind="obb" if oriented else "hbb"))
+        return turns
 
     def answer(self, sample: Sample, label: str | None, oriented: bool) -> tuple[Region, ...]:
         """The sample's objects, grouped by class and then from left to right."""

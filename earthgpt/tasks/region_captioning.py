@@ -18,15 +18,21 @@ class RegionCaptioning(Task):
 
     template: str = "Please provide a short description for this region in this remote sensing image: {box}"
 
-    def question(self, box: Box | OrientedBox, size: Size) -> str:
-        """The question; ``size`` is the (width, height) of the image."""
-        return self.template.format(box=write_boxes([box], padded_square(size), self.decimals))
+    variants: tuple[str, ...] = ("What is at {box}?", "Describe the region {box}.")
+
+    def question(self, box: Box | OrientedBox, size: Size, template: str | None = None) -> str:
+        """The question; ``size`` is the (width, height) of the image, ``template`` stands in place of the usual one."""
+        return (template or self.template).format(box=write_boxes([box], padded_square(size), self.decimals))
 
     def turns(self, sample, rng):
         """One turn for each expression, or else for each object."""
         described = [(region.box, region.label) for region in sample.expressions]
         described = described or [(region.box, with_article(region.label)) for region in sample.regions]
-        return [Turn(self.question(box.bounds, sample.size), phrase) for box, phrase in described]
+        templates = [self.wording(self.template, self.variants, rng) for _ in described]
+        return [
+            Turn(self.question(box.bounds, sample.size, template), phrase)
+            for (box, phrase), template in zip(described, templates, strict=True)
+        ]
 
     def format(self, answer, size):
         """The phrase as it is."""

@@ -16,12 +16,18 @@ class SceneClassification(Task):
     template: str = (
         "What is the category of this remote sensing image? Answer the question using a single word or phrase."
     )
+    variants: tuple[str, ...] = (
+        "What is the category of this image?",
+        "What kind of place is this?",
+        "What is this?",
+        "Classify the scene.",
+    )
     list_template: str = " Reference categories include: {choices}."
 
-    def question(self, choices: Sequence[str] = ()) -> str:
-        """The question, with the list of classes when there is one."""
+    def question(self, choices: Sequence[str] = (), template: str | None = None) -> str:
+        """The question, with the list of classes when there is one; ``template`` in place of the usual one."""
         listed = self.list_template.format(choices=", ".join(choices)) if choices else ""
-        return self.template + listed
+        return (template or self.template) + listed
 
     def turns(self, sample, rng):
         """One question; in training the list is whole, a shuffled part of it, or left out."""
@@ -36,7 +42,8 @@ class SceneClassification(Task):
                 others = [choice for choice in choices if choice != sample.label]
                 choices = rng.sample(others, rng.randint(min(1, len(others)), len(others))) + [sample.label]
                 rng.shuffle(choices)
-        return [Turn(self.question(choices), sample.label)]
+        template = self.wording(self.template, self.variants, rng)
+        return [Turn(self.question(choices, template), sample.label)]
 
     def format(self, answer, size):
         """The class name as it is."""

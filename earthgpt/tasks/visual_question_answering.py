@@ -17,20 +17,25 @@ class VisualQuestionAnswering(Task):
     """
 
     template: str = "{question} Answer the question using a single word or phrase."
+    variants: tuple[str, ...] = ("{question}",)
     presence: str = "Is there {a_noun} in the image?"
     count: str = "How many {nouns} are there in the image?"
     comparison: str = "Are there more {nouns} than {others} in the image?"
     location: str = "Where is the {noun} in the image?"
     scene: str = "Is this {a_noun} scene?"
 
-    def question(self, text: str) -> str:
-        """The question as the model is asked it."""
-        return self.template.format(question=text.strip())
+    def question(self, text: str, template: str | None = None) -> str:
+        """The question as the model is asked it; ``template`` in place of the usual one."""
+        return (template or self.template).format(question=text.strip())
 
     def turns(self, sample, rng):
         """The data set's own questions, or derived ones with yes and no in balance."""
         questions = sample.questions or self.derived(sample, rng)
-        return [Turn(self.question(question.text), question.answer, kind=question.kind) for question in questions]
+        templates = [self.wording(self.template, self.variants, rng) for _ in questions]
+        return [
+            Turn(self.question(question.text, template), question.answer, kind=question.kind)
+            for question, template in zip(questions, templates, strict=True)
+        ]
 
     def derived(self, sample, rng) -> list[Question]:
         """Questions with answers that follow from the sample's boxes and class; absence only where it is certain."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from earthgpt.types import Box, OrientedBox, Region
 
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_IRREGULAR = {"person": "people", "bus": "buses", "aircraft": "aircraft"}
+_IRREGULAR = {"person": "people", "aircraft": "aircraft"}
 _REGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
 _HISSING = ("s", "x", "z", "ch", "sh")
 
@@ -39,7 +39,7 @@ def singular(noun: str) -> str:
         last = _REGULAR[last.lower()]
     elif last.endswith("ies") and len(last) > 4:
         last = last[:-3] + "y"
-    elif last.endswith(("sses", "xes", "zes", "ches", "shes")):
+    elif last.endswith(("sses", "buses", "xes", "zes", "ches", "shes")):
         last = last[:-2]
     elif last.endswith("s") and not last.endswith("ss"):
         last = last[:-1]

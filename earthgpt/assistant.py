@@ -1,0 +1,147 @@
+"""EarthGPT as people use it: images and words in, values out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earthgpt.generation import Answer, choice_probabilities, generate
+from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
+from earthgpt.model.loading import DEFAULT
+from earthgpt.model.loading import load as load_model
+from earthgpt.tasks import image_captioning, object_detection, region_captioning, scene_classification
+from earthgpt.tasks import visual_grounding, visual_question_answering
+from earthgpt.types import Box, Conversation, EarthGPTError, Message, OrientedBox, Region, Sensor
+
+
+@dataclass(frozen=True)
+class Classification:
+    """The class of a scene, and how likely each class is (they sum to 1; without a list, only what was said)."""
+
+    label: str
+    probabilities: dict[str, float]
+
+
+class EarthGPT:
+    """A model and its processor, asked in the words of the six tasks.
+
+    An image is a Raster, a file name, an array or a PIL image; ``sensor`` says what took it (``earthgpt.open``).
+    Every method raises EarthGPTError for an image that cannot be read and for an empty question.
+    """
+
+    def __init__(self, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor):
+        self.model, self.processor = model, processor
+
+    def say(self, conversation: Conversation, sensor: Sensor | str | None = None) -> Answer:
+        """The next message of a conversation, with the probability of each of its tokens."""
+        rasters = [open_raster(image, sensor) for image in conversation.images]
+        return generate(self.model, self.processor, [conversation], [self._square(raster) for raster in rasters])[0]
+
+    def ask(self, image: Any, question: str, sensor: Sensor | str | None = None) -> str:
+        """A short answer to a question in words."""
+        question = visual_question_answering.TASK.question(_words(question, "question"))
+        return self._say(open_raster(image, sensor), question).text.strip()
+
+    def caption(self, image: Any, sensor: Sensor | str | None = None) -> str:
+        """One sentence about the image."""
+        return self._say(open_raster(image, sensor), image_captioning.TASK.question()).text.strip()
+
+    def classify(
+        self, image: Any, classes: Sequence[str] | None = None, sensor: Sensor | str | None = None
+    ) -> Classification:
+        """The class of the scene: the most likely of ``classes``, or in the model's own words when None."""
+        raster = open_raster(image, sensor)
+        if classes is None:
+            answer = self._say(raster, scene_classification.TASK.question())
+            label = scene_classification.TASK.parse(answer.text, raster.size) or ""
+            return Classification(label, {label: answer.probability()})
+        classes = list(dict.fromkeys(name.strip() for name in classes if name.strip()))
+        if not classes:
+            raise EarthGPTError("The list of classes is empty; give at least one, or none at all.")
+        conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
+        square = self._square(raster)
+        likely = choice_probabilities(self.model, self.processor, conversation, [square], classes)
+        probabilities = dict(sorted(zip(classes, likely, strict=True), key=lambda pair: -pair[1]))
+        return Classification(next(iter(probabilities)), probabilities)
+
+    def describe(self, image: Any, box: Box | OrientedBox | Region, sensor: Sensor | str | None = None) -> str:
+        """A phrase for a region of the image."""
+        raster = open_raster(image, sensor)
+        box = box.box if isinstance(box, Region) else box
+        return self._say(raster, region_captioning.TASK.question(box.bounds, raster.size)).text.strip()
+
+    def ground(
+        self, image: Any, phrase: str, oriented: bool = False, sensor: Sensor | str | None = None
+    ) -> Region | None:
+        """The region that a phrase describes, with a score; None when the model names none.
+
+        A score is the geometric mean of the probabilities that the model gave to the tokens of the box.
+        """
+        raster = open_raster(image, sensor)
+        phrase = _words(phrase, "phrase")
+        answer = self._say(raster, visual_grounding.TASK.question(phrase, oriented))
+        found = next(visual_grounding.TASK.spans(answer.text, raster.size), None)
+        return Region(found[0], phrase, answer.probability(*found[1])) if found else None
+
+    def detect(
+        self,
+        image: Any,
+        label: str | None = None,
+        oriented: bool = False,
+        sensor: Sensor | str | None = None,
+    ) -> list[Region]:
+        """The objects of one class, or of all when ``label`` is None, with upright or oriented boxes and scores."""
+        raster = open_raster(image, sensor)
+        label = None if label is None else _words(label, "class")
+        answer = self._say(raster, object_detection.TASK.question(label, oriented))
+        spans = object_detection.TASK.spans(answer.text, raster.size)
+        return [replace(region, score=answer.probability(*span)) for region, span in spans]
+
+    def chat(self, image: Any = None, sensor: Sensor | str | None = None) -> Chat:
+        """A dialogue of several turns about an image, or about none."""
+        return Chat(self, () if image is None else (open_raster(image, sensor),))
+
+    def _say(self, raster: Raster, question: str) -> Answer:
+        return self.say(Conversation.of((raster,), question))
+
+    def _square(self, raster: Raster) -> np.ndarray:
+        return self.processor.square(raster.pixels, raster.sensor)
+
+
+class Chat:
+    """A dialogue: what was said before is part of what is asked next."""
+
+    def __init__(self, assistant: EarthGPT, images: tuple[Raster, ...]):
+        self.assistant = assistant
+        self.conversation = Conversation(images)
+
+    def ask(self, text: str) -> str:
+        """The answer; question and answer are kept. A question that fails is not."""
+        asked = Message("user", _words(text, "question"))
+        longer = replace(self.conversation, messages=(*self.conversation.messages, asked))
+        answer = self.assistant.say(longer).text.strip()
+        self.conversation = replace(longer, messages=(*longer.messages, Message("assistant", answer)))
+        return answer
+
+
+def load(name: str | Path = DEFAULT, device: str | None = None) -> EarthGPT:
+    """The default model, or one by folder or hub id, on a device ("cpu", "cuda", ...; None: a GPU where there is one).
+
+    Raises EarthGPTError when there is no such model.
+    """
+    import torch
+
+    model, processor = load_model(name)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return EarthGPT(model.to(device), processor)
+
+
+def _words(text: str, what: str) -> str:
+    if not text.strip():
+        raise EarthGPTError(f"The {what} is empty.")
+    return text.strip()

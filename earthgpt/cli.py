@@ -1,0 +1,400 @@
+"""The command line: read words, call one function, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from earthgpt.types import Box, EarthGPTError, Region, Sensor
+
+app = typer.Typer(
+    help="Ask optical, SAR and infrared images: class, caption, answers, grounded phrases, detections, dialogue.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+datasets_app = typer.Typer(help="The data sets that can be read.", no_args_is_help=True)
+tasks_app = typer.Typer(help="The tasks that can be asked, trained and scored.", no_args_is_help=True)
+models_app = typer.Typer(help="The models that come with the package.", no_args_is_help=True)
+app.add_typer(datasets_app, name="datasets")
+app.add_typer(tasks_app, name="tasks")
+app.add_typer(models_app, name="models")
+out = Console()
+err = Console(stderr=True)
+
+Image = Annotated[Path, typer.Argument(help="A PNG, JPEG or TIFF file.", metavar="IMAGE")]
+ModelName = Annotated[str, typer.Option("--model", "-m", help="A model's name, folder or hub id.")]
+SensorName = Annotated[str | None, typer.Option("--sensor", "-s", help="optical, sar or infrared.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", help="Also write here: .geojson features or a .png picture.")
+]
+Oriented = Annotated[bool, typer.Option("--oriented", help="Ask for oriented boxes.")]
+DEFAULT = "earthgpt-tiny"
+
+
+def _ready(model: str, image: Path, sensor: str | None) -> tuple[Any, Any]:
+    """The image first, so that a wrong file name is told at once; then the model."""
+    from earthgpt.geo.raster import open_raster
+
+    raster = open_raster(image, sensor)
+    return _load(model), raster
+
+
+def _load(model: str) -> Any:
+    _be_quiet()
+    from earthgpt.assistant import load
+
+    with err.status("Loading the model ...") if err.is_terminal else _Nothing():
+        return load(model)
+
+
+def _be_quiet() -> None:
+    """Libraries keep their notes to themselves; errors still come through."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class _Nothing:
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *failure):
+        return None
+
+
+def _print(value: Any, as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(value) if as_json else text)
+
+
+def _region(region: Region, size: tuple[int, int]) -> dict[str, Any]:
+    """A region as plain values: pixel corners of the image."""
+    corners = [[round(x * size[0], 1), round(y * size[1], 1)] for x, y in region.box.corners]
+    value: dict[str, Any] = {"label": region.label, "corners": corners}
+    return value if region.score is None else {**value, "score": round(region.score, 4)}
+
+
+def _line(region: Region, size: tuple[int, int]) -> str:
+    box = region.box
+    values = box.to_pixels(size) if isinstance(box, Box) else [v for point in box.to_pixels(size) for v in point]
+    numbers = ", ".join(f"{value:.0f}" for value in values)
+    return f"{region.label}  [{numbers}] px" + ("" if region.score is None else f"  score {region.score:.2f}")
+
+
+def _write(path: Path | None, regions: Sequence[Region], raster: Any) -> None:
+    if path is None:
+        return
+    if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
+        from earthgpt.geo.pictures import write_picture
+
+        write_picture(path, regions, raster)
+    else:
+        from earthgpt.geo.vectors import write
+
+        write(path, regions, raster)
+    err.print(f"Wrote {path}", highlight=False)
+
+
+@app.command()
+def ask(
+    image: Image,
+    question: Annotated[str, typer.Argument(help="A question in words.")],
+    model: ModelName = DEFAULT,
+    sensor: SensorName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer a question.
+
+    Example: earthgpt ask harbor.png "How many ships are there in the image?"
+    """
+    assistant, raster = _ready(model, image, sensor)
+    answer = assistant.ask(raster, question)
+    _print({"image": str(image), "question": question, "answer": answer}, as_json, answer)
+
+
+@app.command()
+def caption(image: Image, model: ModelName = DEFAULT, sensor: SensorName = None, as_json: AsJson = False) -> None:
+    """Describe the image in one sentence.
+
+    Example: earthgpt caption harbor.png
+    """
+    assistant, raster = _ready(model, image, sensor)
+    text = assistant.caption(raster)
+    _print({"image": str(image), "caption": text}, as_json, text)
+
+
+@app.command()
+def classify(
+    image: Image,
+    classes: Annotated[
+        str | None, typer.Option("--classes", "-c", help="Names to choose from, separated by commas.")
+    ] = None,
+    model: ModelName = DEFAULT,
+    sensor: SensorName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Name the class of the scene, with a probability for each class of a list.
+
+    Example: earthgpt classify scene.tif --classes "harbor,airport,forest"
+    """
+    assistant, raster = _ready(model, image, sensor)
+    found = assistant.classify(raster, classes.split(",") if classes is not None else None)
+    lines = [f"{probability:6.1%}  {name}" for name, probability in found.probabilities.items()]
+    value = {"image": str(image), "class": found.label, "probabilities": found.probabilities}
+    _print(value, as_json, "\n".join(lines))
+
+
+@app.command()
+def describe(
+    image: Image,
+    box: Annotated[str, typer.Argument(help="left,top,right,bottom in pixels of the image.")],
+    model: ModelName = DEFAULT,
+    sensor: SensorName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a region of the image shows.
+
+    Example: earthgpt describe harbor.png 40,52,131,90
+    """
+    from earthgpt.geo.raster import open_raster
+
+    raster = open_raster(image, sensor)
+    region = _box(box, raster.size)
+    text = _load(model).describe(raster, region)
+    _print({"image": str(image), "box": box, "description": text}, as_json, text)
+
+
+def _box(text: str, size: tuple[int, int]) -> Box:
+    try:
+        left, top, right, bottom = (float(value) for value in text.split(","))
+        inside = 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+    except ValueError:
+        inside = False
+    if not inside:
+        raise EarthGPTError(
+            f"A box is left,top,right,bottom in pixels inside the image ({size[0]} x {size[1]}); not {text!r}."
+        )
+    return Box.from_pixels(left, top, right, bottom, size)
+
+
+@app.command()
+def ground(
+    image: Image,
+    phrase: Annotated[str, typer.Argument(help="What to find: one thing.")],
+    oriented: Oriented = False,
+    output: Output = None,
+    model: ModelName = DEFAULT,
+    sensor: SensorName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the one thing that a phrase describes.
+
+    Example: earthgpt ground harbor.png "the leftmost ship" -o ship.png
+    """
+    assistant, raster = _ready(model, image, sensor)
+    region = assistant.ground(raster, phrase, oriented)
+    value = {"image": str(image), "phrase": phrase, "region": _region(region, raster.size) if region else None}
+    _print(value, as_json, _line(region, raster.size) if region else "nothing found")
+    _write(output, [region] if region else [], raster)
+
+
+@app.command()
+def detect(
+    image: Image,
+    label: Annotated[str | None, typer.Argument(help="A class, in the singular; all objects without it.")] = None,
+    oriented: Oriented = False,
+    output: Output = None,
+    model: ModelName = DEFAULT,
+    sensor: SensorName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the objects of a class, or all of them.
+
+    Example: earthgpt detect harbor.tif ship --oriented -o ships.geojson
+    """
+    assistant, raster = _ready(model, image, sensor)
+    regions = assistant.detect(raster, label, oriented)
+    value = {"image": str(image), "regions": [_region(region, raster.size) for region in regions]}
+    _print(value, as_json, "\n".join(_line(region, raster.size) for region in regions) or "nothing found")
+    _write(output, regions, raster)
+
+
+@app.command()
+def chat(image: Image, model: ModelName = DEFAULT, sensor: SensorName = None, as_json: AsJson = False) -> None:
+    """Talk about an image, a line for each turn; an empty line or the end of the input ends it.
+
+    Example: earthgpt chat harbor.png
+    """
+    assistant, raster = _ready(model, image, sensor)
+    talk = assistant.chat(raster)
+    asking = sys.stdin.isatty()
+    while True:
+        if asking:
+            typer.echo("> ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line.strip():
+            return
+        answer = talk.ask(line)
+        _print({"question": line.strip(), "answer": answer}, as_json, answer)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where pictures and map features go.")] = Path("outputs/demo"),
+    model: ModelName = DEFAULT,
+) -> None:
+    """Ask the default model about example scenes of all three sensors.
+
+    Example: earthgpt demo
+    """
+    _be_quiet()
+    from earthgpt.demo import run
+
+    run(_load(model), folder, out)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A TOML file.", metavar="RECIPE")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="key=value ...", metavar="KEY=VALUE")] = None,
+) -> None:
+    """Train as a recipe says; goes on where it stopped.
+
+    Example: earthgpt train recipes/debug.toml steps=20 output=runs/first
+    """
+    _be_quiet()
+    from earthgpt.config import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    from earthgpt.training import train as run
+
+    run(loaded)
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A model's name, folder or hub id.")],
+    dataset: Annotated[str, typer.Argument(help="See: earthgpt datasets list")],
+    task: Annotated[str, typer.Argument(help="See: earthgpt tasks list")],
+    root: Annotated[str, typer.Argument(help="The folder of the data set; none for synthetic.")] = "",
+    split: Annotated[str, typer.Option(help="The split.")] = "val",
+    part: Annotated[str | None, typer.Option(help='"train" or "val" of the split "all".')] = None,
+    kind: Annotated[str | None, typer.Option(help="Only questions of this kind, such as hbb, obb, count.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="That many questions, drawn with a fixed seed.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at a time.")] = 16,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report as JSON.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score a model on a task of a data set, beside chance.
+
+    Example: earthgpt eval earthgpt-tiny synthetic object_detection --limit 100
+    """
+    _be_quiet()
+    from rich.progress import Progress
+
+    assistant = _load(model)
+    from earthgpt.evaluation import evaluate as run
+
+    with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
+        bar = progress.add_task("asking")
+        report = run(
+            assistant, dataset, task, root, split, part, kind, limit, batch_size,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )  # fmt: skip
+    if output:
+        output.write_text(json.dumps(report.to_dict(), indent=1) + "\n")
+    if as_json:
+        typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
+        return
+    table = Table(title=f"{dataset} {task} ({report.examples} questions, {report.unparsed} unread)")
+    table.add_column("metric")
+    table.add_column(model.rstrip("/").rpartition("/")[2], justify="right")
+    for name in report.baselines:
+        table.add_column(name, justify="right")
+    for metric, value in report.metrics.items():
+        table.add_row(metric, f"{value:.3f}", *(f"{scores[metric]:.3f}" for scores in report.baselines.values()))
+    out.print(table)
+
+
+@datasets_app.command("list")
+def list_datasets(as_json: AsJson = False) -> None:
+    """List the data sets.
+
+    Example: earthgpt datasets list
+    """
+    from earthgpt import lookup
+
+    cards = {name: lookup.find("datasets", name) for name in lookup.names("datasets")}
+    if as_json:
+        typer.echo(
+            json.dumps(
+                {
+                    name: {
+                        "title": card.title, "sensors": card.sensors, "tasks": card.tasks, "splits": card.splits,
+                        "licence": card.licence, "homepage": card.homepage, "images": dict(card.counts),
+                    }
+                    for name, card in cards.items()
+                }
+            )
+        )  # fmt: skip
+        return
+    table = Table("name", "title", "sensors", "tasks", "splits", "licence")
+    for name, card in cards.items():
+        splits = ", ".join(f"{split} {card.counts[split]:,}" for split in card.splits)
+        table.add_row(name, card.title, ", ".join(card.sensors), ", ".join(card.tasks), splits, card.licence)
+    out.print(table)
+
+
+@tasks_app.command("list")
+def list_tasks(as_json: AsJson = False) -> None:
+    """List the tasks.
+
+    Example: earthgpt tasks list
+    """
+    from earthgpt import lookup
+
+    modules = {name: sys.modules[type(lookup.find("tasks", name)).__module__] for name in lookup.names("tasks")}
+    found = {name: module.__doc__.split("\n")[0] for name, module in modules.items()}
+    _print(found, as_json, "\n".join(f"{name:26}{text}" for name, text in found.items()))
+
+
+@models_app.command("list")
+def list_models(as_json: AsJson = False) -> None:
+    """List the models that come with the package.
+
+    Example: earthgpt models list
+    """
+    _be_quiet()
+    from earthgpt.model.loading import names
+
+    found = names()
+    _print(found, as_json, "\n".join(found))
+
+
+def main() -> None:
+    """The program: a user's error is one line and exit code 1; Ctrl-C is exit code 130."""
+    try:
+        code = app(standalone_mode=False)
+    except EarthGPTError as error:
+        typer.echo(f"earthgpt: {error}", err=True)
+        code = 1
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        typer.echo("Stopped.", err=True)
+        code = 130
+    except Exception as error:  # a wrong option or command; anything else is a bug and keeps its traceback
+        if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
+            raise
+        typer.echo(f"earthgpt: {error.format_message()}", err=True)
+        code = 1
+    sys.exit(code or 0)

@@ -1,0 +1,338 @@
+"""Every reader reads a tiny fake download in its true layout; with real data, the numbers of the real files."""
+
+import json
+import math
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from earthgpt.lookup import find
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Sensor
+
+
+def picture(path: Path, size=(40, 20)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", size).save(path)
+
+
+def write_json(path: Path, content) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def coco(files, objects, categories, file="file_name", annotations="annotations") -> dict:
+    """``objects`` are (image number, category, bbox, segmentation or None)."""
+    return {
+        "images": [{"id": i, file: name, "width": 40, "height": 20} for i, name in enumerate(files)],
+        "categories": [{"id": number, "name": name} for number, name in categories.items()],
+        annotations: [
+            {"image_id": image, "category_id": category, "bbox": bbox} | ({"segmentation": outline} if outline else {})
+            for image, category, bbox, outline in objects
+        ],
+    }
+
+
+def fake_aid(root):
+    for name in ("airport_1.jpg", "airport_10.jpg", "airport_2.jpg"):
+        picture(root / "Airport" / name)
+    picture(root / "BaseballField" / "baseballfield_1.jpg")
+
+
+def fake_rsscn7(root):
+    picture(root / "aGrass" / "a001.jpg")
+    picture(root / "gParking" / "g001.jpg")
+    picture(root / "forest" / "1.jpg")  # the copy of AiTLAS
+
+
+def fake_sar_acd(root):
+    picture(root / "images" / "A320321" / "001.jpg")
+    picture(root / "images" / "ARJ21" / "001.jpg")
+    (root / "README.md").touch()
+
+
+def fake_rsicd(root):
+    def entry(file, split, *texts):
+        return {"filename": file, "split": split, "sentences": [{"raw": text} for text in texts]}
+
+    images = [
+        entry("airport_1.jpg", "train", "many planes .", "many planes .", "a  long building ."),
+        entry("denseresidential_3.jpg", "train", "many houses ."),
+        entry("00001.jpg", "train", "a playfield ."),
+        entry("pond_1.jpg", "train", "a pond ."),  # its picture is missing
+        entry("pond_2.jpg", "val", "a pond ."),
+    ]
+    write_json(root / "dataset_rsicd.json", {"images": images, "dataset": "rsicd"})
+    for image in images:
+        if image["filename"] != "pond_1.jpg":
+            picture(root / "RSICD_images" / image["filename"])
+
+
+def fake_nwpu_vhr10(root):
+    objects = [
+        (0, 1, [4, 2, 8, 4], None),
+        (0, 3, [30, 10, 20, 5], None),  # 10 pixels beyond the right edge
+        (0, 10, [5, 5, 0, 5], None),
+        (1, 10, [0, 0, 4, 4], None),
+        (2, 1, [0, 0, 4, 4], None),
+    ]
+    files = ["001.jpg", "002.jpg", "003.jpg"]
+    write_json(root / "annotations.json", coco(files, objects, {1: "airplane", 3: "storage_tank", 10: "vehicle"}))
+    for file in files[:2]:
+        picture(root / "positive image set" / file)
+
+
+HIT_UAV = {0: "Person", 1: "Car", 2: "Bicycle", 3: "OtherVehicle", 4: "DontCare"}
+
+
+def fake_hit_uav(root):
+    objects = [(0, 0, [4, 2, 8, 4], None), (0, 3, [0, 0, 4, 4], None), (1, 1, [0, 0, 4, 4], None)]
+    content = coco(["1_a.jpg", "1_b.jpg"], [*objects, (1, 4, [9, 9, 4, 4], None)], HIT_UAV, "filename", "annotation")
+    write_json(root / "normal_json" / "annotations" / "train.json", content)
+    picture(root / "normal_json" / "train" / "1_a.jpg")
+    picture(root / "normal_json" / "train" / "1_b.jpg")
+
+
+def fake_hit_uav_oriented(root):
+    objects = [(0, 1, [20, 10, 12, 6, math.pi / 2], None), (0, 4, [20, 10, 12, 6, 0.0], None)]
+    write_json(root / "rotate_json" / "annotations" / "val.json", coco(["1_a.jpg"], objects, HIT_UAV, "filename"))
+    picture(root / "rotate_json" / "val" / "1_a.jpg")
+
+
+def fake_hrsid(root):
+    diamond = [[10, 2, 18, 10, 10, 18, 2, 10]]
+    objects = [(0, 1, [2, 2, 16, 16], diamond), (0, 1, [30, 5, 4, 4], None), (1, 1, [1, 1, 3, 3], [[1, 1, 3, 3]])]
+    write_json(root / "annotations" / "train2017.json", coco(["P0001_a.jpg", "P0001_b.jpg"], objects, {1: "ship"}))
+    picture(root / "JPEGImages" / "P0001_a.jpg")
+    picture(root / "JPEGImages" / "P0001_b.jpg")
+
+
+FAKES = {name.removeprefix("fake_"): make for name, make in globals().copy().items() if name.startswith("fake_")}
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a reader finds in its fake download."""
+
+    split: str
+    names: tuple[str, ...]
+    labels: tuple[str | None, ...]  # of scenes, or of all objects in order
+    sensor: Sensor
+    defects: dict[str, int]
+
+
+EXPECTED = {
+    "aid": Expected(
+        "all",
+        (
+            "Airport/airport_1.jpg",
+            "Airport/airport_2.jpg",
+            "Airport/airport_10.jpg",
+            "BaseballField/baseballfield_1.jpg",
+        ),
+        ("airport", "airport", "airport", "baseball field"),
+        Sensor.OPTICAL,
+        {"missing class folders": 28},
+    ),
+    "rsscn7": Expected(
+        "all",
+        ("aGrass/a001.jpg", "gParking/g001.jpg", "forest/1.jpg"),
+        ("grass", "parking lot", "forest"),
+        Sensor.OPTICAL,
+        {"missing class folders": 4},
+    ),
+    "sar_acd": Expected(
+        "all",
+        ("A320321/001.jpg", "ARJ21/001.jpg"),
+        ("A320/321", "ARJ21"),
+        Sensor.SAR,
+        {"missing class folders": 4},
+    ),
+    "rsicd": Expected(
+        "train",
+        ("airport_1.jpg", "denseresidential_3.jpg", "00001.jpg"),
+        ("airport", "dense residential", None),
+        Sensor.OPTICAL,
+        {"missing images": 1},
+    ),
+    "nwpu_vhr10": Expected(
+        "all",
+        ("positive image set/001.jpg", "positive image set/002.jpg"),
+        ("airplane", "storage tank", "vehicle"),
+        Sensor.OPTICAL,
+        {"missing images": 1, "boxes without area": 1, "boxes cut at the edge": 1},
+    ),
+    "hit_uav": Expected(
+        "train",
+        ("normal_json/train/1_a.jpg", "normal_json/train/1_b.jpg"),
+        ("person", "other vehicle", "car"),
+        Sensor.INFRARED,
+        {"DontCare regions": 1},
+    ),
+    "hit_uav_oriented": Expected(
+        "val",
+        ("rotate_json/val/1_a.jpg",),
+        ("car",),
+        Sensor.INFRARED,
+        {"DontCare regions": 1},
+    ),
+    "hrsid": Expected(
+        "train",
+        ("JPEGImages/P0001_a.jpg", "JPEGImages/P0001_b.jpg"),
+        ("ship", "ship"),
+        Sensor.SAR,
+        {"boxes without area": 1},
+    ),
+}
+each = pytest.mark.parametrize("name", FAKES)
+
+
+def read(name, root, split=None):
+    FAKES[name](root)
+    return list(find("datasets", name).read(root, split or EXPECTED[name].split))
+
+
+@each
+def test_a_fake_download_is_read_whole(name, tmp_path):
+    expected, defects = EXPECTED[name], Counter()
+    FAKES[name](tmp_path)
+    samples = list(find("datasets", name).read(tmp_path, expected.split, defects))
+    detects = "object_detection" in find("datasets", name).tasks
+    labels = (
+        [region.label for sample in samples for region in sample.regions]
+        if detects
+        else [sample.label for sample in samples]
+    )
+    assert tuple(sample.name for sample in samples) == expected.names
+    assert tuple(labels) == expected.labels
+    assert +defects == expected.defects
+    for sample in samples:
+        assert sample.image.is_absolute() and sample.image.is_file()
+        assert sample.size == (40, 20)
+        assert sample.sensor is expected.sensor
+
+
+@each
+def test_every_label_is_a_class_of_the_card(name, tmp_path):
+    dataset = find("datasets", name)
+    for sample in read(name, tmp_path):
+        stated = {sample.label, *sample.choices, *sample.classes, *(region.label for region in sample.regions)}
+        assert stated - {None} <= set(dataset.classes)
+        assert bool(sample.choices) == (sample.label is not None)
+        assert bool(sample.classes) == ("object_detection" in dataset.tasks)
+
+
+@each
+def test_names_do_not_depend_on_the_machine(name, tmp_path):
+    first = [sample.name for sample in read(name, tmp_path / "here")]
+    assert first == [sample.name for sample in read(name, tmp_path / "there")]
+
+
+@each
+def test_an_unknown_split_is_named_with_the_known_ones(name, tmp_path):
+    dataset = find("datasets", name)
+    with pytest.raises(EarthGPTError) as caught:
+        dataset.read(tmp_path, "traning")
+    assert str(caught.value) == f"{dataset.title} has splits {', '.join(dataset.splits)}; not 'traning'."
+
+
+@each
+def test_a_missing_root_is_named(name, tmp_path):
+    dataset = find("datasets", name)
+    with pytest.raises(EarthGPTError, match=f"No folder .*nowhere: {dataset.title} is read from"):
+        dataset.read(tmp_path / "nowhere", dataset.splits[0])
+
+
+@each
+def test_a_root_without_the_files_says_what_was_looked_for(name, tmp_path):
+    dataset = find("datasets", name)
+    with pytest.raises(EarthGPTError, match=r"^No (file|class folders) "):
+        list(dataset.read(tmp_path, dataset.splits[0]))
+
+
+def test_rsicd_keeps_distinct_captions_and_its_own_splits(tmp_path):
+    airport, _, unnamed = read("rsicd", tmp_path)
+    assert airport.captions == ("many planes .", "a long building .")
+    assert len(airport.choices) == 30
+    assert unnamed.choices == ()
+    assert [sample.name for sample in find("datasets", "rsicd").read(tmp_path, "val")] == ["pond_2.jpg"]
+
+
+def test_vhr10_boxes_are_fractions_cut_at_the_edge_and_vehicles_are_never_certain(tmp_path):
+    first, _ = read("nwpu_vhr10", tmp_path)
+    # (4, 2) to (12, 6) of 40 x 20; then (30, 10) to (50, 15), cut at 40.
+    assert [region.box for region in first.regions] == [Box(0.1, 0.1, 0.3, 0.3), Box(0.75, 0.5, 1.0, 0.75)]
+    assert first.complete
+    assert len(first.classes) == 9 and "vehicle" not in first.classes
+
+
+def test_hit_uav_is_incomplete_where_objects_have_no_class(tmp_path):
+    first, second = read("hit_uav", tmp_path)
+    assert first.complete and not second.complete
+    assert first.regions[0].box == Box(0.1, 0.1, 0.3, 0.3)  # from the top left corner, not from the center
+
+
+def test_hit_uav_oriented_turns_the_box_about_its_center(tmp_path):
+    (sample,) = read("hit_uav_oriented", tmp_path)
+    # 12 x 6 about (20, 10), turned by 90 degrees: 17 to 23 and 4 to 16.
+    assert sample.regions[0].box.bounds.to_pixels((40, 20)) == pytest.approx((17, 4, 23, 16))
+    assert not sample.complete
+
+
+def test_hrsid_takes_the_smallest_rectangle_about_an_outline_and_else_the_upright_box(tmp_path):
+    first, second = read("hrsid", tmp_path)
+    turned, upright = (region.box for region in first.regions)
+    assert isinstance(turned, OrientedBox)
+    assert turned.area * 40 * 20 == pytest.approx(128)  # a diamond of diagonals 16: 16 * 16 / 2
+    assert upright == Box.from_pixels(30, 5, 34, 9, (40, 20))
+    assert second.regions == ()
+
+
+# Counted in the files themselves (find, and the lengths of the JSON lists), not by the readers. 75 and 6 of the
+# 10,808 and 1,117 objects of HIT-UAV are DontCare.
+REAL = [
+    ("aid", "AID", "all", 8_971, 0),
+    ("rsscn7", "RSSCN7", "all", 2_240, 0),
+    ("sar_acd", "SAR-ACD", "all", 2_401, 0),
+    ("nwpu_vhr10", "NWPU VHR-10 dataset", "all", 454, 2_660),
+    ("hit_uav", "HIT-UAV", "train", 1_213, 10_808 - 75),
+    ("hit_uav", "HIT-UAV", "val", 128, 1_117 - 6),
+    ("hrsid", "HRSID", "train", 22, 40),
+]
+
+
+def real_data(folder: str) -> Path:
+    beside = Path(__file__).parents[2].parent / "shared" / "data"
+    root = Path(os.environ.get("EARTHGPT_REAL_DATA", beside)) / folder
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}; set EARTHGPT_REAL_DATA")
+    return root
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("name", "folder", "split", "images", "objects"), REAL)
+def test_real_files_hold_the_numbers_counted_by_hand(name, folder, split, images, objects):
+    defects = Counter()
+    samples = list(find("datasets", name).read(real_data(folder), split, defects))
+    assert len({sample.name for sample in samples}) == len(samples) == images
+    assert sum(len(sample.regions) for sample in samples) == objects
+    assert set(+defects) <= {"DontCare regions"}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("split", "images", "captions"), [("train", 8_224, 15_570), ("val", 747, 1_354)])
+def test_real_captions_hold_the_numbers_counted_by_hand(split, images, captions, tmp_path):
+    # The pictures lie beside, by class; the official layout has them in one folder.
+    root = real_data("RSICD")
+    (tmp_path / "RSICD_images").mkdir()
+    for path in real_data("AID").glob("*/*.jpg"):
+        (tmp_path / "RSICD_images" / path.name).symlink_to(path)
+    (tmp_path / "dataset_rsicd.json").symlink_to(root / "dataset_rsicd.json")
+    defects = Counter()
+    samples = list(find("datasets", "rsicd").read(tmp_path, split, defects))
+    assert len(samples) == images
+    assert sum(len(sample.captions) for sample in samples) == captions
+    assert not +defects

@@ -1,0 +1,277 @@
+"""What holds for every task, and the wording of the paper."""
+
+import math
+import random
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from earthgpt import lookup
+from earthgpt.tasks import Task, converse
+from earthgpt.tasks.image_captioning import ImageCaptioning
+from earthgpt.tasks.object_detection import ObjectDetection
+from earthgpt.tasks.region_captioning import RegionCaptioning
+from earthgpt.tasks.scene_classification import SceneClassification
+from earthgpt.tasks.visual_grounding import VisualGrounding
+from earthgpt.tasks.visual_question_answering import VisualQuestionAnswering
+from earthgpt.tasks.wording import expressions, place, plural, singular, with_article
+from earthgpt.types import Box, OrientedBox, Question, Region, Sample, Sensor
+
+SIZE = (640, 480)
+BOX, OTHER = Box(0.123456, 0.2, 0.4, 0.654321), Box(0.7, 0.1, 0.9, 0.3)
+DIAMOND = OrientedBox(((0.5, 0.05), (0.71234, 0.3), (0.5, 0.5), (0.3, 0.3)))
+
+
+@dataclass(frozen=True)
+class Law:
+    """A task with two true answers, a wrong one for each, the metric that ranks it, and texts it cannot read."""
+
+    task: Task
+    true: tuple[Any, Any]
+    wrong: tuple[Any, Any]
+    metric: str
+    unreadable: tuple[str, ...] = field(default=("", "  \n"))
+
+
+def regions(*boxes, label="ship"):
+    """Regions of one class."""
+    return tuple(Region(box, label) for box in boxes)
+
+
+LAWS = {
+    "scene_classification": Law(
+        SceneClassification(), ("harbor", "storage tank"), ("airport", "beach"), "accuracy", ("", " . ")
+    ),
+    "image_captioning": Law(
+        ImageCaptioning(),
+        ("Two ships lie in the harbor.", "A road runs through the green fields ."),
+        ("Cars stand on a parking lot.", "Two ships lie in the harbor."),
+        "cider_d",
+    ),
+    "region_captioning": Law(
+        RegionCaptioning(), ("the ship on the left", "a red car"), ("a red car", "the ship on the left"), "accuracy"
+    ),
+    "visual_question_answering": Law(VisualQuestionAnswering(), ("12", "yes"), ("11", "no"), "accuracy"),
+    "visual_grounding": Law(
+        VisualGrounding(), (BOX, DIAMOND), (OTHER, OTHER), "mean_iou", ("", "the ship on the left", "[0.1,0.2,0.3]")
+    ),
+    "object_detection": Law(
+        ObjectDetection(),
+        (
+            (*regions(BOX, OTHER), *regions(DIAMOND, label="large vehicle"), *regions(*[OTHER] * 13, label="bus")),
+            regions(OTHER, label="person"),
+        ),
+        (regions(BOX), ()),
+        "ap_50",
+        ("", "There are two ships in the image.", "There are two ships [0.1,0.2] in the image."),
+    ),
+}
+
+
+def test_every_task_keeps_the_laws():
+    assert set(LAWS) == set(lookup.names("tasks"))
+    assert all(type(law.task) is type(lookup.find("tasks", name)) for name, law in LAWS.items())
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_the_laws_of_tasks(law):
+    task = law.task
+    texts = [task.format(answer, SIZE) for answer in law.true]
+    read = [task.parse(text, SIZE) for text in texts]
+    assert [task.format(answer, SIZE) for answer in read] == texts  # parse and format are inverses as printed
+    if not isinstance(law.task, VisualGrounding | ObjectDetection):
+        assert read == list(law.true)
+
+    best = task.score(law.true, law.true)
+    assert task.score(read, law.true)[law.metric] == pytest.approx(best[law.metric], rel=0.02)
+    for others in (law.wrong, (None, None), (None, law.true[1])):
+        scores = task.score(others, law.true)
+        assert scores[law.metric] < best[law.metric]
+        assert all(math.isfinite(value) for value in scores.values())
+        assert all(scores[name] <= best[name] + 1e-9 for name in scores if name != "unparsed")
+
+    assert [task.parse(text, SIZE) for text in law.unreadable] == [None] * len(law.unreadable)
+
+
+@pytest.mark.parametrize("decimals", [2, 3])
+@pytest.mark.parametrize("name", ["visual_grounding", "object_detection"])
+def test_boxes_are_printed_with_the_decimals_asked_for(name, decimals):
+    task = type(LAWS[name].task)(decimals=decimals)
+    for answer in LAWS[name].true:
+        text = task.format(answer, SIZE)
+        assert task.format(task.parse(text, SIZE), SIZE) == text
+        assert {len(digits) for digits in re.findall(r"\d\.(\d+)", text)} == {decimals}
+
+
+SAMPLE = Sample(
+    Path("a.png"),
+    "a.png",
+    size=(100, 100),
+    sensor=Sensor.OPTICAL,
+    label="harbor",
+    choices=("airport", "harbor"),
+    captions=("Ships.", "A harbor.", "Ships."),
+    regions=(*regions(Box(0.5, 0.5, 0.6, 0.6), Box(0.1, 0.2, 0.3, 0.4), label="large vehicle"), *regions(DIAMOND)),
+    expressions=regions(Box(0.43, 0.71, 0.45, 0.73), label="the red ship"),
+    questions=(Question("Is there a ship?", "yes", "presence"),),
+)
+
+
+def questions(task: Task) -> list[str]:
+    """What a task asks about the sample."""
+    return [turn.question for turn in task.turns(SAMPLE, random.Random(0))]
+
+
+def test_questions_are_those_of_the_paper():
+    assert questions(SceneClassification()) == [
+        "What is the category of this remote sensing image? Answer the question using a single word or phrase. "
+        "Reference categories include: airport, harbor."
+    ]
+    assert (
+        questions(ImageCaptioning())
+        == ["Please provide a one-sentence caption for the provided remote sensing image in details."] * 2
+    )
+    assert questions(VisualQuestionAnswering()) == [
+        "Is there a ship? Answer the question using a single word or phrase."
+    ]
+    assert questions(VisualGrounding()) == [
+        "Please provide the horizontal bounding box coordinate of the region which is described as: the red ship"
+    ]
+    assert questions(RegionCaptioning(decimals=2)) == [
+        "Please provide a short description for this region in this remote sensing image: [0.43,0.71,0.45,0.73]"
+    ]
+    assert questions(ObjectDetection()) == [
+        template.format(kind)
+        for kind in ("horizontal", "oriented")
+        for template in (
+            "Detect all objects shown in the remote sensing image and describe using {} bounding boxes.",
+            "Detect all large vehicles shown in the image and describe using {} bounding boxes.",
+            "Detect all ships shown in the image and describe using {} bounding boxes.",
+        )
+    ]
+
+
+def test_answers_are_those_of_the_paper():
+    task = ObjectDetection(decimals=2)
+    everything, vehicles, *_ = task.turns(SAMPLE, random.Random(0))
+    two = "There are two large vehicles [0.10,0.20,0.30,0.40;0.50,0.50,0.60,0.60] in the image."
+    assert task.format(vehicles.answer, SAMPLE.size) == two
+    one = "There is one ship [0.30,0.05,0.71,0.50] in the image."
+    assert task.format(everything.answer, SAMPLE.size) == f"{two} {one}"
+    box = Box(0.24, 0.12, 0.91, 0.42)
+    assert VisualGrounding(decimals=2).format(box, (100, 100)) == "[0.24,0.12,0.91,0.42]"
+
+
+def test_a_conversation_holds_a_question_and_an_answer_for_each_turn():
+    task = ImageCaptioning()
+    conversation = converse("a.png", SAMPLE.size, [(task, turn) for turn in task.turns(SAMPLE, random.Random(0))])
+    assert [message.text for message in conversation.messages[1::2]] == ["Ships.", "A harbor."]
+    assert conversation.images == ("a.png",)
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+def test_detections_of_the_release_are_read_and_written(tagged):
+    task = ObjectDetection(decimals=2, tagged=tagged)
+    answer = regions(*[Box(0.1, 0.2, 0.3, 0.4)] * 13)
+    text = task.format(answer, (100, 100))
+    assert text.startswith("There are <p>13 ships</p>[0.10," if tagged else "There are 13 ships [0.10,")
+    assert task.parse(text, (100, 100)) == answer
+
+
+def test_detections_know_which_characters_state_them():
+    text = "There are <p>two ships</p>[0.10,0.20,0.30,0.40;0.50,0.50,0.60,0.60]"
+    spans = [span for _, span in ObjectDetection().spans(text, (100, 100))]
+    assert [text[start:end] for start, end in spans] == ["0.10,0.20,0.30,0.40", "0.50,0.50,0.60,0.60"]
+
+
+def test_no_objects_are_an_answer_too():
+    task = ObjectDetection()
+    assert task.parse(task.format((), SIZE), SIZE) == ()
+    assert task.parse("There are no ships in the image.", SIZE) == ()
+
+
+@pytest.mark.parametrize("task", [law.task for law in LAWS.values()], ids=LAWS)
+def test_a_sample_that_states_nothing_is_asked_nothing(task):
+    assert task.turns(Sample(Path("a.png"), "a.png", (9, 9), Sensor.SAR), random.Random(0)) == []
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_derived_answers_follow_from_the_boxes(seed):
+    boxes = [Box(0.1 * i, 0, 0.1 * i + 0.05, 0.1) for i in range(3)]
+    sample = Sample(
+        Path("a.png"), "a.png", (9, 9), Sensor.SAR, regions=regions(*boxes), classes=("car", "ship"), complete=True
+    )
+    truth = {
+        "Is there a ship in the image?": "yes",
+        "Is there a car in the image?": "no",
+        "How many ships are there in the image?": "3",
+        "How many cars are there in the image?": "0",
+        "Are there more ships than cars in the image?": "yes",
+        "Are there more cars than ships in the image?": "no",
+    }
+    task = VisualQuestionAnswering()
+    turns = task.turns(sample, random.Random(seed))
+    assert len(turns) >= 4
+    assert all(
+        truth[turn.question.removesuffix(" Answer the question using a single word or phrase.")] == turn.answer
+        for turn in turns
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_in_training_the_true_class_stays_in_the_list(seed):
+    (turn,) = SceneClassification().for_training().turns(SAMPLE, random.Random(seed))
+    assert turn.answer == "harbor"
+    assert "categories" not in turn.question.partition("phrase.")[2] or "harbor" in turn.question
+
+
+NOUNS = """
+airplane, aircraft, aircraft carrier, airport, awning tricycle, baseball diamond, baseball field, basketball court,
+beach, bicycle, boat, box, bridge, buoy, bulk carrier, bus, canoe, car, chimney, church, container crane, crossroad,
+dam, dredger, dry cargo ship, engineering ship, excavator, expressway service area, expressway toll station, factory,
+ferry, fishing boat, golf course, grass, ground track field, harbor, helicopter, helipad, house, intersection, large vehicle,
+liner, lorry, minibus, motor, oil tank, other vehicle, overpass, passenger ship, pedestrian, person, pole, roundabout,
+sailboat, ship, small vehicle, soccer ball field, stadium, storage tank, swimming pool, T junction, tennis court, tower,
+track, trailer, train station, tricycle, truck, truck tractor, tugboat, van, warship, wharf, windmill, A220, Boeing737
+"""
+
+
+@pytest.mark.parametrize("noun", [noun.strip() for noun in NOUNS.split(",")])
+def test_singular_undoes_plural(noun):
+    assert singular(plural(noun)) == noun
+
+
+@pytest.mark.parametrize(
+    ("noun", "many"),
+    [
+        ("large vehicle", "large vehicles"),
+        ("bus", "buses"),
+        ("grass", "grasses"),
+        ("church", "churches"),
+        ("box", "boxes"),
+        ("ferry", "ferries"),
+        ("buoy", "buoys"),
+        ("person", "people"),
+        ("aircraft", "aircraft"),
+        ("house", "houses"),
+    ],
+)
+def test_plurals_are_english(noun, many):
+    assert plural(noun) == many
+
+
+def test_articles_and_places():
+    assert [with_article(noun) for noun in ("ship", "airplane", "oil tank")] == ["a ship", "an airplane", "an oil tank"]
+    assert place(Box(0.4, 0.4, 0.6, 0.6)) == "center"
+    assert place(Box(0, 0.8, 0.1, 1)) == "bottom left"
+    assert place(Box(0.4, 0, 0.6, 0.2)) == "top"
+
+
+def test_derived_phrases_are_true_of_one_region_only():
+    near, same, far = Box(0.1, 0.5, 0.2, 0.6), Box(0.12, 0.5, 0.22, 0.6), Box(0.8, 0.5, 0.9, 0.6)
+    found = {region.label: region.box for region in expressions((*regions(near, same, far), Region(near, "car")))}
+    # The two on the left are nearer than the margin, and all are equally high and large.
+    assert found == {"the car": near, "the rightmost ship": far}

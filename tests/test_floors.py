@@ -1,0 +1,78 @@
+"""The house stands: a module imports only from the floors below, and importing the package is light."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import earthgpt
+
+ROOT = Path(earthgpt.__file__).parent
+FLOORS = {
+    "types": 0,
+    **dict.fromkeys(("config", "lookup", "formats", "metrics", "conversations", "coordinates"), 1),
+    **dict.fromkeys(("datasets", "tasks", "geo", "augmentation"), 2),
+    **dict.fromkeys(("model", "generation"), 3),
+    **dict.fromkeys(("building", "training", "evaluation", "scenes", "assistant"), 4),
+    **dict.fromkeys(("cli", "serve", "__main__"), 5),
+}
+NEIGHBOURS = {("scenes", "assistant"), ("evaluation", "assistant"), ("__main__", "cli"), ("cli", "serve")}
+# The lowest floor that may use a library, and the only modules that may.
+LOWEST = {"numpy": 1, "pydantic": 1, "PIL": 1, "torch": 3, "transformers": 3, "tokenizers": 3, "typer": 5, "fastapi": 5}
+ONLY = {"rasterio": {"geo"}, "shapely": {"geo"}, "ray": {"scenes"}}
+FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
+
+
+def module_of(path: Path) -> str:
+    """The first name below ``earthgpt``: "tasks" for tasks/wording.py."""
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names of everything a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} line {node.lineno}: write imports in full."
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def may_import(module: str, other: str) -> bool:
+    """Whether the floors allow one module of the package to use another."""
+    return other == module or FLOORS[other] < FLOORS[module] or (module, other) in NEIGHBOURS
+
+
+def test_the_floors_are_what_they_say():
+    assert may_import("tasks", "metrics") and may_import("scenes", "assistant") and may_import("tasks", "tasks")
+    assert not may_import("metrics", "tasks") and not may_import("tasks", "datasets")
+    assert not may_import("assistant", "scenes")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_module_imports_only_from_floors_below(path):
+    module = module_of(path)
+    assert module in FLOORS, f"Give {module} a floor."
+    for name in imports(path):
+        library, _, rest = name.partition(".")
+        if library == "earthgpt":
+            other = rest.partition(".")[0]
+            # What is no module is a public name of the package, which stands above all but the top floor.
+            allowed = may_import(module, other) if other in FLOORS else FLOORS[module] == 5
+        else:
+            allowed = FLOORS[module] >= LOWEST.get(library, 0) and module in ONLY.get(library, {module})
+        assert allowed, f"{module} (floor {FLOORS[module]}) must not import {name}."
+
+
+def test_types_need_only_the_standard_library():
+    assert {name.partition(".")[0] for name in imports(ROOT / "types.py")} <= sys.stdlib_module_names
+
+
+def test_importing_the_package_imports_no_heavy_library():
+    code = "import sys, earthgpt; print(*{'torch', 'transformers', 'numpy', 'PIL'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    assert found.stdout.split() == []

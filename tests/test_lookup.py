@@ -1,0 +1,63 @@
+"""Names of data sets and tasks."""
+
+import sys
+
+import pytest
+
+from earthgpt import lookup
+from earthgpt.datasets import Dataset
+from earthgpt.tasks import Task
+from earthgpt.types import EarthGPTError
+
+
+def test_names_are_those_of_the_files_without_helpers():
+    assert {"aid", "hrsid", "rsicd"} <= set(lookup.names("datasets"))
+    assert "object_detection" in lookup.names("tasks")
+    assert "wording" not in lookup.names("tasks")  # a helper: defines no TASK
+    assert not [name for name in lookup.names("datasets") if name.startswith("_")]
+
+
+@pytest.mark.parametrize("name", lookup.names("datasets"))
+def test_every_data_set_is_found_and_complete(name):
+    dataset = lookup.find("datasets", name)
+    assert isinstance(dataset, Dataset)
+    assert set(dataset.counts) == set(dataset.splits)
+    assert set(dataset.tasks) <= set(lookup.names("tasks"))
+    assert len(set(dataset.classes)) == len(dataset.classes) > 0
+    assert dataset.title and dataset.licence and dataset.citation
+
+
+@pytest.mark.parametrize("name", lookup.names("tasks"))
+def test_every_task_is_found(name):
+    assert isinstance(lookup.find("tasks", name), Task)
+
+
+def test_a_misspelt_name_is_answered_with_the_nearest_and_the_list():
+    with pytest.raises(EarthGPTError) as caught:
+        lookup.find("datasets", "hit_uva")
+    assert str(caught.value).startswith("No 'hit_uva' among the datasets. Did you mean 'hit_uav'? There are: aid, ")
+
+
+def test_a_name_like_no_other_gets_the_list_alone():
+    with pytest.raises(EarthGPTError, match=r"^No 'zzzz' among the tasks\. There are: image_captioning, "):
+        lookup.find("tasks", "zzzz")
+
+
+def test_a_dotted_name_loads_from_a_users_package(tmp_path, monkeypatch):
+    package = tmp_path / "lookup_fixture"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "mine.py").write_text("DATASET = 'my data set'\n")
+    (package / "broken.py").write_text("import a_package_nobody_has\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    try:
+        assert lookup.find("datasets", "lookup_fixture.mine") == "my data set"
+        with pytest.raises(EarthGPTError, match=r"'lookup_fixture.mine' defines no TASK"):
+            lookup.find("tasks", "lookup_fixture.mine")
+        with pytest.raises(EarthGPTError, match=r"No Python module 'lookup_fixture.absent'"):
+            lookup.find("datasets", "lookup_fixture.absent")
+        with pytest.raises(ModuleNotFoundError, match="a_package_nobody_has"):
+            lookup.find("datasets", "lookup_fixture.broken")
+    finally:
+        for name in [name for name in sys.modules if name.startswith("lookup_fixture")]:
+            del sys.modules[name]
