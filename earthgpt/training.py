@@ -29,6 +29,7 @@ from earthgpt.datasets import part_of
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import load
 from earthgpt.model.tokenization import train_tokenizer
+from earthgpt.model.vision import start_positions
 from earthgpt.tasks import Task, Turn, converse
 from earthgpt.types import EarthGPTError, Sample, Sensor
 
@@ -285,7 +286,9 @@ def new_model(recipe: Recipe, samples) -> tuple[EarthGPTForConditionalGeneration
         user="<|user|>",
         assistant="<|assistant|>",
     )
-    return EarthGPTForConditionalGeneration(config), processor
+    model = EarthGPTForConditionalGeneration(config)
+    start_positions(model.vision_encoder.vit)
+    return model, processor
 
 
 def mixture_text(samples, recipe: Recipe, most: int = 2000) -> Iterator[str]:

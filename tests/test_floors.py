@@ -18,7 +18,8 @@ FLOORS = {
     **dict.fromkeys(("building", "training", "evaluation", "scenes", "assistant"), 4),
     **dict.fromkeys(("cli", "serve", "__main__"), 5),
 }
-NEIGHBOURS = {("scenes", "assistant"), ("evaluation", "assistant"), ("__main__", "cli"), ("cli", "serve")}
+# Pairs on one floor of which the first may use the second.
+NEIGHBOURS = {("generation", "model"), ("scenes", "assistant"), ("evaluation", "assistant"), ("__main__", "cli")}
 # The lowest floor that may use a library, and the only modules that may.
 LOWEST = {"numpy": 1, "pydantic": 1, "PIL": 1, "torch": 3, "transformers": 3, "tokenizers": 3, "typer": 5, "fastapi": 5}
 ONLY = {"rasterio": {"geo"}, "shapely": {"geo"}, "ray": {"scenes"}}

@@ -35,6 +35,25 @@ class VisionEncoder(nn.Module):
         return torch.cat(features, dim=-1)
 
 
+@torch.no_grad()
+def start_positions(vit: nn.Module) -> bool:
+    """Sets learned position embeddings to sines and cosines of column and row (MAE, He et al., 2021, appendix A.1).
+
+    Their usual random start is so faint beside the pixels that a model from scratch hardly learns where things are.
+    Returns whether the encoder has such embeddings, [1, 1 + g * g, D] with D divisible by 4, for a square grid.
+    """
+    table = getattr(getattr(vit, "embeddings", None), "position_embeddings", None)
+    if not isinstance(table, nn.Parameter) or table.shape[-1] % 4:
+        return False
+    side, quarter = round((table.shape[1] - 1) ** 0.5), table.shape[-1] // 4
+    frequencies = 10_000.0 ** (-torch.arange(quarter) / quarter)  # [D/4]
+    angles = torch.arange(side)[:, None] * frequencies  # [g, D/4]
+    line = torch.cat([angles.sin(), angles.cos()], dim=-1)  # [g, D/2]
+    columns, rows = line.expand(side, side, -1), line[:, None].expand(side, side, -1)
+    table[0, 1:] = torch.cat([columns, rows], dim=-1).flatten(0, 1)  # row by row
+    return True
+
+
 def _resample(stage: torch.Tensor, side: int) -> torch.Tensor:
     """A feature map [n, D, h, w] on a grid of side x side: means when it is finer, bilinear when it is coarser."""
     if stage.shape[-1] > side:
