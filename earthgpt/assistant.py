@@ -14,8 +14,14 @@ from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import DEFAULT
 from earthgpt.model.loading import load as load_model
-from earthgpt.tasks import image_captioning, object_detection, region_captioning, scene_classification
-from earthgpt.tasks import visual_grounding, visual_question_answering
+from earthgpt.tasks import (
+    image_captioning,
+    object_detection,
+    region_captioning,
+    scene_classification,
+    visual_grounding,
+    visual_question_answering,
+)
 from earthgpt.types import Box, Conversation, EarthGPTError, Message, OrientedBox, Region, Sensor
 
 

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from earthgpt.types import Box, EarthGPTError, Region, Sensor
+from earthgpt.types import Box, EarthGPTError, Region
 
 app = typer.Typer(
     help="Ask optical, SAR and infrared images: class, caption, answers, grounded phrases, detections, dialogue.",

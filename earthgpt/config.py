@@ -93,7 +93,8 @@ class Recipe(_Tree):
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from a TOML file; ``overrides`` are ``key=value`` with dots for what lies deeper (``sources.0.root=..``).
+    """A recipe from a TOML file; ``overrides`` are ``key=value`` with dots for what lies deeper
+    (``sources.0.root=..``).
 
     A value is read as TOML and, where that fails, taken as a string. Raises EarthGPTError for a missing or broken
     file, an unknown key, and a value of the wrong kind.

@@ -36,9 +36,7 @@ class Frame:
 
     def fractions(self, numbers: Point) -> Point:
         """Numbers of this frame as fractions of the image, cut to [0, 1]: padding is not image."""
-        return tuple(
-            min(max((numbers[i] * self.unit[i] - self.offset[i]) / self.extent[i], 0.0), 1.0) for i in (0, 1)
-        )
+        return tuple(min(max((numbers[i] * self.unit[i] - self.offset[i]) / self.extent[i], 0.0), 1.0) for i in (0, 1))
 
 
 def image_frame(size: Size) -> Frame:

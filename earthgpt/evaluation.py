@@ -117,7 +117,9 @@ def once(turns: Sequence[Turn]) -> Iterator[Turn]:
 
 def chance(task: Task, truth: Sequence[Any]) -> dict[str, dict[str, float]]:
     """Scores of answers that do not depend on the image."""
-    single = [value[0] if isinstance(value, tuple) and value and isinstance(value[0], str) else value for value in truth]
+    single = [
+        value[0] if isinstance(value, tuple) and value and isinstance(value[0], str) else value for value in truth
+    ]
     shuffled = list(single)
     random.Random(0).shuffle(shuffled)
     found = {"shuffled answers": task.score(shuffled, truth)}

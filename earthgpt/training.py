@@ -31,7 +31,7 @@ from earthgpt.model.loading import load
 from earthgpt.model.tokenization import train_tokenizer
 from earthgpt.model.vision import start_positions
 from earthgpt.tasks import Task, Turn, converse
-from earthgpt.types import EarthGPTError, Sample, Sensor
+from earthgpt.types import EarthGPTError, Sample
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,12 @@ def train(recipe: Recipe | str | Path) -> Trained:
                 raise EarthGPTError(f"The loss is {losses[-1]} at step {step}; lower the learning rate.")
 
             rate = (step + 1 - start) * recipe.batch_size / (time.perf_counter() - began)
-            figures = {"loss": losses[-1], "lr": optimizer.param_groups[0]["lr"], "norm": float(norm), "images_per_s": rate}
+            figures = {
+                "loss": losses[-1],
+                "lr": optimizer.param_groups[0]["lr"],
+                "norm": float(norm),
+                "images_per_s": rate,
+            }
             log.write(json.dumps({"step": step, **figures}) + "\n")
             for name, value in figures.items() if writer else ():
                 writer.add_scalar(name, value, step)

@@ -592,9 +592,9 @@ def _paint(canvas: _Canvas, thing: Thing, sun: Point) -> None:
 
 
 MATERIALS = {
-    "grass": (96, 116, 70), "water": (38, 66, 84), "wood": (46, 68, 42), "concrete": (158, 155, 148), "asphalt": (88, 88, 90),
-    "runway": (72, 72, 76), "line": (214, 214, 208), "tree": (48, 76, 42), "crop": (104, 132, 66), "soil": (140, 112, 84),
-    "wheat": (186, 166, 108),
+    "grass": (96, 116, 70), "water": (38, 66, 84), "wood": (46, 68, 42), "concrete": (158, 155, 148),
+    "asphalt": (88, 88, 90), "runway": (72, 72, 76), "line": (214, 214, 208), "tree": (48, 76, 42),
+    "crop": (104, 132, 66), "soil": (140, 112, 84), "wheat": (186, 166, 108),
 }  # fmt: skip
 
 

@@ -38,7 +38,9 @@ class Raster:
     transform: tuple[float, float, float, float, float, float] | None = None
 
 
-def open_raster(source: str | Path | np.ndarray | Image.Image | Raster | Callable[[], Any], sensor: Sensor | str | None = None) -> Raster:
+def open_raster(
+    source: str | Path | np.ndarray | Image.Image | Raster | Callable[[], Any], sensor: Sensor | str | None = None
+) -> Raster:
     """A Raster from a PNG, JPEG or TIFF file, an array ([H, W] or [H, W, C] of any numeric type), or a PIL image.
 
     ``sensor`` decides how values that are not 8-bit are stretched; None means optical. GeoTIFFs keep their place

@@ -11,7 +11,7 @@ _FINAL_NORMS = ("layernorm", "post_layernorm", "norm", "layer_norm")
 
 
 class VisionEncoder(nn.Module):
-    """Pixels to the visual features of the paper, ``Concat(Va, Vb)``, before its projection (section III of EarthGPT)."""
+    """Pixels to the visual features of the paper, ``Concat(Va, Vb)``, before its projection (EarthGPT, section III)."""
 
     def __init__(self, config, **options):
         super().__init__()

@@ -14,7 +14,11 @@ class ImageCaptioning(Task):
 
     template: str = "Please provide a one-sentence caption for the provided remote sensing image in details."
 
-    variants: tuple[str, ...] = ("Describe this image.", "Describe the scene in one sentence.", "What can be seen here?")
+    variants: tuple[str, ...] = (
+        "Describe this image.",
+        "Describe the scene in one sentence.",
+        "What can be seen here?",
+    )
 
     def question(self) -> str:
         """The question."""

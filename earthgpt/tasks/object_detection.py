@@ -25,9 +25,7 @@ class ObjectDetection(Task):
     """
 
     tagged: bool = False
-    all_template: str = (
-        "Detect all objects shown in the remote sensing image and describe using {kind} bounding boxes."
-    )
+    all_template: str = "Detect all objects shown in the remote sensing image and describe using {kind} bounding boxes."
     class_template: str = "Detect all {nouns} shown in the image and describe using {kind} bounding boxes."
 
     all_variants: tuple[str, ...] = (
@@ -63,7 +61,11 @@ class ObjectDetection(Task):
         turns = []
         for oriented in kinds:
             for label in labels:
-                usual = (self.all_template, self.all_variants) if label is None else (self.class_template, self.class_variants)
+                usual = (
+                    (self.all_template, self.all_variants)
+                    if label is None
+                    else (self.class_template, self.class_variants)
+                )
                 question = self.question(label, oriented, self.wording(*usual, rng))
                 turns.append(Turn(question, self.answer(sample, label, oriented), kind="obb" if oriented else "hbb"))
         return turns

@@ -40,7 +40,7 @@ class SceneClassification(Task):
                 choices = []
             elif way < 0.6:
                 others = [choice for choice in choices if choice != sample.label]
-                choices = rng.sample(others, rng.randint(min(1, len(others)), len(others))) + [sample.label]
+                choices = [*rng.sample(others, rng.randint(min(1, len(others)), len(others))), sample.label]
                 rng.shuffle(choices)
         template = self.wording(self.template, self.variants, rng)
         return [Turn(self.question(choices, template), sample.label)]
@@ -59,4 +59,3 @@ class SceneClassification(Task):
 
 
 TASK = SceneClassification()
-

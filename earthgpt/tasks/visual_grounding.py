@@ -16,9 +16,7 @@ from earthgpt.types import Box, OrientedBox, Size
 class VisualGrounding(Task):
     """The answer is a Box, or an OrientedBox where that was asked for."""
 
-    template: str = (
-        "Please provide the {kind} bounding box coordinate of the region which is described as: {phrase}"
-    )
+    template: str = "Please provide the {kind} bounding box coordinate of the region which is described as: {phrase}"
 
     variants: tuple[str, ...] = ("Where is {phrase}? Give its {kind} bounding box.", "Find {phrase}.")
 

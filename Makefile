@@ -1,0 +1,29 @@
+# make demo   set up, then ask the default model about example scenes of all three sensors
+# make test   set up, then run all tests
+# make check  set up, then what CI runs: style and tests
+# make clean  remove .venv and everything that was made
+
+.PHONY: help demo test check format clean
+help:
+	@sed -n 's/^# //p' Makefile
+
+demo:
+	@./setup.sh demo
+	@.venv/bin/earthgpt demo
+
+test:
+	@./setup.sh dev
+	@.venv/bin/python -m pytest
+
+check:
+	@./setup.sh dev
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/python -m pytest
+
+format:
+	@.venv/bin/ruff check --fix .
+	@.venv/bin/ruff format .
+
+clean:
+	rm -rf .venv outputs runs .pytest_cache .ruff_cache .hypothesis
