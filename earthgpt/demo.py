@@ -13,6 +13,7 @@ from earthgpt.datasets.synthetic import CLASSES, KINDS, scene, write_geotiff
 from earthgpt.geo.pictures import write_picture
 from earthgpt.geo.raster import open_raster
 from earthgpt.geo.vectors import write
+from earthgpt.tasks.wording import plural
 from earthgpt.types import Region, Sensor
 
 # Scenes of the test split, which no recipe trains on, and where the tour puts them (UTM, metres).
@@ -41,7 +42,7 @@ def run(assistant: EarthGPT, folder: Path, console: Console) -> None:
         label = max(sorted(CLASSES[sensor]), key=lambda name: sum(r.label == name for r in sample.regions))
         count = sum(region.label == label for region in sample.regions)
         phrase, target = _phrase(label, [region for region in sample.regions if region.label == label])
-        question = f"How many {label}s are there in the image?"
+        question = f"How many {plural(label)} are there in the image?"
 
         console.rule(f"[bold]{sensor.upper() if sensor is Sensor.SAR else sensor.capitalize()}[/]  {path}")
         classes = assistant.classify(raster, list(KINDS[sensor]))
