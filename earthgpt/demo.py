@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
@@ -64,9 +65,21 @@ def run(assistant: EarthGPT, folder: Path, console: Console) -> None:
         shown = [*regions, *([Region(found.box, phrase, found.score)] if found else [])]
         write_picture(folder / f"{sensor}.png", shown, raster)
         write(folder / f"{sensor}.geojson", shown, raster)
+    side_by_side([folder / f"{sensor}.png" for sensor in SCENES]).save(folder / "overview.jpg", quality=90)
     console.rule()
     console.print(f"Pictures and map layers (GeoJSON, for QGIS and others) are in {folder}/", highlight=False)
     console.print('Your own image:  .venv/bin/earthgpt ask IMAGE "Is there a ship in the image?"', highlight=False)
+
+
+def side_by_side(paths: list[Path]) -> Image.Image:
+    """Pictures of one height in a row."""
+    pictures = [Image.open(path) for path in paths]
+    row = Image.new("RGB", (sum(one.width for one in pictures) + 8 * (len(pictures) - 1), pictures[0].height), "white")
+    left = 0
+    for one in pictures:
+        row.paste(one, (left, 0))
+        left += one.width + 8
+    return row
 
 
 def _phrase(label: str, regions: list[Region]) -> tuple[str, Region]:

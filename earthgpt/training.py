@@ -20,7 +20,8 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader, Dataset
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoTokenizer
+from transformers.utils import logging
 
 from earthgpt import lookup
 from earthgpt.augmentation import augment
@@ -272,7 +273,12 @@ def prepare(recipe: Recipe, samples) -> tuple[EarthGPTForConditionalGeneration, 
 def new_model(recipe: Recipe, samples) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
     """A model with random weights, and a tokenizer learned from the text of the mixture."""
     parts = recipe.model
-    tokenizer = train_tokenizer(mixture_text(samples, recipe), parts.vocabulary)
+    kept = Path(recipe.output) / "tokenizer"
+    if not kept.is_dir():  # a run that goes on keeps the words it began with, whatever became of the data
+        fresh = kept.with_suffix(".new")
+        train_tokenizer(mixture_text(samples, recipe), parts.vocabulary).save_pretrained(fresh)
+        _swap(fresh, kept)
+    tokenizer = AutoTokenizer.from_pretrained(kept)
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     vit = AutoConfig.for_model(**parts.vit)
     config = EarthGPTConfig(
@@ -372,6 +378,7 @@ def restore(folder: Path, recipe: Recipe, model, optimizer, device) -> int:
 
 def save_model(folder: Path, model, processor) -> None:
     """The model in bfloat16 and its processor, complete or not at all."""
+    logging.disable_progress_bar()
     fresh = folder.with_suffix(".new")
     shutil.rmtree(fresh, ignore_errors=True)
     dtype = model.dtype
