@@ -11,7 +11,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,7 @@ class Thing:
     width: float
     heading_deg: float
     colour: tuple[int, int, int] = (255, 255, 255)
+    moving: bool = False
 
     def at(self, along: float, across: float) -> Point:
         """A point of the object in pixels; (-0.5, -0.5) .. (0.5, 0.5) is stern to bow, left to right."""
@@ -175,14 +176,13 @@ def _harbor(layout: Layout, rng: random.Random, side: float) -> None:
                 ship = _ship(rng, 0, 0, 90 + edge, side)
                 x = position + width + ship.width / 2 + 2 if outer else position - ship.width / 2 - 2
                 ((px, py),) = turn([(x, along + ship.length / 2)])
-                moored = Thing("ship", px, py, ship.length, ship.width, ship.heading_deg, ship.colour)
-                layout.place(moored, 1.5)
+                layout.place(replace(ship, x=px, y=py), 1.5)
                 along += ship.length + side * 0.02
         position += side * rng.uniform(0.25, 0.45)
 
     def sailing() -> Thing:
         ((x, y),) = turn([(rng.uniform(0, side), rng.uniform(shore + side * 0.1, side))])
-        return _ship(rng, x, y, rng.uniform(0, 360), side * 0.8)
+        return replace(_ship(rng, x, y, rng.uniform(0, 360), side * 0.8), moving=True)
 
     free = [shape for material, shape in layout.shapes if material == "concrete"]
     for _ in range(rng.randint(0, 3)):
@@ -630,8 +630,9 @@ def _optical(layout: Layout, rng: random.Random, noise: np.random.Generator) -> 
         if height:
             _silhouette(canvas, thing, (28, 32, 34), (layout.sun[0] * height, layout.sun[1] * height))
     for thing in layout.things:
-        if thing.label == "ship" and layout.kind != "river" and rng.random() < 0.4:
-            canvas.polygon(thing.outline((-0.5, -0.25), (-0.5, 0.25), (-1.1, 0.5), (-1.1, -0.5)), (92, 118, 128))
+        if thing.moving:  # the wake
+            canvas.polygon(thing.outline((-0.45, -0.3), (-0.45, 0.3), (-1.2, 0.7), (-1.2, -0.7)), (84, 110, 122))
+    for thing in layout.things:
         _paint(canvas, thing, layout.sun)
     pixels = canvas.pixels()
     width, height = layout.size
