@@ -5,10 +5,28 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from earthgpt.types import EarthGPTError, Sample, Sensor
+
+
+@dataclass(frozen=True)
+class Paper:
+    """How MMRS-1M used a data set (Table I of the paper, and what could be recomputed of it).
+
+    splits: the parts it took. turns: the question-answer pairs that Table I counts; None for sets it only evaluates on.
+    share: of each class, ``int(share * n)`` images, where the paper took a part; which ones is not known. keep: the
+    samples it took, where splits do not say it all. oriented: whether objects were asked for with oriented boxes too.
+    tiled: whether images were cut into tiles first.
+    """
+
+    splits: tuple[str, ...]
+    turns: int | None = None
+    share: float | None = None
+    keep: Callable[[Sample], bool] | None = None
+    oriented: bool = False
+    tiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -16,7 +34,9 @@ class Dataset:
     """One data set. It is downloaded by hand from ``homepage``; ``root`` is the folder it unpacks to.
 
     ``tasks`` are the names of the tasks that its facts answer. ``splits`` are the official ones, or ("all",).
-    ``counts`` is how many images each split of the full release has. ``reader`` takes (root, split, defects).
+    ``counts`` is how many images each split of the full release has, ``objects`` how many objects (captions of a
+    caption set, questions of a question set), where known. ``paper`` is how MMRS-1M used it; None when it did not.
+    ``reader`` takes (root, split, defects).
     """
 
     title: str
@@ -29,6 +49,8 @@ class Dataset:
     classes: tuple[str, ...]
     counts: Mapping[str, int]
     reader: Callable[[Path, str, Counter], Iterator[Sample]]
+    objects: Mapping[str, int] = field(default_factory=dict)
+    paper: Paper | None = None
 
     def read(self, root: Path | str | None, split: str, defects: Counter | None = None) -> Iterator[Sample]:
         """The samples of a split, in a fixed order. Whatever is left out or mended is counted in ``defects`` by kind.
