@@ -12,19 +12,22 @@ from PIL import Image
 from earthgpt.types import Box, OrientedBox, Region, Sample
 
 # Words after which a turned or mirrored image would no longer be as described.
-_DIRECTIONS = re.compile(r"\b(left|right|top|bottom|upper|lower|above|below|north|south|east|west)\b", re.IGNORECASE)
+_DIRECTIONS = re.compile(
+    r"\b((left|right|top|bottom)(most)?|upper\w*|lower\w*|above|below|(north|south)\w*|(east|west)(ern|ernmost|most)?)\b",
+    re.IGNORECASE,
+)
 
 
 def augment(sample: Sample, pixels: np.ndarray, rng: random.Random) -> tuple[Sample, np.ndarray]:
     """One of the eight turns and mirrors, a crop, and other light. ``pixels`` is uint8 [H, W] or [H, W, 3].
 
-    An image whose words name directions is not turned; one whose words may count its objects is not cropped.
+    An image whose words name directions is not turned; one whose words may count or place its objects is not cropped.
     """
     words = [*sample.captions, *(region.label for region in sample.expressions)]
     words += [text for question in sample.questions for text in (question.text, question.answer)]
     if not any(_DIRECTIONS.search(text) for text in words):
         sample, pixels = turn(sample, pixels, rng.randrange(8))
-    if not (words and sample.regions) and rng.random() < 0.7:
+    if not (words and (sample.regions or sample.expressions)) and rng.random() < 0.7:
         share = rng.uniform(0.4, 1.0) if sample.regions else rng.uniform(0.7, 1.0)
         width, height = max(32, round(sample.size[0] * share)), max(32, round(sample.size[1] * share))
         width, height = min(width, sample.size[0]), min(height, sample.size[1])

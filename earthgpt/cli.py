@@ -301,6 +301,8 @@ def evaluate(
     _be_quiet()
     from rich.progress import Progress
 
+    if output and not output.absolute().parent.is_dir():
+        raise EarthGPTError(f"There is no folder {output.parent} for the report {output.name}.")
     assistant = _load(model)
     from earthgpt.evaluation import evaluate as run
 
@@ -349,7 +351,8 @@ def list_datasets(as_json: AsJson = False) -> None:
         return
     table = Table("name", "title", "sensors", "tasks", "splits", "licence")
     for name, card in cards.items():
-        splits = ", ".join(f"{split} {card.counts[split]:,}" for split in card.splits)
+        images = card.counts
+        splits = ", ".join(f"{split} {images[split]:,}" if split in images else split for split in card.splits)
         table.add_row(name, card.title, ", ".join(card.sensors), ", ".join(card.tasks), splits, card.licence)
     out.print(table)
 
@@ -387,14 +390,14 @@ def main() -> None:
     except EarthGPTError as error:
         typer.echo(f"earthgpt: {error}", err=True)
         code = 1
-    except typer.Abort:
-        code = 130
-    except KeyboardInterrupt:
-        typer.echo("Stopped.", err=True)
+    except (typer.Abort, KeyboardInterrupt):
         code = 130
     except Exception as error:  # a wrong option or command; anything else is a bug and keeps its traceback
         if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
             raise
-        typer.echo(f"earthgpt: {error.format_message()}", err=True)
+        message = error.format_message()  # without a command, the help
+        typer.echo(message if message.startswith("Usage:") else f"earthgpt: {message}", err=True)
         code = 1
+    if code == 130:
+        typer.echo("Stopped.", err=True)
     sys.exit(code or 0)

@@ -138,7 +138,9 @@ def _set(tree: Any, override: str) -> None:
 
 def _first(error: ValidationError) -> str:
     """The first thing wrong, in one line."""
-    found = error.errors()[0]
+    # A misspelt key is also a missing one, and what is wrong inside a table is also no string: the cause comes first.
+    order = {"extra_forbidden": 0, "missing": 1, "string_type": 3}
+    found = min(error.errors(), key=lambda one: order.get(one["type"], 2))
     where = ".".join(str(word) for word in found["loc"] if word not in ("str", "NewModel"))
     if found["type"] == "extra_forbidden":
         known = {*Recipe.model_fields, *Source.model_fields, *NewModel.model_fields}

@@ -5,58 +5,152 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
 
-from earthgpt.types import Box, EarthGPTError, OrientedBox, Point, Size
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Point, Question, Region, Sample, Sensor, Size
 
 IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """One object of a file: its class as spelled there, its box as written there, and its outline in pixels, if any."""
+    """One object of a file: its class as spelled there, its box as written there, and its outline in pixels, if any.
+
+    ``text`` is a phrase that the file says of it.
+    """
 
     label: str
     bbox: tuple[float, ...]
     outline: tuple[Point, ...] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AnnotatedImage:
-    """One image of a file: its name there, its (width, height) as stated there, and its objects."""
+    """One image of a file: its name there, its (width, height) as stated there or (0, 0), and its objects.
+
+    ``complete`` is False where the file marks objects that the format leaves out.
+    """
 
     file: str
     size: Size
     annotations: tuple[Annotation, ...]
+    complete: bool = True
 
 
 def load_json(path: Path) -> Any:
     """The content of a JSON file; EarthGPTError when it is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise EarthGPTError(f"No file {path.name} in {path.parent}.") from None
+        return json.loads(text_of(path))
     except ValueError as error:
         raise EarthGPTError(f"{path} is not valid JSON: {error}.") from None
 
 
+def text_of(path: Path) -> str:
+    """The text of a file in UTF-8 or UTF-16 (with or without a byte order mark), or else in GBK.
+
+    EarthGPTError when it is missing or none of them.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise EarthGPTError(f"No file {path.name} in {path.parent}.") from None
+    utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    for encoding in ("utf-16",) if utf16 else ("utf-8-sig", "gb18030"):
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise EarthGPTError(f"{path} is neither UTF-8 nor GBK text.")
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text file without the blanks around them; empty ones are left out."""
+    return [line.strip() for line in text_of(path).splitlines() if line.strip()]
+
+
+def layout(root: Path, *candidates: str) -> Path:
+    """The first of some files or folders (patterns below ``root``) that is there, up to two folders further down too:
+    archives are unpacked into folders of any name, and of the same name twice.
+
+    EarthGPTError with what was looked for and what there is.
+    """
+    for wrapping in ("", "*/", "*/*/"):
+        for candidate in candidates:
+            found = sorted(path for path in root.glob(wrapping + candidate) if "__MACOSX" not in path.parts)
+            if found:
+                return found[0]
+    there = sorted(path.name for path in root.iterdir())
+    holds = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "") if there else "nothing"
+    raise EarthGPTError(f"No file or folder {' or '.join(candidates)} in {root}; it holds {holds}.")
+
+
+def either(folder: Path, *names: str) -> Path:
+    """The first of some files or folders in ``folder`` that is there; else the first."""
+    return next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+
+
+def images_below(*folders: Path) -> dict[str, Path]:
+    """Image files at any depth, by name without suffix."""
+    found = [path for folder in folders for path in files(folder, "**/*") if path.suffix.lower() in IMAGES]
+    return {path.stem: path for path in reversed(found)}
+
+
+def files(folder: Path, pattern: str) -> list[Path]:
+    """The files of a pattern, folder by folder in natural order; hidden ones (``._a.xml`` of macOS) are left out."""
+    found = [
+        path
+        for path in folder.glob(pattern)
+        if path.is_file() and not any(part[0] == "." or part == "__MACOSX" for part in path.relative_to(folder).parts)
+    ]
+    return sorted(found, key=lambda path: (path.parent.as_posix(), natural(path)))
+
+
 def image_size(path: Path) -> Size:
     """(width, height) as stored, from the header: the pixels are not decoded."""
-    with Image.open(path) as image:
-        return image.size
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                return image.size
+    except Image.DecompressionBombError:  # of DOTA 2.0, for one; a header does no harm
+        with Image.OPEN[Image.registered_extensions()[path.suffix.lower()]][0](path) as image:
+            return image.size
 
 
 def existing(path: Path, defects: Counter) -> bool:
     """Whether the image is there; one that is not is counted in ``defects``."""
     defects["missing images"] += not path.is_file()
     return path.is_file()
+
+
+def size_of(path: Path, stated: Size, defects: Counter) -> Size | None:
+    """(width, height) of an image: as stored, or else as its annotation states it, or None.
+
+    Images that are missing, broken, or of another size than stated are counted in ``defects``.
+    """
+    try:
+        size = image_size(path)
+    except FileNotFoundError:
+        defects["missing images"] += 1
+    except (OSError, SyntaxError, ValueError):
+        defects["unreadable images"] += 1
+    else:
+        defects["wrong sizes in annotations"] += min(stated) > 0 and size != stated
+        return size
+    if min(stated) > 0:
+        return stated
+    defects["images of unknown size, left out"] += 1
+    return None
 
 
 def words(name: str) -> str:
@@ -67,16 +161,27 @@ def words(name: str) -> str:
 def class_folders(root: Path, labels: Mapping[str, str], defects: Counter) -> Iterator[tuple[Path, str]]:
     """Images and labels of a folder with one folder for each class, in natural order; ``labels`` is folder -> label.
 
-    Several folders may stand for one label (copies with other names); a label without any is counted in ``defects``.
+    The class folders lie in ``root`` or up to two folders further down. Case, blanks, hyphens, underscores and a number
+    in front ("001.") make no difference. Several folders may stand for one label (copies with other names); a label
+    without any is counted in ``defects``.
     """
-    present = {folder: label for folder, label in labels.items() if (root / folder).is_dir()}
-    if not present:
+    spelled = {spelling(folder): label for folder, label in labels.items()}
+    folders: dict[str, list[Path]] = {}
+    for parent in (root, *sorted(root.glob("*/")), *sorted(root.glob("*/*/"))):
+        for path in sorted(parent.iterdir(), key=natural) if "__MACOSX" not in parent.parts else ():
+            key = spelling(re.sub(r"^\d+\.", "", path.name))
+            if key in spelled and path.is_dir():
+                folders.setdefault(key, []).append(path)
+        if folders:
+            break
+    else:
         raise EarthGPTError(f"No class folders ({next(iter(labels))}, ...) in {root}.")
-    defects["missing class folders"] += len(set(labels.values()) - set(present.values()))
-    for folder, label in present.items():
-        for path in sorted((root / folder).iterdir(), key=natural):
-            if path.suffix.lower() in IMAGES:
-                yield path, label
+    defects["missing class folders"] += len(set(spelled.values()) - {spelled[key] for key in folders})
+    for key, label in spelled.items():
+        for folder in folders.get(key, ()):
+            for path in sorted(folder.iterdir(), key=natural):
+                if path.suffix.lower() in IMAGES and not path.name.startswith("."):
+                    yield path, label
 
 
 def natural(path: Path) -> list:
@@ -84,11 +189,21 @@ def natural(path: Path) -> list:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
-def captions(path: Path) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """(file, split, distinct captions) of each image in the JSON of Karpathy's splits, with single blanks."""
+def captions(path: Path, split: str, defects: Counter) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(file, distinct captions) of each image of a split in the JSON of Karpathy's splits."""
     for image in load_json(path)["images"]:
-        texts = (" ".join(sentence["raw"].split()) for sentence in image["sentences"])
-        yield image["filename"], image["split"], tuple(dict.fromkeys(text for text in texts if text))
+        if image["split"] == split:
+            yield image["filename"], distinct((sentence["raw"] for sentence in image["sentences"]), defects)
+
+
+def distinct(texts: Iterable[str], defects: Counter) -> tuple[str, ...]:
+    """Captions without the blanks around them, each once; empty ones are counted in ``defects``.
+
+    Blanks inside stay as they are: only so do RSICD and UCM-Captions give the numbers of MMRS-1M.
+    """
+    kept = [text.strip() for text in texts]
+    defects["empty captions"] += kept.count("")
+    return tuple(dict.fromkeys(filter(None, kept)))
 
 
 def coco(
@@ -100,18 +215,245 @@ def coco(
     Annotations of an image that is not listed are counted in ``defects``.
     """
     content = load_json(path)
-    labels = {category["id"]: category["name"] for category in content["categories"]}
-    objects: dict[Any, list[Annotation]] = {image["id"]: [] for image in content["images"]}
-    for entry in content[annotations]:
-        if entry["image_id"] not in objects:
-            defects["annotations of unlisted images"] += 1
+    missing = {"images", "categories", annotations} - set(content)
+    if missing:
+        raise EarthGPTError(f"{path} is no COCO file: it has no {', '.join(sorted(missing))}.")
+    try:
+        labels = {category["id"]: category["name"] for category in content["categories"]}
+        objects: dict[Any, list[Annotation]] = {image["id"]: [] for image in content["images"]}
+        crowded = set()
+        for entry in content[annotations]:
+            if entry["image_id"] not in objects:
+                defects["annotations of unlisted images"] += 1
+                continue
+            if entry.get("iscrowd"):  # one box about many objects
+                defects["crowds"] += 1
+                crowded.add(entry["image_id"])
+                continue
+            polygons = entry.get("segmentation") or []
+            numbers = [] if isinstance(polygons, dict) else [number for polygon in polygons for number in polygon]
+            outline = tuple(zip(numbers[::2], numbers[1::2], strict=True))
+            objects[entry["image_id"]].append(Annotation(labels[entry["category_id"]], tuple(entry["bbox"]), outline))
+        for image in content["images"]:
+            size = (int(image.get("width") or 0), int(image.get("height") or 0))
+            yield AnnotatedImage(image[file], size, tuple(objects[image["id"]]), image["id"] not in crowded)
+    except KeyError as error:
+        raise EarthGPTError(f"{path} is no COCO file: an entry lacks or names an unknown {error}.") from None
+
+
+def voc(path: Path) -> AnnotatedImage:
+    """The image of a VOC XML, or of its relatives: DIOR-R, SSDD, roLabelImg, FAIR1M.
+
+    ``bbox`` is (left, top, width, height) in pixels, or () where there is none; ``outline`` has four corners, if any.
+    No object is left out. EarthGPTError when the file is missing, broken, or declares entities.
+    """
+    text = text_of(path)
+    # Entities may grow to gigabytes or read other files (billion laughs, XXE), and annotations need none.
+    if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+        raise EarthGPTError(f"{path} declares a document type or entities, which annotations never need: not read.")
+    try:
+        tree = ElementTree.fromstring(text.strip())
+    except ElementTree.ParseError as error:
+        raise EarthGPTError(f"{path} is not valid XML: {error}.") from None
+    size = _numbers(tree.find("size"), "width height") or (0, 0)
+    file = tree.findtext("filename") or tree.findtext("source/filename") or path.stem
+    return AnnotatedImage(file.strip(), (int(size[0]), int(size[1])), tuple(map(_voc_object, tree.iter("object"))))
+
+
+def _voc_object(element: ElementTree.Element) -> Annotation:
+    label = element.findtext("name") or element.findtext("possibleresult/name") or ""
+    edges = _numbers(element.find("bndbox"), "xmin ymin xmax ymax")
+    bbox = (edges[0], edges[1], edges[2] - edges[0], edges[3] - edges[1]) if edges else ()
+    turned = element.find("robndbox")
+    if turned is None:
+        turned = element.find("rotated_bndbox")
+    points = [floats((point.text or "").split(",")) for point in element.iterfind("points/point")]
+    outline = tuple((point[0], point[1]) for point in points if point and len(point) == 2)
+    if turned is not None:
+        corners = _numbers(
+            turned,
+            "x_left_top y_left_top x_right_top y_right_top x_right_bottom y_right_bottom x_left_bottom y_left_bottom",
+        ) or _numbers(turned, "x1 y1 x2 y2 x3 y3 x4 y4")
+        outline = tuple(zip(corners[::2], corners[1::2], strict=True))
+        rectangle = _numbers(turned, "cx cy w h angle")
+        if rectangle and not outline:
+            outline = rotated_rectangle(*rectangle)
+    if len(outline) == 5 and outline[0] == outline[4]:  # FAIR1M closes its polygons
+        outline = outline[:4]
+    return Annotation(label.strip(), bbox, outline, (element.findtext("description") or "").strip())
+
+
+def _numbers(element: ElementTree.Element | None, names: str) -> tuple[float, ...]:
+    """The numbers in some children of an element; () when one is missing."""
+    if element is None:
+        return ()
+    return floats(element.findtext(name) or "" for name in names.split()) or ()
+
+
+def floats(texts: Iterable[str]) -> tuple[float, ...] | None:
+    """Finite numbers; None when a text is something else."""
+    try:
+        values = tuple(float(text) for text in texts)
+    except ValueError:
+        return None
+    return values if all(map(math.isfinite, values)) else None
+
+
+def dota(path: Path, defects: Counter) -> AnnotatedImage:
+    """The image of a DOTA text: four corners, the class (blanks are allowed), 0 or 1 for difficult.
+
+    ``bbox`` is (). Header lines are passed over; other lines that cannot be read are counted in ``defects``.
+    """
+    annotations, complete = [], True
+    for line in lines(path):
+        fields = line.split()
+        corners = floats(fields[:8])
+        if corners is None or len(fields) < 9:
+            headed = re.match(r"[a-z ]+:", line, re.IGNORECASE) is not None  # imagesource:GoogleEarth, gsd:null
+            defects["unreadable lines"] += not headed
+            complete &= headed
             continue
-        polygons = entry.get("segmentation") or []
-        numbers = [] if isinstance(polygons, dict) else [number for polygon in polygons for number in polygon]
-        outline = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-        objects[entry["image_id"]].append(Annotation(labels[entry["category_id"]], tuple(entry["bbox"]), outline))
-    for image in content["images"]:
-        yield AnnotatedImage(image[file], (image["width"], image["height"]), tuple(objects[image["id"]]))
+        difficult = fields.pop() if len(fields) > 9 and fields[-1].isdecimal() else "0"
+        if difficult == "2":  # of which the devkit's ImgSplit.py left 70 % or less in a tile
+            defects["objects cut by tiling"] += 1
+            complete = False
+            continue
+        outline = tuple(zip(corners[::2], corners[1::2], strict=True))
+        annotations.append(Annotation(" ".join(fields[8:]), (), outline))
+    return AnnotatedImage(path.stem, (0, 0), tuple(annotations), complete)
+
+
+def yolo(path: Path, size: Size, defects: Counter) -> AnnotatedImage:
+    """The image of a YOLO text, in pixels of an image of ``size``; a label is the number of a class, from "0".
+
+    A line is a class and center x, center y, width, height, or the points of a polygon, in fractions of the image;
+    lines that are neither are counted in ``defects``.
+    """
+    width, height = size
+    annotations, complete = [], True
+    for line in lines(path):
+        values = floats(line.split()) or ()
+        if not values or values[0] != int(values[0]) or not (len(values) == 5 or (len(values) > 6 and len(values) % 2)):
+            defects["unreadable lines"] += 1
+            complete = False
+            continue
+        label, numbers = str(int(values[0])), values[1:]
+        if len(numbers) == 4:
+            x, y, w, h = numbers
+            bbox = ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
+            annotations.append(Annotation(label, bbox))
+        else:
+            points = zip(numbers[::2], numbers[1::2], strict=True)
+            annotations.append(Annotation(label, (), tuple((x * width, y * height) for x, y in points)))
+    return AnnotatedImage(path.stem, size, tuple(annotations), complete)
+
+
+def labelme(path: Path, defects: Counter) -> AnnotatedImage:
+    """The image of a LabelMe JSON: its rectangles and polygons. Points, lines and circles are counted."""
+    content = load_json(path)
+    if not isinstance(content, dict) or "shapes" not in content:
+        raise EarthGPTError(f"{path} is no LabelMe file: it has no shapes.")
+    annotations, complete = [], True
+    for shape in content["shapes"]:
+        points = tuple((float(x), float(y)) for x, y in shape["points"])
+        kind = shape.get("shape_type") or "polygon"
+        if kind == "rectangle" and len(points) > 1:  # two opposite corners in any order, or all four
+            xs, ys = zip(*points, strict=True)
+            bbox = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
+            annotations.append(Annotation(shape["label"], bbox))
+        elif kind in ("polygon", "rotation") and len(points) > 2:
+            annotations.append(Annotation(shape["label"], (), points))
+        else:
+            defects["shapes without area"] += 1
+            complete = False
+    size = (int(content.get("imageWidth") or 0), int(content.get("imageHeight") or 0))
+    file = str(content.get("imagePath") or path.stem).replace("\\", "/").rpartition("/")[2]
+    return AnnotatedImage(file, size, tuple(annotations), complete)
+
+
+def listed(listing: Path, annotations: Path, images: Path, defects: Counter) -> Iterator[tuple[Path, AnnotatedImage]]:
+    """Image file and VOC annotation for each name of a list; names without an XML file are counted in ``defects``."""
+    for name in lines(listing):
+        path = annotations / f"{name}.xml"
+        defects["missing annotations"] += not path.is_file()
+        if path.is_file():
+            yield images / f"{name}.jpg", voc(path)
+
+
+def spellings(classes: Iterable[str], others: Mapping[str, str | None] | None = None) -> dict[str, str | None]:
+    """Spelling -> class, as ``detected`` wants it. ``others`` are further spellings; None is what is to be left out."""
+    known = {label: label for label in classes} | dict(others or {})
+    return {spelling(name): label for name, label in known.items()}
+
+
+def spelling(label: str) -> str:
+    """A class name without what its spellings differ in: case, blanks, hyphens and underscores."""
+    return re.sub(r"[\s_-]+", "", label).lower()
+
+
+def upright(annotation: Annotation, size: Size, defects: Counter) -> Box | None:
+    """The box of an annotation, or else the upright hull of its outline; None when none of it has area."""
+    bbox = annotation.bbox
+    if not bbox and annotation.outline:
+        xs, ys = zip(*annotation.outline, strict=True)
+        bbox = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
+    if not bbox:
+        defects["objects without a box"] += 1
+        return None
+    return corner_box(bbox, size, defects)
+
+
+def rectangle(annotation: Annotation, size: Size, defects: Counter) -> OrientedBox | None:
+    """The smallest rectangle about the outline of an annotation, or else its upright box; None without area."""
+    if annotation.outline:
+        return oriented_box(annotation.outline, size, defects)
+    box = upright(annotation, size, defects)
+    return box and OrientedBox(box.corners)
+
+
+def quadrilateral(annotation: Annotation, size: Size, defects: Counter) -> OrientedBox | None:
+    """The four corners of an annotation as they stand, where it has four; else its ``rectangle``."""
+    if len(annotation.outline) != 4:
+        return rectangle(annotation, size, defects)
+    return OrientedBox.from_pixels(annotation.outline, size) if _usable(annotation.outline, size, defects) else None
+
+
+def detected(
+    root: Path,
+    path: Path,
+    image: AnnotatedImage,
+    sensor: Sensor,
+    labels: Mapping[str, str | None],
+    defects: Counter,
+    box: Callable[[Annotation, Size, Counter], Box | OrientedBox | None] = upright,
+    classes: Sequence[str] | None = None,
+) -> Iterator[Sample]:
+    """The image as a sample with its objects; none where its size is not known.
+
+    ``labels`` are ``spellings``. The sample is complete for ``classes``, which are all of ``labels`` when None,
+    unless an object that may belong to them was left out.
+    """
+    size = size_of(path, image.size, defects)
+    if size is None:
+        return
+    classes = tuple(dict.fromkeys(filter(None, labels.values()))) if classes is None else tuple(classes)
+    regions, complete = [], image.complete
+    for annotation, times in Counter(image.annotations).items():
+        defects["objects stated twice"] += times - 1
+        key = spelling(annotation.label)
+        label = labels.get(key)
+        found = box(annotation, size, defects) if label else None
+        if found:
+            regions.append(Region(found, label))
+            continue
+        if not label:
+            kind = f"{annotation.label} regions" if key in labels else f"objects of unknown class {annotation.label!r}"
+            defects[kind] += times
+        complete &= label is not None and label not in classes
+    if any(isinstance(region.box, OrientedBox) for region in regions):  # then all: an answer has boxes of one kind
+        regions = [replace(region, box=OrientedBox(region.box.corners)) for region in regions]
+    name = path.relative_to(root).as_posix()
+    yield Sample(path, name, size, sensor, regions=tuple(regions), classes=classes, complete=complete)
 
 
 def corner_box(bbox: Iterable[float], size: Size, defects: Counter) -> Box | None:
@@ -130,13 +472,12 @@ def oriented_box(outline: Iterable[Point], size: Size, defects: Counter) -> Orie
 def _usable(corners: tuple[Point, ...], size: Size, defects: Counter) -> bool:
     """Whether a box covers part of the image. Boxes that do not, or not whole, are counted in ``defects``."""
     xs, ys = zip(*corners, strict=True)
+    if not all(map(math.isfinite, (*xs, *ys))):
+        defects["boxes that are not numbers"] += 1
+        return False
     # A corner may overshoot by rounding: half a pixel is not a defect.
     inside = min(xs) >= -0.5 and min(ys) >= -0.5 and max(xs) <= size[0] + 0.5 and max(ys) <= size[1] + 0.5
-    if len(corners) == 2:
-        flat = xs[1] <= xs[0] or ys[1] <= ys[0]
-    else:
-        (ax, ay), (bx, by), (cx, cy) = corners[:3]
-        flat = abs((bx - ax) * (cy - by) - (by - ay) * (cx - bx)) < 1e-6
+    flat = xs[1] <= xs[0] or ys[1] <= ys[0] if len(corners) == 2 else _hull_area(corners) < 1e-6
     if flat:
         defects["boxes without area"] += 1
     elif max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[0] or min(ys) >= size[1]:
@@ -174,6 +515,11 @@ def min_area_rectangle(outline: Iterable[Point]) -> tuple[Point, ...]:
     return tuple((float(x), float(y)) for x, y in corners)
 
 
+def _hull_area(points: Iterable[Point]) -> float:
+    hull = _convex_hull(points)
+    return sum(ax * by - bx * ay for (ax, ay), (bx, by) in zip(hull, hull[1:] + hull[:1], strict=True)) / 2
+
+
 def _convex_hull(points: Iterable[Point]) -> list[Point]:
     """The convex hull, each corner once (Andrew's monotone chain, 1979)."""
     ordered = sorted(set(points))
@@ -192,3 +538,44 @@ def _convex_hull(points: Iterable[Point]) -> list[Point]:
         return kept[:-1]
 
     return chain(ordered) + chain(reversed(ordered))
+
+
+def size_if_there(path: Path, defects: Counter) -> Size:
+    """(width, height) of an image; (0, 0), with a count, where it is missing or broken: words hold without it."""
+    try:
+        return image_size(path)
+    except FileNotFoundError:
+        defects["missing images"] += 1
+    except (OSError, SyntaxError, ValueError):
+        defects["unreadable images"] += 1
+    return 0, 0
+
+
+def scenes(root: Path, labels: Mapping[str, str], defects: Counter) -> Iterator[Sample]:
+    """Optical scenes of ``class_folders``, named ``<folder>/<file>``."""
+    choices = tuple(dict.fromkeys(labels.values()))
+    for path, label in class_folders(root, labels, defects):
+        name, size = f"{path.parent.name}/{path.name}", size_if_there(path, defects)
+        yield Sample(path, name, size, Sensor.OPTICAL, label=label, choices=choices)
+
+
+def rsvqa(root: Path, prefix: str, defects: Counter) -> Iterator[tuple[int, tuple[Question, ...]]]:
+    """(image number, its questions) of RSVQA's ``<prefix>_questions.json`` and ``<prefix>_answers.json``.
+
+    Questions without an answer are left out and counted in ``defects``.
+    """
+    questions = layout(root, f"{prefix}_questions.json")
+    answers = load_json(questions.with_name(f"{prefix}_answers.json"))["answers"]
+    # A file keeps a slot for each number of the whole set: rows of other splits are {"id": n, "active": false}.
+    said = {answer["id"]: answer["answer"] for answer in answers if answer["active"]}
+    asked: dict[int, list[Question]] = {}
+    for row in load_json(questions)["questions"]:
+        if not row["active"]:
+            continue
+        answer = next((said[number] for number in row["answers_ids"] if number in said), None)
+        defects["questions without an answer"] += answer is None
+        if answer is not None:
+            kind = {"comp": "comparison"}.get(row["type"], row["type"])
+            asked.setdefault(row["img_id"], []).append(Question(row["question"], answer, kind))
+    for number, texts in sorted(asked.items()):
+        yield number, tuple(texts)

@@ -15,11 +15,17 @@ FLOORS = {
     **dict.fromkeys(("config", "lookup", "formats", "metrics", "conversations", "coordinates"), 1),
     **dict.fromkeys(("datasets", "tasks", "geo", "augmentation"), 2),
     **dict.fromkeys(("model", "generation"), 3),
-    **dict.fromkeys(("building", "training", "evaluation", "scenes", "assistant"), 4),
+    **dict.fromkeys(("building", "training", "evaluation", "scenes", "assistant", "demo"), 4),
     **dict.fromkeys(("cli", "serve", "__main__"), 5),
 }
 # Pairs on one floor of which the first may use the second.
-NEIGHBOURS = {("generation", "model"), ("scenes", "assistant"), ("evaluation", "assistant"), ("__main__", "cli")}
+NEIGHBOURS = {
+    ("generation", "model"),
+    ("scenes", "assistant"),
+    ("evaluation", "assistant"),
+    ("demo", "assistant"),
+    ("__main__", "cli"),
+}
 # The lowest floor that may use a library, and the only modules that may.
 LOWEST = {"numpy": 1, "pydantic": 1, "PIL": 1, "torch": 3, "transformers": 3, "tokenizers": 3, "typer": 5, "fastapi": 5}
 ONLY = {"rasterio": {"geo"}, "shapely": {"geo"}, "ray": {"scenes"}}

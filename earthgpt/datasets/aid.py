@@ -1,8 +1,8 @@
 """AID: 10,000 scenes of 30 classes."""
 
 from earthgpt.datasets import Dataset
-from earthgpt.formats import class_folders, image_size, words
-from earthgpt.types import Sample, Sensor
+from earthgpt.formats import scenes, words
+from earthgpt.types import Sensor
 
 FOLDERS = (
     "Airport,BareLand,BaseballField,Beach,Bridge,Center,Church,Commercial,DenseResidential,Desert,Farmland,Forest,"
@@ -14,9 +14,7 @@ LABELS = {folder: words(folder) for folder in FOLDERS.split(",")}
 
 def read(root, split, defects):
     """``<Class>/<class>_<number>.jpg``."""
-    for path, label in class_folders(root, LABELS, defects):
-        name = path.relative_to(root).as_posix()
-        yield Sample(path, name, image_size(path), Sensor.OPTICAL, label=label, choices=DATASET.classes)
+    return scenes(root, LABELS, defects)
 
 
 DATASET = Dataset(
@@ -30,4 +28,5 @@ DATASET = Dataset(
     classes=tuple(LABELS.values()),
     counts={"all": 10_000},
     reader=read,
+    paper=None,  # named in its text, but not in its table: the images are in MMRS-1M through RSIVQA alone
 )

@@ -1,8 +1,8 @@
 """RSSCN7: 2,800 scenes of 7 classes at four scales."""
 
-from earthgpt.datasets import Dataset
-from earthgpt.formats import class_folders, image_size
-from earthgpt.types import Sample, Sensor
+from earthgpt.datasets import Dataset, Paper
+from earthgpt.formats import scenes
+from earthgpt.types import Sensor
 
 LABELS = {
     "aGrass": "grass",
@@ -27,9 +27,7 @@ COPIES = {
 
 def read(root, split, defects):
     """``aGrass/a001.jpg``: the letter of the class stands before folder and file."""
-    for path, label in class_folders(root, LABELS | COPIES, defects):
-        name = path.relative_to(root).as_posix()
-        yield Sample(path, name, image_size(path), Sensor.OPTICAL, label=label, choices=DATASET.classes)
+    return scenes(root, LABELS | COPIES, defects)
 
 
 DATASET = Dataset(
@@ -43,4 +41,5 @@ DATASET = Dataset(
     classes=tuple(LABELS.values()),
     counts={"all": 2_800},
     reader=read,
+    paper=Paper(splits=("all",), turns=560, share=0.2),
 )

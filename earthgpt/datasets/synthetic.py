@@ -439,6 +439,8 @@ def _layout(seed: int, sensor: Sensor, size: Size | None) -> Layout:
             draw(layout, rng, side)
     if sensor is Sensor.INFRARED and kind == "parking lot":
         _people(layout, rng, side, 4)
+    if kind != "river" and rng.random() < 0.45:  # as many nearly empty places as busy ones
+        layout.things = rng.sample(layout.things, min(rng.choice((1, 1, 2, 3)), len(layout.things)))
     return layout
 
 

@@ -16,6 +16,7 @@ from earthgpt.types import EarthGPTError, Sensor, Size
 
 # A model sees a few hundred pixels a side: larger files are read reduced, so memory does not grow with them.
 LARGEST_SIDE = 2048
+_ORIENTATION = 0x0112  # of EXIF; 5 to 8 swap width and height
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -86,12 +87,12 @@ def _open_file(path: Path, sensor: Sensor) -> Raster:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(path) as image:
+                size, turned = image.size, image.getexif().get(_ORIENTATION, 1) > 4
                 if image.mode in ("L", "RGB"):
-                    image.draft(None, (LARGEST_SIDE, LARGEST_SIDE))
+                    image.draft(None, (LARGEST_SIDE, LARGEST_SIDE))  # reads a large JPEG reduced: image.size changes
                 # Cameras store how they were held; boxes are in the frame of the image as it is shown.
-                width, height = image.size
-                turned = ImageOps.exif_transpose(image)
-                return Raster(_pillow(turned, sensor), turned.size, sensor, str(path))
+                pixels = _pillow(ImageOps.exif_transpose(image), sensor)
+                return Raster(pixels, size[::-1] if turned else size, sensor, str(path))
         except UnidentifiedImageError:
             raise EarthGPTError(f"{path} is not an image; give a PNG, JPEG or TIFF file.") from None
         except Image.DecompressionBombError:
@@ -118,11 +119,19 @@ def _open_geotiff(path: Path, sensor: Sensor) -> Raster:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             with rasterio.open(path) as file:
-                colours = [i + 1 for i, kind in enumerate(file.colorinterp) if kind is not ColorInterp.alpha]
+                kinds = list(file.colorinterp)
+                colours = [i + 1 for i, kind in enumerate(kinds) if kind is not ColorInterp.alpha]
                 bands = colours[:3] if len(colours) >= 3 else colours[:1]
+                named = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
+                if all(kind in kinds for kind in named):  # not always the first three, and not always in this order
+                    bands = [kinds.index(kind) + 1 for kind in named]
                 part = min(1.0, LARGEST_SIDE / max(file.width, file.height))
                 shape = max(1, round(file.height * part)), max(1, round(file.width * part))
                 values = file.read(bands, out_shape=(len(bands), *shape))  # [C, h, w]
+                if kinds[0] is ColorInterp.palette:
+                    table = file.colormap(1)
+                    colour = np.array([table.get(i, (0, 0, 0))[:3] for i in range(max(table) + 1)], np.uint8)
+                    values = colour[np.minimum(values[0], len(colour) - 1)].transpose(2, 0, 1)
                 valid = file.dataset_mask(out_shape=shape) > 0  # [h, w]
                 return Raster(
                     to_rgb8(values.transpose(1, 2, 0), sensor, None if valid.all() else valid),

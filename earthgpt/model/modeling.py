@@ -13,6 +13,7 @@ from transformers.modeling_outputs import ModelOutput
 from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
 from earthgpt.model.configuration import EarthGPTConfig
 from earthgpt.model.vision import Projector, VisionEncoder
+from earthgpt.types import EarthGPTError
 
 
 @dataclass
@@ -92,7 +93,18 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return add_bias_tuning(self.language_model)
 
     def merge_bias_tuning(self) -> list[str]:
-        """Folds bias tuning into plain Linear layers (with a bias, so the saved language model has biases too)."""
+        """Folds bias tuning into plain Linear layers with biases, and says so in the configuration, for loading.
+
+        Raises EarthGPTError, before anything is changed, for a kind of language model whose configuration cannot.
+        """
+        configurations = (self.config.text_config, self.language_model.config)
+        biases = ("attention_bias", "mlp_bias")  # as Llama and its kin call them
+        if not all(hasattr(one, name) for one in configurations for name in biases):
+            kind = self.config.text_config.model_type
+            raise EarthGPTError(f"A {kind} cannot hold the biases of a merged model; keep its bias tuning as it is.")
+        for one in configurations:
+            for name in biases:
+                setattr(one, name, True)
         self.config.bias_tuning = False
         return merge_bias_tuning(self.language_model)
 
@@ -153,7 +165,9 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         loss = None
         if labels is not None:
             targets = following[:, logits_to_keep].flatten()
-            loss = functional.cross_entropy(output.logits.flatten(0, 1).float(), targets, ignore_index=-100)
+            logits = output.logits.flatten(0, 1).float()
+            loss = functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
+            loss = loss / (targets != -100).sum().clamp(min=1)  # a batch without labels has a loss of 0, not NaN
         return EarthGPTOutput(loss=loss, logits=output.logits, past_key_values=output.past_key_values)
 
     def prepare_inputs_for_generation(self, input_ids, pixel_values=None, is_first_iteration=False, **kwargs):

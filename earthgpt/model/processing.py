@@ -86,6 +86,7 @@ class EarthGPTProcessor(ProcessorMixin):
         All images come first, then the messages. Labels are the answers and their end token; everything else is -100.
         A conversation that ends with the user gets the assistant's prefix: it waits for an answer.
         branches: each question and its answer is a segment of its own behind the images, blind to the others.
+        Raises EarthGPTError for a text that holds ``image_token``.
         """
         bos = self.tokenizer.bos_token_id
         shared = [] if bos is None else [bos]
@@ -100,6 +101,8 @@ class EarthGPTProcessor(ProcessorMixin):
             positions.extend(range(start, start + len(tokens)))
 
         for i, message in enumerate(conversation.messages):
+            if self.image_token in message.text:
+                raise EarthGPTError(f"{self.image_token} stands for an image and cannot be part of a text.")
             segment = i // 2 + 1 if branches else 0
             following = positions[-1] + 1 if positions else 0
             if message.role == "user":

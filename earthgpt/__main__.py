@@ -1,0 +1,5 @@
+"""``python -m earthgpt``: the command line."""
+
+from earthgpt.cli import main
+
+main()

@@ -1,0 +1,250 @@
+"""Folders of one's own: images and annotations are found by what they are, wherever below the root they lie.
+
+``classes.txt`` (a name on each line), ``classes.json`` (a list, or spelling -> class, null for what is to be left out)
+or ``data.yaml`` says what the classes are; YOLO needs one of them. ``sensor.txt`` holds "sar" or "infrared" where the
+images are not optical. Parts are folders or lists (``train.txt``) named train, val and test; where no two of them are
+there, one image in ten belongs to val.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from earthgpt import formats
+from earthgpt.datasets import Dataset, Paper, part_of
+from earthgpt.formats import IMAGES, AnnotatedImage, files
+from earthgpt.types import EarthGPTError, Sensor
+
+PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+CLASS_FILES = ("classes.txt", "classes.json", "data.yaml", "data.yml", "obj.names")
+KINDS = ("voc", "labelme", "coco", "dota", "yolo")  # where an image has annotations of several kinds, the first counts
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image file with its annotation: of which kind it is, and what part of the set it belongs to, if any."""
+
+    path: Path
+    image: AnnotatedImage
+    kind: str
+    part: str | None
+
+
+def read(root, split, defects, kinds=KINDS, classes=(), sensor=None, skipped=()):
+    """Images with objects. ``classes`` hold when no file names them; folders of ``skipped`` are left out."""
+    found = annotated(root, kinds, skipped, defects)
+    labels = class_map(root)
+    if labels is None:
+        if any(one.kind == "yolo" and one.image.annotations for one in found):
+            raise EarthGPTError(
+                f"YOLO files number their classes: write their names, one on each line, to {root / 'classes.txt'}."
+            )
+        spelled = sorted({annotation.label for one in found for annotation in one.image.annotations})
+        labels = formats.spellings(classes or spelled)
+    sensor, chosen = sensor or sensor_of(root), in_split(root, {one.path: one.part for one in found}, split, defects)
+    for one in found:
+        if one.path in chosen:
+            box = formats.upright if one.kind == "coco" else as_stated
+            yield from formats.detected(root, one.path, one.image, sensor, labels, defects, box)
+
+
+def as_stated(annotation, size, defects):
+    """Oriented where there is an outline, else upright."""
+    return (formats.quadrilateral if annotation.outline else formats.upright)(annotation, size, defects)
+
+
+def annotated(root, kinds, skipped, defects):
+    """The annotated images in the order of their paths."""
+    images: dict[str, list[Path]] = {}
+    for path in files(root, "**/*"):
+        if path.suffix.lower() in IMAGES:
+            left_out = not set(skipped).isdisjoint(part.lower() for part in path.relative_to(root).parts)
+            defects["images of another sensor"] += left_out
+            if not left_out:
+                images.setdefault(path.stem, []).append(path)
+    best: dict[Path, Found] = {}
+    for source in files(root, "**/*"):
+        kind = kind_of(source) if source.suffix.lower() in (".xml", ".json", ".txt") else None
+        if kind in kinds:
+            for one in annotations(source, kind, root, images, skipped, defects):
+                rival = best.get(one.path)
+                if rival is None or rank(one) < rank(rival):
+                    best[one.path] = one
+    if not best:
+        holds = ", ".join(path.relative_to(root).as_posix() for path in files(root, "**/*")[:5]) or "nothing"
+        raise EarthGPTError(f"No {' or '.join(kinds)} annotations of images in {root}; it holds {holds} ...")
+    defects["images without annotations"] += sum(path not in best for paths in images.values() for path in paths)
+    return sorted(best.values(), key=lambda one: (one.path.parent.as_posix(), formats.natural(one.path)))
+
+
+def rank(one):
+    return KINDS.index(one.kind), one.part is None
+
+
+def annotations(source, kind, root, images, skipped, defects):
+    """What one file says; a COCO file speaks of many images."""
+    if kind == "coco":
+        part = part_in(source.relative_to(root))
+        for image in formats.coco(source, defects):
+            path = nearest(root, images, source, image.file, part) or source.parent / file_name(image.file)
+            yield Found(path, image, kind, part_in(path.relative_to(root).parent) or part)
+        return
+    part = part_in(source.relative_to(root).parent)
+    path = nearest(root, images, source, source.name, part)
+    if kind in ("voc", "labelme"):
+        image = formats.voc(source) if kind == "voc" else formats.labelme(source, defects)
+        path = path or nearest(root, images, source, image.file, part) or source.parent / file_name(image.file)
+    elif path is None:
+        defects["annotations without an image"] += 1
+        return
+    elif kind == "dota":
+        image = formats.dota(source, defects)
+    else:
+        try:
+            size = formats.image_size(path)
+        except (OSError, SyntaxError, ValueError):
+            size = (0, 0)  # counted where the sample is made
+        image = formats.yolo(source, size, defects)
+    yield Found(path, image, kind, part_in(path.relative_to(root).parent) or part)
+
+
+def file_name(stated):
+    """The last part of a path as some other machine wrote it."""
+    return re.split(r"[\\/]", stated)[-1]
+
+
+def nearest(root, images, source, file, part):
+    """The image of that name whose folders resemble those of the annotation most; none of another part."""
+    folders = {*source.relative_to(root).parts, *re.split(r"[\\/]", file)}
+    there = {path: part_in(path.relative_to(root).parent) for path in images.get(Path(file_name(file)).stem, ())}
+    fitting = [path for path, its_part in there.items() if part is None or its_part in (None, part)]
+    return max(fitting, key=lambda path: len(folders & set(path.relative_to(root).parts)), default=None)
+
+
+def kind_of(path):
+    """What a text file holds, by its content; None when it is no annotation."""
+    content = path.read_bytes().lstrip(b"\xef\xbb\xbf \t\r\n")
+    if content[:1] == b"<":
+        return "voc" if b"<annotation" in content else None
+    if content[:1] == b"{":
+        return "labelme" if b'"shapes"' in content else "coco" if b'"images"' in content else None
+    if path.name in CLASS_FILES or path.suffix.lower() != ".txt":
+        return None
+    for line in content[:4096].decode(errors="replace").splitlines()[:4]:
+        fields = line.split()
+        if len(fields) > 8 and formats.floats(fields[:8]) and formats.floats(fields[8:9]) is None:
+            return "dota"
+        if (
+            formats.floats(fields)
+            and fields[0].isdecimal()
+            and (len(fields) == 5 or (len(fields) > 6 and len(fields) % 2))
+        ):
+            return "yolo"
+    return None if content else "yolo"  # an image without objects
+
+
+def part_in(path):
+    """The part that a folder or file of a relative path names: "train" for images/train2017."""
+    for name in path.parts:
+        parts = {PARTS[word] for word in re.findall("[a-z]+", name.lower()) if word in PARTS}
+        if len(parts) == 1:
+            return parts.pop()
+    return None
+
+
+def in_split(root, parts, split, defects):
+    """The images of a split, given those of all with the part that each belongs to, if any."""
+    if split == "all":
+        return set(parts)
+    lists = {
+        Path(line.split()[0]).stem: PARTS[path.stem]
+        for path in files(root, "**/*.txt")
+        if path.stem in PARTS and kind_of(path) is None
+        for line in formats.lines(path)
+    }
+    parts = {path: lists.get(path.stem, part) for path, part in parts.items()}
+    there = sorted(set(parts.values()) - {None})
+    if len(there) < 2:
+        if split == "test":
+            raise EarthGPTError(
+                f"{root} has no part for tests: put its images in a folder, or their names in a list, test."
+            )
+        return {path for path in parts if part_of(path.relative_to(root).as_posix()) == split}
+    if split not in there:
+        raise EarthGPTError(f"{root} is divided into {' and '.join(there)}; there is no {split}.")
+    defects["images of no part"] += sum(part is None for part in parts.values())
+    return {path for path, part in parts.items() if part == split}
+
+
+def class_map(root):
+    """Spelling -> class as a file in the folder states it; None when there is no such file."""
+    path = next((path for name in CLASS_FILES for path in files(root, f"**/{name}")), None)
+    if path is None:
+        return None
+    if path.suffix == ".json":
+        names = formats.load_json(path)
+    else:
+        names = yaml_names(path) if path.suffix in (".yaml", ".yml") else formats.lines(path)
+    if not isinstance(names, dict):
+        names = {str(i): name for i, name in enumerate(names)}
+    return formats.spellings(filter(None, names.values()), names)
+
+
+def yaml_names(path):
+    """``names`` of a YOLO data file: a list or a mapping, in brackets or on lines of their own."""
+    text = "\n".join(re.sub(r"(^|\s)#.*", "", line) for line in formats.text_of(path).splitlines())
+    stated = re.search(r"^names\s*:[ \t]*(\[[^\]]*\]|\{[^}]*\}|(?:\n[ \t]*(?:-|\d+\s*:).*)+)", text, re.MULTILINE)
+    if not stated:
+        raise EarthGPTError(f"{path} has no list of names.")
+    entries = [entry.strip() for entry in re.split(r"[\n,]", stated[1].strip("[]{}")) if entry.strip()]
+    pairs = [re.fullmatch(r"(?:(\d+)\s*:|-)?\s*(['\"]?)(.*?)\2", entry) for entry in entries]
+    return {pair[1] or str(i): pair[3] for i, pair in enumerate(pairs)}
+
+
+def sensor_of(root):
+    """What ``sensor.txt`` says; optical without it."""
+    path = root / "sensor.txt"
+    said = formats.text_of(path).strip().lower() if path.is_file() else "optical"
+    if said not in set(Sensor):
+        raise EarthGPTError(f"{path} says {said!r}; it may say {', '.join(Sensor)}.")
+    return Sensor(said)
+
+
+DETECTION = ("object_detection", "visual_grounding", "visual_question_answering", "region_captioning")
+
+
+def own(title, reader, tasks=DETECTION):
+    """The card of a folder of one's own."""
+    return Dataset(
+        title=title,
+        sensors=tuple(Sensor),
+        tasks=tasks,
+        licence="your own",
+        homepage="",
+        citation="Your own.",
+        splits=("all", "train", "val", "test"),
+        classes=(),
+        counts={},
+        reader=reader,
+    )
+
+
+def infrared(title, homepage, citation, turns, classes=(), skipped=()):
+    """The card of an infrared set that comes in a layout not written down anywhere, so it is read like one's own.
+
+    The class names are to be confirmed, and named in ``classes.txt`` where they differ, by who has the download.
+    """
+    return Dataset(
+        title=title,
+        sensors=(Sensor.INFRARED,),
+        tasks=DETECTION,
+        licence="terms of its owner",
+        homepage=homepage,
+        citation=citation,
+        splits=("train", "val"),
+        classes=classes,
+        counts={},
+        reader=partial(read, classes=classes, sensor=Sensor.INFRARED, skipped=skipped),
+        paper=Paper(splits=("train",), turns=turns),
+    )

@@ -1,0 +1,39 @@
+"""AIR-SARShip-2.0: ships in 300 Gaofen-3 scenes."""
+
+from dataclasses import replace
+
+from earthgpt.datasets import Dataset, Paper
+from earthgpt.formats import detected, either, files, images_below, layout, spellings, voc
+from earthgpt.types import Sensor
+
+LABELS = spellings(("ship",))
+
+
+def read(root, split, defects):
+    """``AIR-SARShip-2.0-xml/<n>.xml`` and ``AIR-SARShip-2.0-data/<n>.tiff``: 16 bits, one channel."""
+    first = layout(root, "AIR-SARShip-2.0-xml/*.xml")
+    folder = next(path for path in reversed(first.parents) if path.name == "AIR-SARShip-2.0-xml").parent
+    data = either(folder, "AIR-SARShip-2.0-data")
+    images = images_below(data)
+    for path in files(first.parent, "*.xml"):
+        image = voc(path)
+        if image.size == (0, 0):  # all scenes are of one size
+            image = replace(image, size=(1000, 1000))
+        # Each object has four or five corners of an upright box; one loader takes them to count from 1 (unproven).
+        image_path = images.get(path.stem, data / f"{path.stem}.tiff")
+        yield from detected(root, image_path, image, Sensor.SAR, LABELS, defects)
+
+
+DATASET = Dataset(
+    title="AIR-SARShip-2.0",
+    sensors=(Sensor.SAR,),
+    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    licence="research use; terms on its web site",
+    homepage="https://radars.ac.cn/web/data/getData?dataType=SARDataset",
+    citation="Sun et al., AIR-SARShip-1.0: High-resolution SAR Ship Detection Dataset, 2019",
+    splits=("all",),
+    classes=("ship",),
+    counts={"all": 300},
+    reader=read,
+    paper=Paper(splits=("all",), turns=1_433, tiled=True),
+)

@@ -1,0 +1,41 @@
+"""DIOR: 20 classes of objects in 23,463 optical images, upright boxes."""
+
+from earthgpt.datasets import Dataset
+from earthgpt.formats import detected, either, layout, listed, spellings, upright
+from earthgpt.types import Sensor
+
+CLASSES = (
+    "airplane,airport,baseball field,basketball court,bridge,chimney,dam,expressway service area,"
+    "expressway toll station,golf field,ground track field,harbor,overpass,ship,stadium,storage tank,tennis court,"
+    "train station,vehicle,windmill"
+)
+LABELS = spellings(CLASSES.split(","))
+
+
+def annotated(root, split, defects, kind, *folders):
+    """``ImageSets/Main/<split>.txt`` (or ``Main/``) and ``Annotations/<kind> Bounding Boxes/``, as in MAR20 too."""
+    listing = layout(root, f"ImageSets/Main/{split}.txt", f"Main/{split}.txt")
+    annotations = layout(root, f"Annotations/{kind}?Bounding?Boxes", f"{kind}?Bounding?Boxes", "Annotations")
+    above = annotations.parent if annotations.name == "Annotations" else annotations.parents[1]
+    return listed(listing, annotations, either(above, *folders), defects)
+
+
+def read(root, split, defects, kind="Horizontal", box=upright):
+    """Images are in ``JPEGImages-trainval/`` and ``JPEGImages-test/``, or all in ``JPEGImages/``."""
+    part = "test" if split == "test" else "trainval"
+    for path, image in annotated(root, split, defects, kind, f"JPEGImages-{part}", "JPEGImages"):
+        yield from detected(root, path, image, Sensor.OPTICAL, LABELS, defects, box)
+
+
+DATASET = Dataset(
+    title="DIOR",
+    sensors=(Sensor.OPTICAL,),
+    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    licence="CC BY-NC 4.0",
+    homepage="https://gcheng-nwpu.github.io/#Datasets",
+    citation="Li et al., Object detection in optical remote sensing images: A survey and a new benchmark, 2020",
+    splits=("train", "val", "test"),
+    classes=tuple(CLASSES.split(",")),
+    counts={"train": 5_862, "val": 5_863, "test": 11_738},
+    reader=read,
+)

@@ -1,0 +1,50 @@
+"""DSCR: ships of seven kinds, cut out of other sets and multiplied by turning, cropping and lighting."""
+
+import csv
+
+from earthgpt.datasets import Dataset, Paper
+from earthgpt.formats import files, layout, lines, size_if_there
+from earthgpt.types import Sample, Sensor
+
+# The files use one word, the readme these.
+LABELS = {
+    "aircraft carrier": "aircraft carrier",
+    "destroyer": "destroyer",
+    "assault": "assault ship",
+    "combat": "combat ship",
+    "cruiser": "cruiser",
+    "other": "other military ship",
+    "civil": "civilian ship",
+}
+
+
+def read(root, split, defects):
+    """``annotations/<split>.csv``, and images anywhere below ``root``."""
+    listing = layout(root, f"annotations/{split}.csv", f"{split}.csv")
+    images = {path.name: path for path in files(root, "**/*")}  # 20151031_2 is a .png and a .bmp
+    seen = set()
+    # The header says class,label, but the first column is the file and the second the class.
+    for file, kind in csv.reader(lines(listing)[1:]):
+        defects["files listed twice"] += file in seen  # all civilian ships of val.csv
+        if file in seen:
+            continue
+        seen.add(file)
+        path = images.get(file, root / file)
+        size = size_if_there(path, defects)
+        yield Sample(path, file, size, Sensor.OPTICAL, label=LABELS[kind], choices=DATASET.classes)
+
+
+DATASET = Dataset(
+    title="DSCR",
+    sensors=(Sensor.OPTICAL,),
+    tasks=("scene_classification",),
+    licence="none stated",
+    homepage="https://github.com/DYH666/DSCR",
+    citation="Di et al., A Public Dataset for Ship Classification in Remote Sensing Images, 2019",
+    splits=("train", "val", "test"),
+    classes=tuple(LABELS.values()),
+    counts={"train": 13_961, "val": 3_354, "test": 3_331},
+    reader=read,
+    # 13,961 images without the 2,010 other military ships.
+    paper=Paper(splits=("train",), turns=11_951, keep=lambda sample: sample.label != "other military ship"),
+)

@@ -1,0 +1,37 @@
+"""A folder of your own with images and a CSV file of captions: columns image and caption."""
+
+import csv
+import io
+
+from earthgpt.datasets._folder import PARTS, in_split, own, part_in, sensor_of
+from earthgpt.formats import distinct, layout, size_of, text_of
+from earthgpt.types import EarthGPTError, Sample
+
+
+def read(root, split, defects):
+    """``captions.csv`` (or any .csv): each caption of an image on a line of its own; there may be a column split."""
+    path = layout(root, "captions.csv", "*.csv")
+    text = text_of(path)
+    first = text.partition("\n")[0]
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
+    if not {"image", "caption"} <= set(rows.fieldnames):
+        raise EarthGPTError(f"{path} needs a first line with image and caption; it has {first.strip()!r}.")
+    captions, parts = {}, {}
+    for row in rows:
+        image = path.parent / (row["image"] or "").strip()
+        if image == path.parent or not image.is_relative_to(root):
+            defects["lines without an image of the folder"] += 1
+            continue
+        captions.setdefault(image, []).append(row["caption"] or "")
+        stated = PARTS.get((row.get("split") or "").strip().lower())
+        parts[image] = stated or part_in(image.relative_to(root).parent)
+    chosen, sensor = in_split(root, parts, split, defects), sensor_of(root)
+    for image, texts in captions.items():
+        size = size_of(image, (0, 0), defects) if image in chosen else None
+        if size:
+            name = image.relative_to(root).as_posix()
+            yield Sample(image, name, size, sensor, captions=distinct(texts, defects))
+
+
+DATASET = own("Captions in a CSV file", read, ("image_captioning",))

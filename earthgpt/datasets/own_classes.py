@@ -1,0 +1,27 @@
+"""A folder of your own with a folder of images for each class."""
+
+from earthgpt.datasets._folder import class_map, in_split, own, part_in, sensor_of
+from earthgpt.formats import IMAGES, files, size_of, spelling, spellings
+from earthgpt.types import EarthGPTError, Sample
+
+
+def read(root, split, defects):
+    """``<class>/<image>`` or ``<part>/<class>/<image>``."""
+    paths = [path for path in files(root, "**/*") if path.suffix.lower() in IMAGES]
+    inside = [path for path in paths if path.parent != root]
+    if not inside:
+        raise EarthGPTError(f"No folders with images in {root}: put the images of each class in a folder of its name.")
+    defects["images outside class folders"] += len(paths) - len(inside)
+    labels = class_map(root) or spellings(sorted({path.parent.name.replace("_", " ") for path in inside}))
+    choices = tuple(dict.fromkeys(filter(None, labels.values())))
+    parts = {path: part_in(path.parent.parent.relative_to(root)) for path in inside}
+    chosen, sensor = in_split(root, parts, split, defects), sensor_of(root)
+    for path in inside:
+        label = labels.get(spelling(path.parent.name))
+        size = size_of(path, (0, 0), defects) if path in chosen else None
+        defects["images of no class"] += size is not None and label is None
+        if size and label:
+            yield Sample(path, path.relative_to(root).as_posix(), size, sensor, label=label, choices=choices)
+
+
+DATASET = own("Class folders", read, ("scene_classification",))

@@ -1,0 +1,49 @@
+"""SSDD: ships in 1,160 SAR images, upright boxes."""
+
+from pathlib import Path
+
+from earthgpt.datasets import Dataset
+from earthgpt.formats import coco, detected, either, layout, listed, spellings, upright
+from earthgpt.types import Sensor
+
+LABELS = spellings(("ship",))
+
+
+def read(root, split, defects, kind="BBox_SSDD", box=upright):
+    """``Official-SSDD-OPEN/<kind>/{voc_style,coco_style}``, or ``SSDD.json``: the outlines of 2019."""
+    found = layout(
+        root,
+        f"{kind}/voc_style/ImageSets/Main/{split}.txt",
+        f"{kind}/coco_style/annotations/{split}.json",
+        "SSDD.json",
+    )
+    for path, image in images(found, split, defects):
+        yield from detected(root, path, image, Sensor.SAR, LABELS, defects, box)
+
+
+def images(found, split, defects):
+    if found.suffix == ".txt":
+        folder = found.parents[2]
+        yield from listed(found, folder / "Annotations", folder / "JPEGImages", defects)
+        return
+    official = found.name != "SSDD.json"
+    folder = found.parents[1] / "images" / split if official else either(found.parent, "JPEGImages", "images")
+    for image in coco(found, defects):
+        # The official test images are those whose number ends in 1 or 9.
+        if official or (Path(image.file).stem[-1] in "19") == (split == "test"):
+            yield folder / image.file, image
+
+
+DATASET = Dataset(
+    title="SSDD",
+    sensors=(Sensor.SAR,),
+    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    licence="Apache-2.0",
+    homepage="https://github.com/TianwenZhang0825/Official-SSDD",
+    citation="Zhang et al., SAR Ship Detection Dataset (SSDD): Official Release and Comprehensive Data Analysis, 2021",
+    splits=("train", "test"),
+    classes=("ship",),
+    counts={"train": 928, "test": 232},
+    objects={"train": 2_041, "test": 546},  # one ship less in SSDD.json
+    reader=read,
+)

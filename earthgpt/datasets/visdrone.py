@@ -1,0 +1,49 @@
+"""VisDrone2019-DET: ten classes of people and vehicles in images from drones."""
+
+from earthgpt.datasets import Dataset, Paper
+from earthgpt.formats import AnnotatedImage, Annotation, detected, files, floats, layout, lines, spellings
+from earthgpt.types import EarthGPTError, Sensor
+
+# "people" are those who neither stand nor walk; "motor" is a motorcycle.
+CLASSES = "pedestrian,person,bicycle,car,van,truck,tricycle,awning tricycle,bus,motor"
+CODES = ("ignored", *CLASSES.split(","), "others")
+LABELS = spellings(CODES[1:-1], {"ignored": None, "others": None, "unscored": None})
+
+
+def read(root, split, defects):
+    """``VisDrone2019-DET-<split>/annotations/<image>.txt`` and ``images/<image>.jpg``."""
+    folder = layout(root, f"VisDrone2019-DET-{split}/annotations", f"{split}/annotations").parent
+    for path in files(folder / "annotations", "*.txt"):
+        image = AnnotatedImage(path.stem, (0, 0), tuple(rows(path, defects)))
+        image_path = folder / "images" / f"{path.stem}.jpg"
+        yield from detected(root, image_path, image, Sensor.OPTICAL, LABELS, defects)
+
+
+def rows(path, defects):
+    """left, top, width, height, score, category, truncation, occlusion; a comma may follow."""
+    for line in lines(path):
+        numbers = floats(line.rstrip(",").split(","))
+        if numbers and len(numbers) == 10:
+            raise EarthGPTError(f"{path} has the ten columns of the VisDrone videos; get VisDrone2019-DET.")
+        if not numbers or len(numbers) != 8 or not 0 <= numbers[5] <= 11:
+            defects["unreadable lines"] += 1
+            continue
+        label = CODES[int(numbers[5])]
+        # The official evaluation drops ignored regions, others, and what has score 0 (VisDrone2018-DET-toolkit).
+        unscored = numbers[4] == 0 and label in CODES[1:-1]
+        yield Annotation("unscored" if unscored else label, numbers[:4])
+
+
+DATASET = Dataset(
+    title="VisDrone2019-DET",
+    sensors=(Sensor.OPTICAL,),
+    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    licence="CC BY-NC-SA 3.0 by its web site; check there",
+    homepage="https://github.com/VisDrone/VisDrone-Dataset",
+    citation="Zhu et al., Detection and Tracking Meet Drones Challenge, 2021",
+    splits=("train", "val", "test-dev"),  # test-challenge has no labels
+    classes=CODES[1:-1],
+    counts={"train": 6_471, "val": 548, "test-dev": 1_610},
+    reader=read,
+    paper=Paper(splits=("train", "val"), turns=186_810, tiled=True),
+)

@@ -1,0 +1,76 @@
+"""Boxes are drawn where they are, in a colour for each label."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earthgpt.geo.pictures import COLOURS, SHORTEST_SIDE, draw, write_picture
+from earthgpt.geo.raster import Raster
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
+
+BLACK = Raster(np.zeros((100, 200, 3), np.uint8), (200, 100))
+BOX = Box(0.25, 0.5, 0.5, 0.75)
+
+
+def places(picture, colour) -> np.ndarray:
+    """Where a picture has a colour, [H, W]."""
+    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return (np.asarray(picture) == wanted).all(axis=2)
+
+
+def test_a_small_image_is_enlarged_and_a_large_one_is_not():
+    assert draw(BLACK, []).size == (1024, 512) and SHORTEST_SIDE == 512
+    large = Raster(np.zeros((600, 700, 3), np.uint8), (700, 600))
+    assert draw(large, []).size == (700, 600)
+
+
+def test_a_box_is_drawn_on_its_edges_and_not_inside():
+    drawn = places(draw(BLACK, [Region(BOX, "ship")]), COLOURS[0])
+    # The box is at 256 .. 512 and 256 .. 384 of 1024 x 512.
+    for edge in (drawn[256, 260:508], drawn[384, 260:508], drawn[260:380, 256], drawn[260:380, 512]):
+        assert edge.all()
+    assert not drawn[262:378, 262:506].any()
+    assert not drawn[:, 520:].any() and not drawn[392:].any()
+
+
+def test_an_oriented_box_is_drawn_along_its_own_edges():
+    diamond = OrientedBox(((0.5, 0.2), (0.8, 0.5), (0.5, 0.8), (0.2, 0.5)))
+    drawn = places(draw(BLACK, [Region(diamond, "ship")]), COLOURS[0])
+    assert drawn[177:182, 664:669].any()  # the middle of the edge from (512, 102) to (819, 256) is (666, 179)
+    assert not drawn[256, 300:700].any()
+
+
+def test_every_label_has_a_colour():
+    regions = [Region(BOX, "ship"), Region(Box(0.6, 0.5, 0.7, 0.6), "bridge"), Region(Box(0.8, 0.5, 0.9, 0.6), "ship")]
+    picture = draw(BLACK, regions)
+    assert places(picture, COLOURS[0]).any() and places(picture, COLOURS[1]).any()
+    assert not places(picture, COLOURS[2]).any()
+    many = [Region(BOX, f"class {i}") for i in range(len(COLOURS) + 2)]
+    assert draw(BLACK, many).size == (1024, 512)
+
+
+def test_a_label_at_the_edge_stays_in_the_picture():
+    drawn = places(draw(BLACK, [Region(Box(0.98, 0, 1, 0.02), "a long label", 0.5)]), COLOURS[0])
+    assert drawn[:30, :1000].sum() > 1000  # the plate behind the words reaches to the left
+
+
+def test_without_regions_the_picture_is_the_image():
+    assert not np.asarray(draw(BLACK, [])).any()
+
+
+@pytest.mark.parametrize(("name", "kind"), [("a.png", "PNG"), ("a.jpg", "JPEG"), ("a.JPEG", "JPEG")])
+def test_a_picture_is_written_in_the_format_of_its_name(tmp_path, name, kind):
+    write_picture(tmp_path / name, [Region(BOX, "ship", 0.5)], BLACK)
+    with Image.open(tmp_path / name) as picture:
+        assert (picture.format, picture.size) == (kind, (1024, 512))
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_another_kind_of_picture_is_refused(tmp_path):
+    with pytest.raises(EarthGPTError, match=r"Pictures are written as \.png or \.jpg; not '\.gif'"):
+        write_picture(tmp_path / "a.gif", [], BLACK)
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(EarthGPTError, match="Cannot write"):
+        write_picture(tmp_path / "nowhere" / "a.png", [], BLACK)

@@ -1,0 +1,243 @@
+"""Any image opens as a Raster, keeps its place on Earth, or is told in one line."""
+
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo import raster as raster_module
+from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.types import EarthGPTError, Sensor
+
+# Red above, blue below; four pixels wide and two high.
+PICTURE = np.zeros((2, 4, 3), np.uint8)
+PICTURE[0, :, 0] = 250
+PICTURE[1, :, 2] = 250
+
+
+def save(path: Path, pixels=PICTURE, **options) -> Path:
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+# --- kinds of files ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "A.PNG", "no_ending"])
+def test_a_file_opens_with_its_own_pixels(tmp_path, name):
+    found = open_raster(save(tmp_path / name, format=None if "." in name else "PNG"))
+    assert np.array_equal(found.pixels, PICTURE)
+    assert (found.size, found.sensor, found.name) == ((4, 2), Sensor.OPTICAL, str(tmp_path / name))
+    assert found.crs is None and found.transform is None
+
+
+def test_a_jpeg_opens_nearly_with_its_own_pixels(tmp_path):
+    pixels = np.repeat(np.repeat(PICTURE, 16, 0), 16, 1)
+    found = open_raster(save(tmp_path / "a.jpg", pixels, quality=95))
+    assert found.size == (64, 32)
+    assert np.abs(found.pixels.astype(int) - pixels).mean() < 6
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_are_stretched_to_eight(tmp_path, ending):
+    ramp = np.linspace(1000, 3000, 64, dtype=np.uint16).reshape(8, 8)
+    found = open_raster(save(tmp_path / f"a.{ending}", ramp))
+    assert found.pixels.shape == (8, 8, 3) and found.pixels.dtype == np.uint8
+    assert found.pixels.min() == 0 and found.pixels.max() == 255
+    assert (np.diff(found.pixels[..., 0].ravel().astype(int)) >= 0).all()
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_the_fourth_band_of_a_picture_is_no_colour(tmp_path, ending):
+    pixels = np.dstack([PICTURE, np.full((2, 4), 255, np.uint8)])
+    assert np.array_equal(open_raster(save(tmp_path / f"a.{ending}", pixels)).pixels, PICTURE)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif"])
+def test_a_palette_is_looked_up(tmp_path, name):
+    Image.fromarray(PICTURE).quantize(4).save(tmp_path / name)
+    assert Image.open(tmp_path / name).mode == "P"
+    assert np.abs(open_raster(tmp_path / name).pixels.astype(int) - PICTURE).max() < 8
+
+
+def test_grey_is_repeated_and_black_and_white_too(tmp_path):
+    grey = np.arange(8, dtype=np.uint8).reshape(2, 4)
+    assert np.array_equal(open_raster(save(tmp_path / "g.png", grey)).pixels, np.repeat(grey[..., None], 3, 2))
+    Image.fromarray(grey > 3).save(tmp_path / "b.png")
+    assert open_raster(tmp_path / "b.png").pixels[:, 0].tolist() == [[0, 0, 0], [255, 255, 255]]
+
+
+def test_a_photograph_is_turned_as_its_camera_was_held(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned by 90 degrees clockwise
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:, :16] = 255  # white on the left is white on top
+    found = open_raster(save(tmp_path / "a.jpg", pixels, exif=exif, quality=95))
+    assert found.size == (32, 64)
+    assert found.pixels.shape == (64, 32, 3)
+    assert found.pixels[:12].mean() > 240 and found.pixels[20:].mean() < 15
+
+
+def test_a_large_file_is_read_reduced_and_keeps_its_size(tmp_path, monkeypatch):
+    monkeypatch.setattr(raster_module, "LARGEST_SIDE", 16)
+    pixels = np.repeat(np.repeat(PICTURE, 16, 0), 16, 1)
+    for name in ("a.png", "a.jpg", "a.tif"):
+        found = open_raster(save(tmp_path / name, pixels))
+        assert found.size == (64, 32), name
+        assert found.pixels.shape == (8, 16, 3), name
+        assert found.pixels[1, 5, 0] > 200 and found.pixels[6, 5, 2] > 200, name
+
+
+# --- what is no file ---------------------------------------------------------------------------------------------
+
+
+def test_arrays_images_and_functions_open_too():
+    for source in (PICTURE, Image.fromarray(PICTURE), lambda: PICTURE, lambda: Image.fromarray(PICTURE)):
+        found = open_raster(source, "sar")
+        assert np.array_equal(found.pixels, PICTURE)
+        assert (found.size, found.sensor) == ((4, 2), Sensor.SAR)
+
+
+def test_a_raster_is_returned_as_it_is():
+    found = Raster(PICTURE, (4, 2))
+    assert open_raster(found) is found
+
+
+# --- what cannot be opened ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("missing.png", None, "There is no file"),
+        ("empty.tif", b"", "is empty"),
+        ("notes.txt", b"a plain text", "is not an image"),
+        ("page.png", b"<html><body>404 Not Found</body></html>", "is not an image"),
+        ("header.tif", b"II*\0\x08\0\0\0", "header.tif"),
+        ("noise.tif", b"II*\0" + bytes(range(256)), "noise.tif"),
+        ("header.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0", "header.png"),
+    ],
+)
+def test_a_file_that_is_no_image_is_told_in_one_line(tmp_path, name, content, says):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(EarthGPTError) as told:
+        open_raster(tmp_path / name)
+    assert says in str(told.value) and name in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.tif"])
+def test_a_file_that_was_cut_off_is_told_in_one_line(tmp_path, name):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    path = save(tmp_path / name, noise)
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(EarthGPTError) as told:
+        open_raster(path)
+    assert name in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_folder_is_told(tmp_path):
+    with pytest.raises(EarthGPTError, match="is a folder; name an image file"):
+        open_raster(tmp_path)
+
+
+def test_an_unknown_sensor_is_told():
+    with pytest.raises(EarthGPTError, match="one of optical, sar, infrared; not 'lidar'"):
+        open_raster(PICTURE, "lidar")
+
+
+def test_a_bomb_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
+    with pytest.raises(EarthGPTError, match="too many pixels"):
+        open_raster(save(tmp_path / "a.png"))
+
+
+# --- GeoTIFF -----------------------------------------------------------------------------------------------------
+
+
+def test_a_geotiff_keeps_its_place(tmp_path):
+    pytest.importorskip("rasterio")
+    write_geotiff(tmp_path / "a.tif", PICTURE, 500_000, 4_000_000, 0.5, 32631)
+    found = open_raster(tmp_path / "a.tif")
+    assert found.crs == "EPSG:32631"
+    assert found.transform == (0.5, 0.0, 500_000.0, 0.0, -0.5, 4_000_000.0)
+    assert np.array_equal(found.pixels, PICTURE)
+
+
+def test_nodata_is_black_and_does_not_count_in_the_stretch(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    values = np.linspace(100, 200, 64, dtype=np.float32).reshape(8, 8)
+    values[:2] = -9999
+    options = {"driver": "GTiff", "width": 8, "height": 8, "count": 1, "dtype": "float32", "nodata": -9999}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(tmp_path / "a.tif", "w", **options) as file:
+            file.write(values, 1)
+    found = open_raster(tmp_path / "a.tif")
+    assert (found.pixels[:2] == 0).all()
+    assert found.pixels[2, 0, 0] == 0 and found.pixels[7, 7, 0] == 255
+    # Row 4 is in the middle of the 48 valid values: 16 of 47 steps, less the two percent cut at both ends.
+    assert found.pixels[4, 0, 0] == pytest.approx(255 * (16 / 47 - 0.02) / 0.96, abs=2)
+
+
+def test_bands_that_are_named_as_colours_are_taken_by_name(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    from rasterio.enums import ColorInterp
+
+    size = {"driver": "GTiff", "width": 4, "height": 2, "count": 4, "dtype": "uint8"}
+    with warnings.catch_warnings(action="ignore"), rasterio.open(tmp_path / "a.tif", "w", **size) as file:
+        file.colorinterp = (ColorInterp.blue, ColorInterp.green, ColorInterp.red, ColorInterp.undefined)
+        file.write(np.dstack([PICTURE[..., ::-1], np.full((2, 4), 99, np.uint8)]).transpose(2, 0, 1))
+    assert np.array_equal(open_raster(tmp_path / "a.tif").pixels, PICTURE)
+
+
+def test_a_large_photograph_that_was_turned_has_the_size_as_shown(tmp_path, monkeypatch):
+    monkeypatch.setattr(raster_module, "LARGEST_SIDE", 16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = open_raster(save(tmp_path / "a.jpg", np.zeros((32, 64, 3), np.uint8), exif=exif))
+    assert (found.size, found.pixels.shape) == ((32, 64), (16, 8, 3))
+
+
+def test_a_geotiff_of_no_valid_pixel_is_black(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    with (
+        warnings.catch_warnings(action="ignore"),
+        rasterio.open(
+            tmp_path / "a.tif", "w", driver="GTiff", width=4, height=2, count=1, dtype="float32", nodata=0
+        ) as file,
+    ):
+        file.write(np.zeros((1, 2, 4), np.float32))
+    assert not open_raster(tmp_path / "a.tif").pixels.any()
+
+
+def real_files() -> list[Path]:
+    beside = Path(__file__).parents[3] / "shared" / "data"
+    return sorted((Path(os.environ.get("EARTHGPT_REAL_DATA", beside)) / "geotiff").glob("*.[tT][iI][fF]"))
+
+
+@pytest.mark.realdata
+def test_real_geotiffs_open_or_are_told_in_one_line():
+    files = real_files()
+    if not files:
+        pytest.skip("no real data; set EARTHGPT_REAL_DATA")
+    for path in files:
+        try:
+            found = open_raster(path, "sar" if path.name.startswith("S1") else None)
+        except EarthGPTError as error:
+            assert path.name == "corrupt.tif", error
+            assert "\n" not in str(error)
+        else:
+            assert found.pixels.dtype == np.uint8 and found.pixels.shape[2] == 3, path.name
+            blank = path.name in ("all-nodata.tif", "RGBA.uint16.tif")  # the second holds one value
+            assert found.pixels.any() != blank, path.name
+            assert max(found.pixels.shape) <= 2048 and min(found.size) > 0
+            if path.name == "RGB.byte.tif":
+                assert (found.size, found.crs) == ((791, 718), "EPSG:32618")
+                assert found.transform == pytest.approx((300.0379, 0, 101985, 0, -300.0418, 2826915), abs=1e-3)

@@ -1,0 +1,183 @@
+"""The model in the words of the six tasks: values come out, and mistakes are told in one line."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import earthgpt
+from earthgpt import assistant as assistant_module
+from earthgpt.assistant import EarthGPT, load
+from earthgpt.generation import Answer
+from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Region
+
+WIDE = np.zeros((100, 200, 3), np.uint8)  # 200 x 100: in the padded square y runs from 0.25 to 0.75
+
+
+@pytest.fixture
+def tiny(model, processor):
+    return EarthGPT(model, processor)
+
+
+@pytest.fixture
+def scripted(tiny, monkeypatch):
+    """The assistant, a list of what it will say (each character a token, half sure), and what it was asked."""
+    texts, asked = [], []
+
+    def say(model, processor, conversations, squares, *rest):
+        asked.append(conversations[0])
+        text = texts.pop(0)
+        spans = tuple((i, i + 1) for i in range(len(text)))
+        return [Answer(text, spans, (0.5,) * len(text), True)]
+
+    monkeypatch.setattr(assistant_module, "generate", say)
+    return tiny, texts, asked
+
+
+def test_every_method_works_on_a_model_with_random_weights(tiny):
+    assert isinstance(tiny.ask(WIDE, "How many ships are there?"), str)
+    assert isinstance(tiny.caption(WIDE), str)
+    assert isinstance(tiny.describe(WIDE, Box(0, 0, 0.5, 0.5)), str)
+    assert tiny.ground(WIDE, "the largest ship") is None
+    assert tiny.detect(WIDE, "ship") == []
+    found = tiny.classify(WIDE, ["harbor", "airport", "harbor ", ""])
+    assert set(found.probabilities) == {"harbor", "airport"}
+    assert sum(found.probabilities.values()) == pytest.approx(1)
+    assert found.probabilities[found.label] == max(found.probabilities.values())
+    assert isinstance(tiny.classify(WIDE).label, str)
+
+
+def test_the_same_question_gets_the_same_answer(tiny):
+    assert tiny.ask(WIDE, "What is this?") == tiny.ask(WIDE, " What is this? ")
+
+
+def test_a_grounded_box_is_in_the_frame_of_the_image_and_has_a_score(scripted):
+    tiny, texts, asked = scripted
+    texts.append("[0.500,0.250,1.000,0.500]")
+    region = tiny.ground(WIDE, "the ship")
+    assert region == Region(Box(0.5, 0.0, 1.0, 0.5), "the ship", pytest.approx(0.5))
+    assert (
+        asked[0]
+        .messages[0]
+        .text.endswith("horizontal bounding box coordinate of the region which is described as: the ship")
+    )
+
+
+def test_detections_have_their_class_and_score_and_may_be_oriented(scripted):
+    tiny, texts, asked = scripted
+    texts.append("There are two ships [0.000,0.250,0.500,0.500;0.500,0.500,1.000,0.750] in the image.")
+    assert tiny.detect(WIDE, "ship") == [
+        Region(Box(0.0, 0.0, 0.5, 0.5), "ship", pytest.approx(0.5)),
+        Region(Box(0.5, 0.5, 1.0, 1.0), "ship", pytest.approx(0.5)),
+    ]
+    texts.append("There is one ship [0.500,0.300,0.700,0.500,0.500,0.700,0.300,0.500] in the image.")
+    (region,) = tiny.detect(WIDE, oriented=True)
+    assert isinstance(region.box, OrientedBox)
+    assert region.box.bounds.left == pytest.approx(0.3) and region.box.bounds.top == pytest.approx(0.1)
+    assert [conversation.messages[0].text for conversation in asked] == [
+        "Detect all ships shown in the image and describe using horizontal bounding boxes.",
+        "Detect all objects shown in the remote sensing image and describe using oriented bounding boxes.",
+    ]
+
+
+def test_nothing_found_and_nothing_readable_are_empty(scripted):
+    tiny, texts, _ = scripted
+    texts += ["There are no such objects in the image.", "harbor", "[0.9,0.9,0.1,0.1]"]
+    assert tiny.detect(WIDE, "ship") == []
+    assert tiny.detect(WIDE, "ship") == []
+    assert tiny.ground(WIDE, "the ship") is None
+
+
+def test_a_box_is_described_in_the_padded_square(scripted):
+    tiny, texts, asked = scripted
+    texts += ["a ship", "a ship"]
+    assert tiny.describe(WIDE, Region(Box(0.5, 0.0, 1.0, 0.5), "?")) == "a ship"
+    assert asked[0].messages[0].text.endswith("[0.500,0.250,1.000,0.500]")
+    diamond = OrientedBox(((0.5, 0.0), (1.0, 0.25), (0.75, 0.5), (0.5, 0.25)))
+    assert tiny.describe(WIDE, diamond) == "a ship"
+    assert asked[1].messages == asked[0].messages
+
+
+def test_a_chat_remembers_what_was_said(scripted):
+    tiny, texts, asked = scripted
+    texts += ["A harbor.", "Two."]
+    chat = tiny.chat(WIDE)
+    assert (chat.ask("What is this?"), chat.ask("How many ships?\n")) == ("A harbor.", "Two.")
+    assert [message.text for message in asked[1].messages] == ["What is this?", "A harbor.", "How many ships?"]
+    assert len(asked[1].images) == 1
+
+
+def test_a_question_that_fails_is_not_kept_in_a_chat(scripted):
+    tiny, texts, _ = scripted
+    chat = tiny.chat(WIDE)
+    with pytest.raises(EarthGPTError, match="question is empty"):
+        chat.ask("  ")
+    with pytest.raises(IndexError):  # the script has ended
+        chat.ask("What is this?")
+    assert chat.conversation.messages == ()
+
+
+def test_a_chat_may_be_about_no_image(tiny):
+    assert isinstance(tiny.chat().ask("What is SAR?"), str)
+
+
+def test_a_chat_longer_than_the_model_can_read_still_ends(tiny):
+    chat = tiny.chat(WIDE)
+    for _ in range(4):
+        assert isinstance(chat.ask("How many ships are there in the image? " * 4), str)
+
+
+def test_the_sensor_of_an_array_decides_its_radiometry(tiny):
+    rng = np.random.default_rng(0)
+    radar = rng.exponential(size=(32, 32)).astype(np.float32) ** 3
+    seen = [tiny._square(earthgpt.open(radar, sensor)) for sensor in ("optical", "sar")]
+    assert not np.array_equal(*seen)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "says"),
+    [
+        (lambda tiny: tiny.ask(WIDE, ""), "The question is empty"),
+        (lambda tiny: tiny.ground(WIDE, " \n"), "The phrase is empty"),
+        (lambda tiny: tiny.detect(WIDE, ""), "The class is empty"),
+        (lambda tiny: tiny.classify(WIDE, [" ", ""]), "list of classes is empty"),
+        (lambda tiny: tiny.classify(WIDE, []), "list of classes is empty"),
+        (lambda tiny: tiny.ask("nowhere.png", "What?"), "no file nowhere.png"),
+        (lambda tiny: tiny.ask(WIDE, "What?", sensor="lidar"), "optical, sar, infrared; not 'lidar'"),
+        (lambda tiny: tiny.ask(np.zeros((0, 4)), "What?"), "An image is an array"),
+        (lambda tiny: tiny.ask(WIDE, "Is <image> here?"), "<image>"),
+    ],
+)
+def test_a_mistake_is_told_in_one_line(tiny, mistake, says):
+    with pytest.raises(EarthGPTError) as told:
+        mistake(tiny)
+    assert says in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+def test_a_conversation_of_files_and_arrays_can_be_said(tiny, tmp_path):
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    answer = tiny.say(Conversation.of((tmp_path / "a.png", WIDE), "What changed?"))
+    assert answer.spans
+
+
+def test_load_takes_a_folder_and_refuses_what_is_no_model(model_folder, tmp_path):
+    assert isinstance(load(model_folder, "cpu"), EarthGPT)
+    assert not load(model_folder, "cpu").model.training
+    with pytest.raises(EarthGPTError, match=r"the folder has no config\.json"):
+        load(tmp_path)
+    with pytest.raises(EarthGPTError, match="No model 'earthgpt-tony'"):
+        load("earthgpt-tony")
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(EarthGPTError, match="Cannot load the model") as told:
+        load(tmp_path)
+    assert "\n" not in str(told.value)
+
+
+def test_a_model_of_another_kind_is_refused(tmp_path, config, processor):
+    from transformers import LlamaForCausalLM
+
+    LlamaForCausalLM(config.text_config).save_pretrained(tmp_path)
+    processor.tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(EarthGPTError) as told:
+        load(tmp_path)
+    assert "\n" not in str(told.value)

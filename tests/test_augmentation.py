@@ -1,0 +1,198 @@
+"""Changes to an image keep its facts true: boxes go where their pixels go."""
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from earthgpt.augmentation import augment, crop, relight, turn
+from earthgpt.types import Box, OrientedBox, Question, Region, Sample, Sensor
+
+WIDTH, HEIGHT = 40, 24
+# Left, top, right, bottom in pixels of the one bright thing.
+BRIGHT = (4, 6, 16, 10)
+
+
+def bright(**facts) -> tuple[Sample, np.ndarray]:
+    """A dark image with one bright rectangle, and a sample that says where."""
+    pixels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    left, top, right, bottom = BRIGHT
+    pixels[top:bottom, left:right] = 255
+    corners = ((left, top), (right, top), (right, bottom), (left, bottom))
+    regions = (
+        Region(Box.from_pixels(*BRIGHT, (WIDTH, HEIGHT)), "ship"),
+        Region(OrientedBox.from_pixels(corners, (WIDTH, HEIGHT)), "ship"),
+    )
+    return Sample(lambda: pixels, "one", (WIDTH, HEIGHT), Sensor.SAR, **{"regions": regions, **facts}), pixels
+
+
+def extent(pixels) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) in pixels of what is bright."""
+    ys, xs = np.nonzero(pixels > 127)
+    return xs.min(), ys.min(), xs.max() + 1, ys.max() + 1
+
+
+def boxes(sample) -> list[tuple[float, ...]]:
+    """The pixel edges of all boxes of a sample."""
+    return [region.box.bounds.to_pixels(sample.size) for region in (*sample.regions, *sample.expressions)]
+
+
+@pytest.mark.parametrize("which", range(8))
+def test_a_turn_moves_boxes_with_their_pixels(which):
+    sample, pixels = bright()
+    sample = replace(sample, expressions=sample.regions)
+    turned, moved = turn(sample, pixels, which)
+    assert turned.size == moved.shape[::-1]
+    assert len(boxes(turned)) == 4
+    for box in boxes(turned):
+        assert box == pytest.approx(extent(moved))
+    assert moved.flags["C_CONTIGUOUS"]
+
+
+def test_the_eight_turns_are_eight():
+    sample, pixels = bright()
+    square = np.zeros((WIDTH, WIDTH), np.uint8)
+    square[:HEIGHT] = pixels
+    assert len({turn(sample, square, which)[1].tobytes() for which in range(8)}) == 8
+
+
+def test_a_turn_worked_out_by_hand():
+    """Mirrored: 40 - 16 = 24 to 40 - 4 = 36. Axes swapped: columns become rows."""
+    sample, pixels = bright()
+    assert boxes(turn(sample, pixels, 1)[0])[0] == pytest.approx((24, 6, 36, 10))
+    assert boxes(turn(sample, pixels, 2)[0])[0] == pytest.approx((4, 14, 16, 18))
+    swapped, _ = turn(sample, pixels, 4)
+    assert swapped.size == (24, 40)
+    assert boxes(swapped)[0] == pytest.approx((6, 4, 10, 16))
+
+
+def test_an_oriented_box_is_turned_corner_by_corner():
+    slanted = OrientedBox(((0.1, 0.2), (0.4, 0.1), (0.5, 0.3), (0.2, 0.4)))
+    sample, pixels = bright(regions=(Region(slanted, "ship"),))
+    turned, _ = turn(sample, pixels, 1)
+    assert {tuple(np.round(corner, 6)) for corner in turned.regions[0].box.corners} == {
+        (0.9, 0.2), (0.6, 0.1), (0.5, 0.3), (0.8, 0.4),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("window", [(0, 0, 40, 24), (2, 3, 20, 12), (4, 6, 12, 4), (0, 0, 16, 10), (8, 6, 30, 10)])
+def test_a_crop_keeps_boxes_on_their_pixels(window):
+    sample, pixels = bright()
+    cropped, part = crop(sample, pixels, window)
+    assert cropped.size == part.shape[::-1] == window[2:]
+    assert len(boxes(cropped)) == 2
+    for box in boxes(cropped):
+        assert box == pytest.approx(extent(part))
+
+
+@pytest.mark.parametrize(
+    ("window", "kept", "complete"),
+    [
+        ((0, 0, 10, 24), 2, True),  # exactly half of the ship is left
+        ((0, 0, 9, 24), 0, False),  # 5 of 12 columns: it is dropped, yet can be seen
+        ((0, 0, 4, 24), 0, True),  # nothing of it is left
+        ((20, 0, 20, 24), 0, True),
+    ],
+)
+def test_a_crop_drops_what_is_mostly_gone_and_is_complete_only_if_nothing_of_it_shows(window, kept, complete):
+    sample, pixels = bright(complete=True, classes=("ship",))
+    cropped, _ = crop(sample, pixels, window)
+    assert (len(cropped.regions), cropped.complete) == (kept, complete)
+
+
+def test_a_sample_that_was_not_complete_does_not_become_so():
+    sample, pixels = bright(complete=False)
+    assert not crop(sample, pixels, (0, 0, 40, 24))[0].complete
+
+
+@pytest.mark.parametrize("shape", [(HEIGHT, WIDTH), (HEIGHT, WIDTH, 3)])
+def test_other_light_keeps_shape_and_type_and_places(shape):
+    pixels = np.zeros(shape, np.uint8)
+    pixels[6:10, 4:16] = 255
+    for seed in range(20):
+        lit = relight(pixels, random.Random(seed))
+        assert lit.shape == shape and lit.dtype == np.uint8
+        grey = lit.reshape(HEIGHT, WIDTH, -1)[..., 0].astype(int)
+        assert grey[8, 10] > grey[20, 30] + 100
+
+
+def draws(sample, pixels, count=40):
+    return [augment(sample, pixels, random.Random(seed)) for seed in range(count)]
+
+
+def test_the_same_seed_gives_the_same_image():
+    sample, pixels = bright()
+    for (one, one_pixels), (other, other_pixels) in zip(
+        draws(sample, pixels, 5), draws(sample, pixels, 5), strict=True
+    ):
+        assert one == other and np.array_equal(one_pixels, other_pixels)
+
+
+def test_every_box_of_an_augmented_image_is_on_bright_pixels():
+    sample, pixels = bright()
+    for changed, moved in draws(sample, pixels):
+        assert changed.size == moved.shape[::-1]
+        for left, top, right, bottom in boxes(changed):
+            x, y = int((left + right) / 2), int((top + bottom) / 2)
+            assert moved[y, x] > moved.mean() + 20
+
+
+def untouched(changed, sample):
+    return changed.size == sample.size and changed.regions == sample.regions
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"captions": ("Two ships lie in the north of the harbor.",)},
+        {"questions": (Question("What is on the left?", "a ship"),)},
+        {"questions": (Question("Where is it?", "Top"),)},
+        {"expressions": (Region(Box(0.1, 0.2, 0.3, 0.4), "the ship at the bottom"),)},
+    ],
+    ids=["caption", "question", "answer", "expression"],
+)
+def test_an_image_whose_words_name_directions_is_neither_turned_nor_cropped(words):
+    sample, pixels = bright(**words)
+    assert all(untouched(changed, sample) for changed, _ in draws(sample, pixels))
+
+
+def test_words_without_directions_allow_turns_but_no_crop_of_counted_objects():
+    sample, pixels = bright(captions=("Two ships lie in the harbor, brightly lit.",))  # "brightly" is no "right"
+    found = draws(sample, pixels)
+    assert len({changed.regions for changed, _ in found}) == 8
+    assert {changed.size for changed, _ in found} == {(40, 24), (24, 40)}
+
+
+def test_an_image_with_a_caption_and_no_objects_may_be_cropped():
+    sample, pixels = bright(captions=("A harbor.",), regions=())
+    sizes = {changed.size for changed, _ in draws(sample, pixels)}
+    assert len(sizes) > 4
+    assert all(min(size) >= 24 for size in sizes)
+
+
+def test_an_image_with_referring_phrases_is_turned_with_their_boxes_and_never_cropped():
+    box = Box.from_pixels(*BRIGHT, (WIDTH, HEIGHT))
+    sample, pixels = bright(regions=(), expressions=(Region(box, "the bright ship"),))
+    found = draws(sample, pixels)
+    assert len({changed.expressions for changed, _ in found}) == 8
+    for changed, moved in found:
+        assert changed.size in ((40, 24), (24, 40))
+        left, top, right, bottom = boxes(changed)[0]
+        whole = moved[round(top) : round(bottom), round(left) : round(right)]
+        assert whole.min() > moved.mean() + 20
+
+
+@pytest.mark.parametrize(
+    "phrase",
+    ["the leftmost ship", "Northeast of the pier", "the eastern quay", "the lower-left tank", "the uppermost car"],
+)
+def test_words_made_of_directions_are_directions(phrase):
+    sample, pixels = bright(captions=(phrase,))
+    assert all(untouched(changed, sample) for changed, _ in draws(sample, pixels, 12))
+
+
+@pytest.mark.parametrize("phrase", ["a bright road", "topsoil", "the stopped car"])
+def test_words_that_only_contain_directions_are_none(phrase):
+    sample, pixels = bright(captions=(phrase,))
+    assert not all(untouched(changed, sample) for changed, _ in draws(sample, pixels, 12))

@@ -1,0 +1,322 @@
+"""Every command does its one thing, and every mistake is one line and exit code 1."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earthgpt import assistant as assistant_module
+from earthgpt import cli
+from earthgpt.datasets import synthetic
+from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.generation import Answer
+
+COMMANDS = (
+    "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval",
+    "datasets list", "tasks list", "models list",
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the program in this process; returns (exit code, standard output, standard error)."""
+
+    def call(*words, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["earthgpt", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        found = capsys.readouterr()
+        return stopped.value.code, found.out, found.err
+
+    return call
+
+
+@pytest.fixture
+def harbor(tmp_path) -> Path:
+    """A picture 200 pixels wide and 100 high."""
+    path = tmp_path / "harbor.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 200, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Makes the model say a text, each character a token with probability 0.5."""
+
+    def script(text):
+        answer = Answer(text, tuple((i, i + 1) for i in range(len(text))), (0.5,) * len(text), True)
+        monkeypatch.setattr(assistant_module, "generate", lambda *args: [answer])
+
+    return script
+
+
+# --- what works --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "keys"),
+    [
+        (("ask", "IMAGE", "How many ships are there?"), {"image", "question", "answer"}),
+        (("caption", "IMAGE"), {"image", "caption"}),
+        (("classify", "IMAGE"), {"image", "class", "probabilities"}),
+        (("classify", "IMAGE", "--classes", "harbor, airport"), {"image", "class", "probabilities"}),
+        (("describe", "IMAGE", "10,10,100,60"), {"image", "box", "description"}),
+        (("ground", "IMAGE", "the ship", "--sensor", "sar"), {"image", "phrase", "region"}),
+        (("detect", "IMAGE", "--oriented"), {"image", "regions"}),
+    ],
+)
+def test_a_command_runs_on_a_model_with_random_weights(run, harbor, model_folder, words, keys):
+    words = [str(harbor) if word == "IMAGE" else word for word in words]
+    code, out, err = run(*words, "-m", model_folder, "--json")
+    assert (code, err) == (0, "")
+    value = json.loads(out)
+    assert set(value) == keys
+    assert value["image"] == str(harbor)
+    code, out, err = run(*words, "-m", model_folder)
+    assert (code, err) == (0, "")
+    assert not out.startswith("{")
+
+
+def test_classes_are_printed_from_the_most_to_the_least_likely(run, harbor, model_folder):
+    _, out, _ = run("classify", harbor, "-m", model_folder, "--classes", "harbor,airport,parking lot,harbor")
+    lines = out.splitlines()
+    assert len(lines) == 3
+    percents = [float(line.split("%")[0]) for line in lines]
+    assert percents == sorted(percents, reverse=True)
+    assert sum(percents) == pytest.approx(100, abs=0.2)
+
+
+def test_a_detection_is_printed_in_pixels_and_drawn(run, harbor, model_folder, says, tmp_path):
+    says("There is one ship [0.500,0.250,1.000,0.500] in the image.")
+    code, out, err = run("detect", harbor, "ship", "-m", model_folder, "-o", tmp_path / "ships.png")
+    assert code == 0
+    assert out == "ship  [100, 0, 200, 50] px  score 0.50\n"
+    assert "Wrote" in err and "ships.png" in err.replace("\n", "")
+    drawn = Image.open(tmp_path / "ships.png")
+    assert drawn.size == (1024, 512)
+    yellow = np.abs(np.asarray(drawn.convert("RGB")).astype(int) - (240, 228, 66)).sum(2) < 9
+    assert yellow[:, 511:514].mean() > 0.3 > 0.01 > yellow[:, :400].mean()
+
+
+def test_a_detection_is_written_as_geojson_in_pixels_where_the_image_has_no_place(
+    run, harbor, model_folder, says, tmp_path
+):
+    says("There is one ship [0.500,0.250,1.000,0.500] in the image.")
+    code, out, _ = run("detect", harbor, "-m", model_folder, "--json", "-o", tmp_path / "ships.geojson")
+    assert code == 0
+    assert json.loads(out)["regions"] == [
+        {"label": "ship", "corners": [[100.0, 0.0], [200.0, 0.0], [200.0, 50.0], [100.0, 50.0]], "score": 0.5}
+    ]
+    written = json.loads((tmp_path / "ships.geojson").read_text())
+    assert written["coordinates"] == "pixels of the image, y down"
+    assert written["features"][0]["geometry"]["coordinates"][0][0] == [100.0, 0.0]
+    assert [path.name for path in tmp_path.iterdir() if "ships" in path.name] == ["ships.geojson"]
+
+
+def test_a_grounded_phrase_of_a_geotiff_is_written_on_the_map(run, model_folder, says, tmp_path):
+    pytest.importorskip("rasterio")
+    write_geotiff(tmp_path / "scene.tif", np.zeros((100, 100, 3), np.uint8), 500_000, 0, 10, 32631)
+    says("[0.000,0.000,0.500,0.500]")
+    code, out, _ = run(
+        "ground", tmp_path / "scene.tif", "the ship", "-m", model_folder, "-o", tmp_path / "ship.geojson"
+    )
+    assert (code, out) == (0, "the ship  [0, 0, 50, 50] px  score 0.50\n")
+    (feature,) = json.loads((tmp_path / "ship.geojson").read_text())["features"]
+    ring = feature["geometry"]["coordinates"][0]
+    assert min(point[0] for point in ring) == pytest.approx(3.0, abs=1e-6)  # the middle of UTM zone 31
+    assert max(point[1] for point in ring) == pytest.approx(0.0, abs=1e-6)  # the equator
+
+
+def test_nothing_found_is_said_and_written(run, harbor, model_folder, says, tmp_path):
+    says("There are no such objects in the image.")
+    code, out, _ = run("detect", harbor, "ship", "-m", model_folder, "-o", tmp_path / "none.geojson")
+    assert (code, out) == (0, "nothing found\n")
+    assert json.loads((tmp_path / "none.geojson").read_text())["features"] == []
+
+
+@pytest.mark.parametrize("end", ["", "\nthis is not read\n"], ids=["end of input", "empty line"])
+def test_chat_answers_a_line_at_a_time_until_an_empty_line_or_the_end(run, harbor, model_folder, end):
+    code, out, err = run(
+        "chat", harbor, "-m", model_folder, "--json", stdin="What is this?\nHow many ships are there?\n" + end
+    )
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["question"] for line in out.splitlines()] == ["What is this?", "How many ships are there?"]
+
+
+def test_the_catalogues_are_listed(run):
+    code, out, _ = run("datasets", "list", "--json")
+    cards = json.loads(out)
+    assert code == 0 and {"rsicd", "synthetic"} <= set(cards)
+    assert cards["rsicd"]["images"]["train"] == 8734
+    assert "synthetic" in run("datasets", "list")[1]
+    code, out, _ = run("tasks", "list", "--json")
+    assert code == 0 and len(json.loads(out)) == 6
+    assert "visual_grounding" in run("tasks", "list")[1]
+    code, out, _ = run("models", "list", "--json")
+    assert code == 0 and isinstance(json.loads(out), list)
+
+
+def test_eval_prints_metrics_beside_chance_and_writes_the_report(run, model_folder, monkeypatch, tmp_path):
+    monkeypatch.setitem(synthetic.SPLITS, "val", range(4))
+    words = ("eval", model_folder, "synthetic", "scene_classification")
+    code, out, err = run(*words, "--limit", 3, "-o", tmp_path / "report.json")
+    assert (code, err) == (0, "")
+    assert "accuracy" in out and "shuffled" in out
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["examples"] == len(report["answers"]) == 3
+    assert json.loads(run(*words, "--limit", 3, "--json")[1])["metrics"] == report["metrics"]
+
+
+def test_train_takes_overrides_and_the_trained_model_answers(run, harbor, monkeypatch, tmp_path, request):
+    monkeypatch.setitem(synthetic.SPLITS, "val", range(6))
+    output = tmp_path / "run"
+    debug = request.config.rootpath / "recipes" / "debug.toml"
+    code, out, err = run("train", debug, "steps=2", "batch_size=2", f"output={output}")
+    assert (code, out) == (0, "")
+    assert "step 2 of 2" in err
+    assert len((output / "log.jsonl").read_text().splitlines()) == 2
+    code, out, _ = run("ask", harbor, "What is this?", "-m", output / "model", "--json")
+    assert code == 0 and "answer" in json.loads(out)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_has_an_example(run, command):
+    code, out, err = run(*command.split(), "--help")
+    assert (code, err) == (0, "")
+    assert f"Example: earthgpt {command}" in out
+
+
+def test_no_command_is_forgotten_here(run):
+    apps = {"": cli.app, "datasets ": cli.datasets_app, "tasks ": cli.tasks_app, "models ": cli.models_app}
+    names = {
+        prefix + (one.name or one.callback.__name__) for prefix, app in apps.items() for one in app.registered_commands
+    }
+    assert names == set(COMMANDS)
+
+
+def test_without_words_the_help_is_shown(run):
+    code, out, err = run()
+    assert code == 1
+    assert (out + err).startswith("Usage:")
+
+
+# --- what does not work ------------------------------------------------------------------------------------------
+
+
+def told(result, *parts):
+    """One line on standard error, nothing on standard output, exit code 1."""
+    code, out, err = result
+    assert code == 1, err
+    assert out == ""
+    assert err.startswith("earthgpt: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    for part in parts:
+        assert part in err
+    return True
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("missing.png", None, "There is no file"),
+        ("empty.png", b"", "is empty"),
+        ("text.png", b"this is no image", "is not an image"),
+        ("cut.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "damaged"),
+        ("cut.jpg", b"\xff\xd8\xff\xe0\0\x10JFIF", "image"),
+        ("cut.tif", b"II*\0\x08\0\0\0", "cut.tif"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_told(run, tmp_path, name, content, says):
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    assert told(run("ask", path, "What is this?"), name, says)
+
+
+def test_a_folder_is_no_image(run, tmp_path):
+    assert told(run("caption", tmp_path), "is a folder")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("nonsense",), "No such command"),
+        (("ask",), "IMAGE"),
+        (("ask", "IMAGE"), "question"),
+        (("ask", "IMAGE", "What?", "--bogus"), "No such option"),
+        (("ask", "IMAGE", "What?", "-s", "lidar"), "optical, sar, infrared; not 'lidar'"),
+        (("ask", "IMAGE", "What?", "-m", "earthgpt-tony"), "No model 'earthgpt-tony'"),
+        (("ask", "IMAGE", "What?", "-m", "FOLDER"), "has no config.json"),
+        (("ask", "IMAGE", "", "-m", "MODEL"), "The question is empty"),
+        (("ask", "IMAGE", "<image>", "-m", "MODEL"), "<image>"),
+        (("ground", "IMAGE", "  ", "-m", "MODEL"), "The phrase is empty"),
+        (("detect", "IMAGE", "", "-m", "MODEL"), "The class is empty"),
+        (("detect", "IMAGE", "ship", "-m", "MODEL", "-o", "FOLDER/ships.xyz"), "not '.xyz'"),
+        (("classify", "IMAGE", "-c", "", "-m", "MODEL"), "list of classes is empty"),
+        (("classify", "IMAGE", "-c", " , ,", "-m", "MODEL"), "list of classes is empty"),
+        (("describe", "IMAGE", "1,2,3"), "left,top,right,bottom"),
+        (("describe", "IMAGE", "a,b,c,d"), "not 'a,b,c,d'"),
+        (("describe", "IMAGE", "50,10,20,60"), "(200 x 100)"),
+        (("describe", "IMAGE", "0,0,201,50"), "inside the image"),
+        (("describe", "IMAGE", "nan,0,20,50"), "inside the image"),
+        (("train", "FOLDER/none.toml"), "Cannot read the recipe"),
+        (("train", "FOLDER"), "Cannot read the recipe"),
+        (("eval", "MODEL", "rsidc", "image_captioning"), "Did you mean 'rsicd'"),
+        (("eval", "MODEL", "rsicd", "captioning"), "tasks"),
+        (("eval", "MODEL", "rsicd", "image_captioning", "FOLDER/none"), "No folder"),
+        (("eval", "MODEL", "rsicd", "image_captioning", "FOLDER"), "dataset_rsicd.json"),
+        (("eval", "MODEL", "rsicd", "object_detection", "FOLDER"), "has no facts for object_detection"),
+        (("eval", "MODEL", "synthetic", "object_detection", "--split", "dev"), "not 'dev'"),
+        (("eval", "MODEL", "synthetic", "object_detection", "--limit", "0"), "--limit"),
+        (("eval", "MODEL", "synthetic", "scene_classification", "--kind", "hbb"), "no questions"),
+    ],
+)  # fmt: skip
+def test_a_wrong_word_is_told_in_one_line(run, harbor, model_folder, monkeypatch, tmp_path, words, says):
+    monkeypatch.setitem(synthetic.SPLITS, "val", range(2))
+    (tmp_path / "folder").mkdir()
+    places = {"IMAGE": harbor, "MODEL": model_folder, "FOLDER": tmp_path / "folder"}
+    for name, place in places.items():
+        words = [str(word).replace(name, str(place)) for word in words]
+    code, out, err = run(*words)
+    # What was found may have been printed before it could not be written.
+    assert told((code, "" if "-o" in words else out, err), says)
+
+
+def test_a_report_that_cannot_be_written_is_told(run, model_folder, monkeypatch, tmp_path):
+    monkeypatch.setitem(synthetic.SPLITS, "val", range(2))
+    words = ("eval", model_folder, "synthetic", "scene_classification", "--limit", 1)
+    assert told(run(*words, "-o", tmp_path / "nowhere" / "report.json"), "report.json")
+
+
+@pytest.mark.parametrize("name", ["ships.geojson", "ships.png"])
+def test_a_folder_that_is_not_there_cannot_be_written_to(run, harbor, model_folder, tmp_path, name):
+    code, _, err = run("detect", harbor, "-m", model_folder, "-o", tmp_path / "nowhere" / name)
+    assert told((code, "", err), "Cannot write", name)
+
+
+def test_a_program_of_its_own_prints_no_traceback_and_its_exit_code(tmp_path, harbor, model_folder):
+    def program(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "earthgpt", *map(str, words)], capture_output=True, text=True, cwd=tmp_path
+        )
+
+    wrong = program("caption", "nowhere.png")
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    assert wrong.stderr == "earthgpt: There is no file nowhere.png.\n"
+    right = program("classify", harbor, "-c", "harbor,airport", "-m", model_folder, "--json")
+    assert (right.returncode, right.stderr) == (0, "")
+    assert set(json.loads(right.stdout)["probabilities"]) == {"harbor", "airport"}
+
+
+def test_control_c_stops_with_its_own_exit_code(run, harbor, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_ready", stop)
+    code, out, err = run("caption", harbor)
+    assert (code, out, err) == (130, "", "Stopped.\n")

@@ -1,0 +1,116 @@
+"""Answers have the probabilities that the model gives them, token by token."""
+
+import math
+
+import pytest
+import torch
+
+from earthgpt.generation import Answer, _answer, choice_probabilities, generate
+from earthgpt.types import Conversation
+
+QUESTION = Conversation.of(("a",), "What is the category of this remote sensing image?")
+
+
+def test_the_probability_of_a_part_is_the_geometric_mean_of_its_tokens():
+    answer = Answer("a ship", ((0, 1), (1, 4), (4, 6)), (0.9, 0.4, 0.1), True)
+    assert answer.probability(1, 6) == pytest.approx(0.2)  # the root of 0.4 * 0.1
+    assert answer.probability() == pytest.approx(0.036 ** (1 / 3))
+    assert answer.probability(2, 3) == pytest.approx(0.4)  # a part of a token counts as the token
+    assert answer.probability(0, 1) == pytest.approx(0.9)  # tokens that only touch do not
+    assert answer.probability(6, 9) == 0.0
+    assert Answer("", (), (), True).probability() == 0.0
+
+
+def test_a_token_of_probability_zero_does_not_break_the_mean():
+    assert Answer("ab", ((0, 1), (1, 2)), (1.0, 0.0), True).probability() == pytest.approx(1e-6)
+
+
+def separately(model, processor, conversation, squares, choice):
+    """The log-probability of one choice and its end token, by a plain pass over conversation and choice."""
+    prefix = processor.render(conversation)["input_ids"]
+    tokens = processor.tokenizer(choice, add_special_tokens=False)["input_ids"] + [processor.tokenizer.eos_token_id]
+    with torch.no_grad():
+        logits = model(
+            input_ids=torch.tensor([prefix + tokens]), pixel_values=processor.normalise(squares) if squares else None
+        ).logits[0]
+    likely = logits.double().log_softmax(-1)
+    return sum(float(likely[len(prefix) - 1 + i, token]) for i, token in enumerate(tokens))
+
+
+@pytest.mark.parametrize("images", [0, 1])
+def test_probabilities_of_choices_are_those_of_the_choices_read_separately(model, processor, squares, images):
+    choices = ["harbor", "airport", "parking lot", "a", "storage tanks near the coast"]
+    conversation = Conversation(QUESTION.images[:images], QUESTION.messages)
+    found = choice_probabilities(model, processor, conversation, squares[:images], choices)
+    totals = [separately(model, processor, conversation, squares[:images], choice) for choice in choices]
+    weights = [math.exp(total - max(totals)) for total in totals]
+    assert found == pytest.approx([weight / sum(weights) for weight in weights], abs=1e-5)
+    assert sum(found) == pytest.approx(1)
+
+
+def test_probabilities_of_choices_do_not_depend_on_their_order(model, processor, squares):
+    choices = ["harbor", "airport", "parking lot"]
+    one = choice_probabilities(model, processor, QUESTION, squares[:1], choices)
+    other = choice_probabilities(model, processor, QUESTION, squares[:1], choices[::-1])
+    assert one == pytest.approx(other[::-1], abs=1e-5)
+
+
+def test_the_only_choice_is_certain(model, processor, squares):
+    assert choice_probabilities(model, processor, QUESTION, squares[:1], ["harbor"]) == [1.0]
+
+
+def test_an_answer_has_the_probability_and_the_place_of_every_token(model, processor, squares):
+    (answer,) = generate(model, processor, [QUESTION], squares[:1], max_new_tokens=10)
+    assert len(answer.spans) == len(answer.probabilities) >= 1
+    assert answer.spans[0][0] == 0 and answer.spans[-1][1] == len(answer.text)
+    assert all(before[1] == after[0] for before, after in zip(answer.spans, answer.spans[1:], strict=False))
+    inputs = processor.batch([QUESTION], squares[:1])
+    with torch.no_grad():
+        logits = model(input_ids=inputs["input_ids"], pixel_values=inputs["pixel_values"]).logits[0, -1]
+    assert answer.probabilities[0] == pytest.approx(float(logits.softmax(-1).max()), abs=1e-5)
+    assert all(0 < probability <= 1 for probability in answer.probabilities)
+
+
+def test_answers_of_a_batch_are_those_of_the_conversations_alone(model, processor, squares):
+    other = Conversation.of(("b",), "Is there a ship?")
+    batch = generate(model, processor, [QUESTION, other], squares[:2], max_new_tokens=6)
+    alone = [
+        generate(model, processor, [c], [s], max_new_tokens=6)[0]
+        for c, s in zip((QUESTION, other), squares[:2], strict=True)
+    ]
+    assert [answer.text for answer in batch] == [answer.text for answer in alone]
+    for one, same in zip(batch, alone, strict=True):
+        assert one.probabilities == pytest.approx(same.probabilities, abs=1e-4)
+
+
+def test_the_end_token_ends_an_answer_and_is_no_part_of_it(model, processor, squares):
+    end = processor.tokenizer.eos_token_id
+    head = model.get_output_embeddings().weight.data
+    head[end] = 0  # never the most likely
+    (before,) = generate(model, processor, [QUESTION], squares[:1], max_new_tokens=6)
+    assert not before.finished and len(before.spans) == 6
+    inputs = processor.batch([QUESTION], squares[:1])
+    inputs = {name: inputs[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+    ids = model.generate(**inputs, max_new_tokens=6, do_sample=False)[0, -6:].tolist()
+    new = next(i for i in range(2, 6) if ids[i] not in ids[:i])
+    head[end] = head[ids[new]] * 1.01  # a little more likely than what is said there
+    (answer,) = generate(model, processor, [QUESTION], squares[:1], max_new_tokens=6)
+    assert answer.finished
+    assert len(answer.spans) == len(answer.probabilities) == new
+    assert before.text.startswith(answer.text.rstrip("\ufffd")) and answer.text != before.text
+
+
+def test_an_answer_is_never_longer_than_the_model_has_room_for(model, processor, squares):
+    (answer,) = generate(model, processor, [QUESTION], squares[:1])
+    used = len(processor.render(QUESTION)["input_ids"]) + len(answer.spans)
+    assert used <= model.config.text_config.max_position_embeddings == 192
+
+
+def test_tokens_of_a_letter_of_several_bytes_keep_the_spans_in_order(processor):
+    ids = processor.tokenizer("a €é😀", add_special_tokens=False)["input_ids"]
+    assert len(ids) > 6
+    answer = _answer(processor, ids, [0.5] * len(ids), True)
+    assert answer.text == "a €é😀"
+    assert all(start <= end for start, end in answer.spans)
+    assert answer.spans[-1][1] == len(answer.text)
+    assert answer.probability(3, 4) == pytest.approx(0.5)
