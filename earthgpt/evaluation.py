@@ -10,7 +10,7 @@ from typing import Any
 
 from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
-from earthgpt.datasets import part_of
+from earthgpt.datasets import at_hand, part_of
 from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import open_raster
 from earthgpt.tasks import Task, Turn
@@ -67,7 +67,7 @@ def evaluate(
     questions = [
         (sample, turn)
         for sample in source.read(root, split, defects)
-        if part in (None, part_of(sample.name))
+        if part in (None, part_of(sample.name)) and at_hand(sample)
         for turn in once(asked.turns(sample, random.Random(sample.name)))
         if kind in (None, turn.kind)
     ]

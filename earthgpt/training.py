@@ -26,7 +26,7 @@ from transformers.utils import logging
 from earthgpt import lookup
 from earthgpt.augmentation import augment
 from earthgpt.config import NewModel, Recipe, Source, load_recipe, save_recipe
-from earthgpt.datasets import part_of
+from earthgpt.datasets import at_hand, part_of
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import load
 from earthgpt.model.tokenization import train_tokenizer
@@ -144,7 +144,7 @@ def read_sources(recipe: Recipe, console: Console) -> list[tuple[Source, list[Sa
         samples = [
             sample
             for sample in lookup.find("datasets", source.dataset).read(source.root, source.split, defects)
-            if source.part in (None, part_of(sample.name))
+            if source.part in (None, part_of(sample.name)) and at_hand(sample)
         ]
         if not samples:
             raise EarthGPTError(f"{source.dataset} has no images in {source.root or 'its source'} ({source.split}).")

@@ -140,10 +140,27 @@ def test_coco_reads_images_in_file_order_and_counts_strays(tmp_path):
     assert defects == {"annotations of unlisted images": 1}
 
 
-def test_captions_are_distinct_in_order_with_single_blanks(tmp_path):
-    sentences = [{"raw": text} for text in ("a  pond .", "two ponds .", "a pond .", " ")]
-    path = write(tmp_path / "d.json", {"images": [{"filename": "1.tif", "split": "val", "sentences": sentences}]})
-    assert list(formats.captions(path)) == [("1.tif", "val", ("a pond .", "two ponds ."))]
+def test_captions_are_distinct_in_order_with_the_blanks_inside_kept_and_empty_ones_counted(tmp_path):
+    sentences = [{"raw": text} for text in ("a  pond .", "two ponds .", "a pond .", " ", " two ponds .")]
+    images = [{"filename": f"{split}.tif", "split": split, "sentences": sentences} for split in ("val", "test")]
+    path, defects = write(tmp_path / "d.json", {"images": images}), Counter()
+    found = list(formats.captions(path, "val", defects))
+    assert found == [("val.tif", ("a  pond .", "two ponds .", "a pond ."))]
+    assert defects == {"empty captions": 1}
+
+
+def test_class_folders_are_found_by_any_spelling_and_inside_other_folders(tmp_path):
+    for file in ("a/a/003.Bare_Land/1.tif", "a/a/storage-tank/._1.tif", "a/a/storage-tank/1.tif", "b/b/c/pond/1.tif"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    labels = {"pond": "pond", "bareland": "bare land", "StorageTank": "storage tank"}
+    defects = Counter()
+    found = list(formats.class_folders(tmp_path, labels, defects))
+    assert [(path.parent.name, label) for path, label in found] == [
+        ("003.Bare_Land", "bare land"),
+        ("storage-tank", "storage tank"),
+    ]
+    assert defects == {"missing class folders": 1}
 
 
 def test_class_folders_are_read_in_natural_order_and_other_files_left(tmp_path):

@@ -55,6 +55,8 @@ class Dataset:
     def read(self, root: Path | str | None, split: str, defects: Counter | None = None) -> Iterator[Sample]:
         """The samples of a split, in a fixed order. Whatever is left out or mended is counted in ``defects`` by kind.
 
+        A sample whose image is missing has the size that its annotation states, or (0, 0) where only words are said.
+
         Raises EarthGPTError when the data set has no such split, or ``root`` does not hold its files.
         """
         root = Path(root or ".").absolute()
@@ -63,6 +65,11 @@ class Dataset:
         if not root.is_dir():
             raise EarthGPTError(f"No folder {root}: {self.title} is read from the folder its download unpacks to.")
         return self.reader(root, split, Counter() if defects is None else defects)
+
+
+def at_hand(sample: Sample) -> bool:
+    """Whether its pixels are there: what is said of an image is read, and counted, without it too."""
+    return callable(sample.image) or sample.image.is_file()
 
 
 def part_of(name: str) -> str:

@@ -94,7 +94,8 @@ def annotations(source, kind, root, images, skipped, defects):
     path = nearest(root, images, source, source.name, part)
     if kind in ("voc", "labelme"):
         image = formats.voc(source) if kind == "voc" else formats.labelme(source, defects)
-        path = path or nearest(root, images, source, image.file, part) or source.parent / file_name(image.file)
+        path = path or nearest(root, images, source, image.file, part)
+        path = path or source.with_suffix(Path(file_name(image.file)).suffix or ".jpg")  # it is missing
     elif path is None:
         defects["annotations without an image"] += 1
         return

@@ -16,11 +16,10 @@ def read(root, split, defects):
     data = either(folder, "AIR-SARShip-2.0-data")
     images = images_below(data)
     for path in files(first.parent, "*.xml"):
-        image = voc(path)
-        if image.size == (0, 0):  # all scenes are of one size
-            image = replace(image, size=(1000, 1000))
         # Each object has four or five corners of an upright box; one loader takes them to count from 1 (unproven).
-        image_path = images.get(path.stem, data / f"{path.stem}.tiff")
+        image, image_path = voc(path), images.get(path.stem, data / f"{path.stem}.tiff")
+        if image.size == (0, 0) and path.stem not in images:
+            image = replace(image, size=(1000, 1000))  # all scenes are of one size
         yield from detected(root, image_path, image, Sensor.SAR, LABELS, defects)
 
 

@@ -32,7 +32,7 @@ def texts(folder, defects):
         defects["unreadable lines"] += matches.count(None)
         rows = [[int(number) for number in match.groups()] for match in matches if match]
         objects = tuple(Annotation(str(kind), (x0, y0, x1 - x0, y1 - y0)) for x0, y0, x1, y1, kind in rows)
-        yield AnnotatedImage(f"{path.stem}.jpg", (0, 0), objects)
+        yield AnnotatedImage(f"{path.stem}.jpg", (0, 0), objects, complete=None not in matches)
 
 
 DATASET = Dataset(

@@ -25,20 +25,20 @@ def read(root, split, defects):
     for name, label in FOLDERS.items():
         # Only the class of its folder is labelled in an image; other .txt files there are no labels.
         for path in files(folder / name, "P*.txt"):
-            image = AnnotatedImage(path.stem, (0, 0), tuple(rows(path, label, defects)))
+            image = labelled(path, label, defects)
             image_path = path.with_suffix(".png")
             yield from detected(
                 root, image_path, image, Sensor.OPTICAL, LABELS, defects, quadrilateral, classes=(label,)
             )
 
 
-def rows(path, label, defects):
-    """13 numbers: four corners, an angle in degrees, and left, top, width, height."""
-    for line in lines(path):
-        numbers = floats(line.split())
-        defects["unreadable lines"] += numbers is None or len(numbers) != 13
-        if numbers and len(numbers) == 13:
-            yield Annotation(label, numbers[9:], tuple(zip(numbers[:8:2], numbers[1:8:2], strict=True)))
+def labelled(path, label, defects):
+    """13 numbers on a line: four corners, an angle in degrees, and left, top, width, height."""
+    stated = [floats(line.split()) or () for line in lines(path)]
+    rows = [row for row in stated if len(row) == 13]
+    defects["unreadable lines"] += len(stated) - len(rows)
+    objects = tuple(Annotation(label, row[9:], tuple(zip(row[:8:2], row[1:8:2], strict=True))) for row in rows)
+    return AnnotatedImage(path.stem, (0, 0), objects, complete=len(rows) == len(stated))
 
 
 DATASET = Dataset(

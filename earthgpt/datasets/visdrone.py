@@ -14,24 +14,25 @@ def read(root, split, defects):
     """``VisDrone2019-DET-<split>/annotations/<image>.txt`` and ``images/<image>.jpg``."""
     folder = layout(root, f"VisDrone2019-DET-{split}/annotations", f"{split}/annotations").parent
     for path in files(folder / "annotations", "*.txt"):
-        image = AnnotatedImage(path.stem, (0, 0), tuple(rows(path, defects)))
         image_path = folder / "images" / f"{path.stem}.jpg"
-        yield from detected(root, image_path, image, Sensor.OPTICAL, LABELS, defects)
+        yield from detected(root, image_path, labelled(path, defects), Sensor.OPTICAL, LABELS, defects)
 
 
-def rows(path, defects):
-    """left, top, width, height, score, category, truncation, occlusion; a comma may follow."""
-    for line in lines(path):
-        numbers = floats(line.rstrip(",").split(","))
-        if numbers and len(numbers) == 10:
-            raise EarthGPTError(f"{path} has the ten columns of the VisDrone videos; get VisDrone2019-DET.")
-        if not numbers or len(numbers) != 8 or not 0 <= numbers[5] <= 11:
-            defects["unreadable lines"] += 1
-            continue
-        label = CODES[int(numbers[5])]
-        # The official evaluation drops ignored regions, others, and what has score 0 (VisDrone2018-DET-toolkit).
-        unscored = numbers[4] == 0 and label in CODES[1:-1]
-        yield Annotation("unscored" if unscored else label, numbers[:4])
+def labelled(path, defects):
+    """left, top, width, height, score, category, truncation, occlusion on a line; a comma may follow."""
+    stated = [floats(line.rstrip(",").split(",")) or () for line in lines(path)]
+    if any(len(row) == 10 for row in stated):
+        raise EarthGPTError(f"{path} has the ten columns of the VisDrone videos; get VisDrone2019-DET.")
+    rows = [row for row in stated if len(row) == 8 and 0 <= row[5] < len(CODES)]
+    defects["unreadable lines"] += len(stated) - len(rows)
+    objects = tuple(Annotation(label_of(row), row[:4]) for row in rows)
+    return AnnotatedImage(path.stem, (0, 0), objects, complete=len(rows) == len(stated))
+
+
+def label_of(row):
+    """The official evaluation drops ignored regions, others, and what has score 0 (VisDrone2018-DET-toolkit)."""
+    label = CODES[int(row[5])]
+    return "unscored" if row[4] == 0 and label in CODES[1:-1] else label
 
 
 DATASET = Dataset(

@@ -36,39 +36,10 @@ def coco(files, objects, categories, file="file_name", annotations="annotations"
     }
 
 
-def fake_aid(root):
-    for name in ("airport_1.jpg", "airport_10.jpg", "airport_2.jpg"):
-        picture(root / "Airport" / name)
-    picture(root / "BaseballField" / "baseballfield_1.jpg")
-
-
-def fake_rsscn7(root):
-    picture(root / "aGrass" / "a001.jpg")
-    picture(root / "gParking" / "g001.jpg")
-    picture(root / "forest" / "1.jpg")  # the copy of AiTLAS
-
-
 def fake_sar_acd(root):
     picture(root / "images" / "A320321" / "001.jpg")
     picture(root / "images" / "ARJ21" / "001.jpg")
     (root / "README.md").touch()
-
-
-def fake_rsicd(root):
-    def entry(file, split, *texts):
-        return {"filename": file, "split": split, "sentences": [{"raw": text} for text in texts]}
-
-    images = [
-        entry("airport_1.jpg", "train", "many planes .", "many planes .", "a  long building ."),
-        entry("denseresidential_3.jpg", "train", "many houses ."),
-        entry("00001.jpg", "train", "a playfield ."),
-        entry("pond_1.jpg", "train", "a pond ."),  # its picture is missing
-        entry("pond_2.jpg", "val", "a pond ."),
-    ]
-    write_json(root / "dataset_rsicd.json", {"images": images, "dataset": "rsicd"})
-    for image in images:
-        if image["filename"] != "pond_1.jpg":
-            picture(root / "RSICD_images" / image["filename"])
 
 
 def fake_nwpu_vhr10(root):
@@ -125,38 +96,12 @@ class Expected:
 
 
 EXPECTED = {
-    "aid": Expected(
-        "all",
-        (
-            "Airport/airport_1.jpg",
-            "Airport/airport_2.jpg",
-            "Airport/airport_10.jpg",
-            "BaseballField/baseballfield_1.jpg",
-        ),
-        ("airport", "airport", "airport", "baseball field"),
-        Sensor.OPTICAL,
-        {"missing class folders": 28},
-    ),
-    "rsscn7": Expected(
-        "all",
-        ("aGrass/a001.jpg", "gParking/g001.jpg", "forest/1.jpg"),
-        ("grass", "parking lot", "forest"),
-        Sensor.OPTICAL,
-        {"missing class folders": 4},
-    ),
     "sar_acd": Expected(
         "all",
         ("A320321/001.jpg", "ARJ21/001.jpg"),
         ("A320/321", "ARJ21"),
         Sensor.SAR,
         {"missing class folders": 4},
-    ),
-    "rsicd": Expected(
-        "train",
-        ("airport_1.jpg", "denseresidential_3.jpg", "00001.jpg"),
-        ("airport", "dense residential", None),
-        Sensor.OPTICAL,
-        {"missing images": 1},
     ),
     "nwpu_vhr10": Expected(
         "all",
@@ -255,14 +200,6 @@ def test_a_root_without_the_files_says_what_was_looked_for(name, tmp_path):
         list(dataset.read(tmp_path, dataset.splits[0]))
 
 
-def test_rsicd_keeps_distinct_captions_and_its_own_splits(tmp_path):
-    airport, _, unnamed = read("rsicd", tmp_path)
-    assert airport.captions == ("many planes .", "a long building .")
-    assert len(airport.choices) == 30
-    assert unnamed.choices == ()
-    assert [sample.name for sample in find("datasets", "rsicd").read(tmp_path, "val")] == ["pond_2.jpg"]
-
-
 def test_vhr10_boxes_are_fractions_cut_at_the_edge_and_vehicles_are_never_certain(tmp_path):
     first, *_ = read("nwpu_vhr10", tmp_path)
     # (4, 2) to (12, 6) of 40 x 20; then (30, 10) to (50, 15), cut at 40.
@@ -322,19 +259,3 @@ def test_real_files_hold_the_numbers_counted_by_hand(name, folder, split, images
     assert len({sample.name for sample in samples}) == len(samples) == images
     assert sum(len(sample.regions) for sample in samples) == objects
     assert set(+defects) <= {"DontCare regions"}
-
-
-@pytest.mark.realdata
-@pytest.mark.parametrize(("split", "images", "captions"), [("train", 8_224, 15_570), ("val", 747, 1_354)])
-def test_real_captions_hold_the_numbers_counted_by_hand(split, images, captions, tmp_path):
-    # The pictures lie beside, by class; the official layout has them in one folder.
-    root = real_data("RSICD")
-    (tmp_path / "RSICD_images").mkdir()
-    for path in real_data("AID").glob("*/*.jpg"):
-        (tmp_path / "RSICD_images" / path.name).symlink_to(path)
-    (tmp_path / "dataset_rsicd.json").symlink_to(root / "dataset_rsicd.json")
-    defects = Counter()
-    samples = list(find("datasets", "rsicd").read(tmp_path, split, defects))
-    assert len(samples) == images
-    assert sum(len(sample.captions) for sample in samples) == captions
-    assert not +defects
