@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from PIL import Image
 
-from earthgpt.datasets.ucmerced import FOLDERS as UCM_FOLDERS
+from earthgpt.datasets.ucmerced import LABELS as UCM_FOLDERS
 from earthgpt.types import Sample
 
 # Sets whose images are those of another, under the same file names.
@@ -66,7 +66,7 @@ def identity(dataset: str, name: str) -> str:
     stem = path.stem.lower()
     if dataset == "ucmerced" and path.parent.name in UCM_FOLDERS:
         # The caption set numbers the images from 1, a hundred for each class in the order of its names.
-        stem = str(100 * UCM_FOLDERS.index(path.parent.name) + int(stem[-2:]) + 1)
+        stem = str(100 * sorted(UCM_FOLDERS).index(path.parent.name) + int(stem[-2:]) + 1)
     return f"{family(dataset)}/{stem}"
 
 
