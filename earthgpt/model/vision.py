@@ -19,6 +19,10 @@ class VisionEncoder(nn.Module):
         self.vit = AutoModel.from_config(config.vit_config, **options)
         self.cnn = AutoModel.from_config(config.cnn_config)
         self.norm_name = next((name for name in _FINAL_NORMS if hasattr(self.vit, name)), None)
+        # Convolutions are fastest with channels last, on processors and graphics cards alike. But there oneDNN writes
+        # past its memory in training where a strided 1 x 1 convolution has fewer than 16 channels (its issue 6035).
+        narrowest = min(getattr(config.cnn_config, "embedding_size", 16), *config.cnn_config.hidden_sizes)
+        self.memory_format = torch.channels_last if narrowest >= 16 else torch.contiguous_format
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[n, 3, S, S] normalised pixels to [n, h * w, C] features, row by row from the top left."""
@@ -27,8 +31,7 @@ class VisionEncoder(nn.Module):
         norm = getattr(self.vit, self.norm_name) if self.norm_name else nn.Identity()
         # Class and register tokens come first; the grid is the rest.
         features = [norm(states[layer])[:, -side * side :] for layer in self.vit_layers]  # [n, h*w, D] each
-        # Convolutions are fastest with channels last, on processors and graphics cards alike.
-        pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        pixel_values = pixel_values.contiguous(memory_format=self.memory_format)
         stages = self.cnn(pixel_values, output_hidden_states=True).hidden_states  # stem, then each stage
         for stage in self.cnn_stages:
             features.append(_resample(stages[stage], side).flatten(2).transpose(1, 2))  # [n, h*w, D_s]
