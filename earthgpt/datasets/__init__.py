@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from earthgpt.types import EarthGPTError, Sample, Sensor
@@ -16,16 +16,21 @@ class Paper:
     """How MMRS-1M used a data set (Table I of the paper, and what could be recomputed of it).
 
     splits: the parts it took. turns: the question-answer pairs that Table I counts; None for sets it only evaluates on.
-    share: of each class, ``int(share * n)`` images, where the paper took a part; which ones is not known. keep: the
-    samples it took, where splits do not say it all. oriented: whether objects were asked for with oriented boxes too.
+    tasks: what it asked; the first task of the set when empty. share: of each class, ``int(share * n)`` images, where
+    the paper took a part; which ones is not known. keep: the samples it took, where splits do not say it all.
+    per_class: whether objects were asked for class by class after all together. oriented: whether they were asked for
+    with oriented boxes too. oriented_set: the data set that states these, where they come in files of their own.
     tiled: whether images were cut into tiles first.
     """
 
     splits: tuple[str, ...]
     turns: int | None = None
+    tasks: tuple[str, ...] = ()
     share: float | None = None
     keep: Callable[[Sample], bool] | None = None
+    per_class: bool = True
     oriented: bool = False
+    oriented_set: str = ""
     tiled: bool = False
 
 
@@ -35,7 +40,8 @@ class Dataset:
 
     ``tasks`` are the names of the tasks that its facts answer. ``splits`` are the official ones, or ("all",).
     ``counts`` is how many images each split of the full release has, ``objects`` how many objects (captions of a
-    caption set, questions of a question set), where known. ``paper`` is how MMRS-1M used it; None when it did not.
+    caption set, questions of a question set, expressions of a grounding set), where known; "total" is of all splits.
+    ``unnamed`` are labels of objects that nobody could name. ``paper`` is how MMRS-1M used it; None when it did not.
     ``reader`` takes (root, split, defects).
     """
 
@@ -50,10 +56,15 @@ class Dataset:
     counts: Mapping[str, int]
     reader: Callable[[Path, str, Counter], Iterator[Sample]]
     objects: Mapping[str, int] = field(default_factory=dict)
+    unnamed: tuple[str, ...] = ()
     paper: Paper | None = None
 
-    def read(self, root: Path | str | None, split: str, defects: Counter | None = None) -> Iterator[Sample]:
+    def read(
+        self, root: Path | str | None, split: str, defects: Counter | None = None, unnamed: bool = False
+    ) -> Iterator[Sample]:
         """The samples of a split, in a fixed order. Whatever is left out or mended is counted in ``defects`` by kind.
+
+        Objects that nobody could name are left out, with a count, unless ``unnamed``.
 
         A sample whose image is missing has the size that its annotation states, or (0, 0) where only words are said.
 
@@ -64,7 +75,16 @@ class Dataset:
             raise EarthGPTError(f"{self.title} has splits {', '.join(self.splits)}; not {split!r}.")
         if not root.is_dir():
             raise EarthGPTError(f"No folder {root}: {self.title} is read from the folder its download unpacks to.")
-        return self.reader(root, split, Counter() if defects is None else defects)
+        defects = Counter() if defects is None else defects
+        samples = self.reader(root, split, defects)
+        return samples if unnamed or not self.unnamed else self._named(samples, defects)
+
+    def _named(self, samples: Iterator[Sample], defects: Counter) -> Iterator[Sample]:
+        for sample in samples:
+            kept = tuple(region for region in sample.regions if region.label not in self.unnamed)
+            lost = len(sample.regions) - len(kept)
+            defects["objects that nobody could name"] += lost
+            yield replace(sample, regions=kept, complete=sample.complete and not lost) if lost else sample
 
 
 def at_hand(sample: Sample) -> bool:

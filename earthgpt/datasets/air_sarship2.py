@@ -34,5 +34,5 @@ DATASET = Dataset(
     classes=("ship",),
     counts={"all": 300},
     reader=read,
-    paper=Paper(splits=("all",), turns=1_433, tiled=True),
+    paper=Paper(splits=("all",), turns=1_433, per_class=False, tiled=True),
 )

@@ -12,6 +12,5 @@ DATASET = replace(
     citation="Cheng et al., Anchor-Free Oriented Proposal Generator for Object Detection, 2022",
     # A few objects have only an upright box in these files: its corners stand.
     reader=partial(dior.read, kind="Oriented", box=quadrilateral),
-    # Fits (1 + classes) of each image, for upright and oriented boxes.
     paper=Paper(splits=("train", "val"), turns=58_200, oriented=True),
 )

@@ -45,5 +45,5 @@ DATASET = Dataset(
     objects={"train": 26_991, "val": 3_829, "test": 7_500},
     reader=read,
     # 30,820 phrases, for grounding and for region captioning: exact.
-    paper=Paper(splits=("train", "val"), turns=61_640),
+    paper=Paper(splits=("train", "val"), turns=61_640, tasks=("visual_grounding", "region_captioning")),
 )

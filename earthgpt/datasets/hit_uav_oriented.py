@@ -17,13 +17,12 @@ def read(root, split, defects):
     path = layout(root, f"rotate_json/annotations/{split}.json")
     for image in coco(path, defects, file="filename"):
         image_path = path.parents[1] / split / image.file
-        yield from detected(root, image_path, image, Sensor.INFRARED, hit_uav.LABELS, defects, turned)
+        yield from detected(root, image_path, image, Sensor.INFRARED, hit_uav.LABELS, defects, turned, hit_uav.CLASSES)
 
 
 DATASET = replace(
     hit_uav.DATASET,
     title="HIT-UAV oriented",
     reader=read,
-    # (1 + classes) of each image, twice; exact with DontCare as a class, 10,448 without.
     paper=Paper(splits=("train", "val"), turns=10_608, oriented=True),
 )

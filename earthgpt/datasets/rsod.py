@@ -38,5 +38,5 @@ DATASET = Dataset(
     objects={"all": 6_950},
     reader=read,
     # One turn for each of int(0.8 * n) images of a class, of the 936 with annotations.
-    paper=Paper(splits=("all",), turns=747, share=0.8),
+    paper=Paper(splits=("all",), turns=747, share=0.8, per_class=False),
 )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from earthgpt.datasets import Dataset
+from earthgpt.datasets import Dataset, Paper
 from earthgpt.formats import coco, detected, either, layout, listed, spellings, upright
 from earthgpt.types import Sensor
 
@@ -46,4 +46,6 @@ DATASET = Dataset(
     counts={"train": 928, "test": 232},
     objects={"train": 2_041, "test": 546},  # one ship less in SSDD.json
     reader=read,
+    # One turn for each image, for upright and oriented boxes; two upright ones would give the same number.
+    paper=Paper(splits=("train",), turns=1_856, per_class=False, oriented_set="ssdd_oriented"),
 )

@@ -11,6 +11,5 @@ DATASET = replace(
     title="SSDD oriented",
     # The official boxes are in VOC only; of the outlines of 2019 it is the smallest rectangle.
     reader=partial(ssdd.read, kind="RBox_SSDD", box=rectangle),
-    # One turn for each image, for upright and oriented boxes; two upright ones would give the same number.
-    paper=Paper(splits=("train",), turns=1_856, oriented=True),
+    paper=Paper(splits=("train",), turns=1_856, per_class=False, oriented=True),
 )

@@ -54,5 +54,5 @@ DATASET = Dataset(
     counts={"all": 1_510},
     reader=read,
     # One turn for each image, or two for each of a half.
-    paper=Paper(splits=("all",), turns=1_510),
+    paper=Paper(splits=("all",), turns=1_510, per_class=False),
 )
