@@ -1,4 +1,4 @@
-"""Recipes: what a training run is, as data. TOML in, a frozen tree out; a word that nobody knows is an error."""
+"""Recipes: what a training run or an instruction set is, as data. TOML in, a frozen tree out; a word that nobody knows is an error."""
 
 from __future__ import annotations
 
@@ -92,8 +92,79 @@ class Recipe(_Tree):
     workers: Annotated[int, Field(ge=0)] = 2
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe from a TOML file; ``overrides`` are ``key=value`` with dots for what lies deeper
+class BuildSource(_Tree):
+    """A data set that goes into an instruction set.
+
+    root: its folder; empty for a set that needs none. splits, tasks: empty means what the policy takes. share: of each
+    class, ``int(share * n)`` images; None means what the policy takes. tile: whether large images are cut; None means
+    what the policy does. weight: how often it is drawn in training, 1.0 being once for each record in an epoch.
+    """
+
+    dataset: str
+    root: str = ""
+    splits: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    share: Annotated[float, Field(gt=0, le=1)] | None = None
+    tile: bool | None = None
+    weight: Annotated[float, Field(gt=0)] = 1.0
+
+
+class Evaluation(_Tree):
+    """A data set that will be evaluated on: none of its images may be trained on.
+
+    splits: empty means those that the paper evaluates on, or else its tests, or else all.
+    """
+
+    dataset: str
+    root: str = ""
+    splits: tuple[str, ...] = ()
+
+
+class BuildRecipe(_Tree):
+    """An instruction set in the form of MMRS-1M, from its sources.
+
+    output: folder for ``mmrs.json``, ``mmrs.jsonl``, ``manifest.json`` and ``data/``.
+    policy: "paper" takes what Table I of the paper counts, test images that it trained on included; "clean" takes
+        training and validation parts only, asks all tasks of a set, and refuses images of evaluation sets.
+    seed: of every choice that the paper does not tell.
+    decimals: of the coordinates; 2 as in the release. tagged: ``<p>two ships</p>[...]`` as in the release.
+    tile, overlap, visible: pixels of a tile's side, pixels that neighbours share, and the part of an object that must
+        lie in a tile for it to stay (``geo.tiles``). tiles: "windows" into the originals (``image.png#xywh=...``), or
+        "files".
+    images: "link" the folders of the sets into ``data/``, "copy" what is used, or "none": records are written without
+        looking for images.
+    broken: whether missing images, and with ``verify`` those that do not decode, "stop" the set or are "left_out".
+    go_on: builds the other sets when one fails.
+    purpose: "commercial" leaves out sets whose licence does not clearly allow it.
+    compare: how images of evaluation sets are known: by "names", also by "bytes" of the file, also by "looks".
+    leaks: "refuse" the set, "leave_out" the images, or "report" only; None refuses in a clean build and reports in
+        one of the paper's.
+    workers: processes.
+    """
+
+    output: str
+    policy: Literal["paper", "clean"] = "paper"
+    seed: int = 0
+    decimals: Literal[2, 3] = 2
+    tagged: bool = False
+    tile: Positive = 1024
+    overlap: Annotated[int, Field(ge=0)] = 200
+    visible: Share = 0.5
+    tiles: Literal["windows", "files"] = "windows"
+    images: Literal["link", "copy", "none"] = "link"
+    broken: Literal["stop", "left_out"] = "stop"
+    verify: bool = False
+    go_on: bool = False
+    purpose: Literal["research", "commercial"] = "research"
+    compare: Literal["names", "bytes", "looks"] = "looks"
+    leaks: Literal["refuse", "leave_out", "report"] | None = None
+    workers: Positive = 2
+    sources: tuple[BuildSource, ...] = Field(min_length=1)
+    evaluation: tuple[Evaluation, ...] = ()
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type[_Tree] = Recipe) -> Any:
+    """A recipe of a kind from a TOML file; ``overrides`` are ``key=value`` with dots for what lies deeper
     (``sources.0.root=..``).
 
     A value is read as TOML and, where that fails, taken as a string. Raises EarthGPTError for a missing or broken
@@ -109,9 +180,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     for override in overrides:
         _set(tree, override)
     try:
-        return Recipe(**tree)
+        return kind(**tree)
     except ValidationError as error:
-        raise EarthGPTError(f"{path}: {_first(error)}") from None
+        raise EarthGPTError(f"{path}: {_first(error, kind)}") from None
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
@@ -136,14 +207,15 @@ def _set(tree: Any, override: str) -> None:
         raise EarthGPTError(f"There is nothing to override at {key!r}.") from None
 
 
-def _first(error: ValidationError) -> str:
+def _first(error: ValidationError, kind: type[_Tree]) -> str:
     """The first thing wrong, in one line."""
     # A misspelt key is also a missing one, and what is wrong inside a table is also no string: the cause comes first.
     order = {"extra_forbidden": 0, "missing": 1, "string_type": 3}
     found = min(error.errors(), key=lambda one: order.get(one["type"], 2))
     where = ".".join(str(word) for word in found["loc"] if word not in ("str", "NewModel"))
     if found["type"] == "extra_forbidden":
-        known = {*Recipe.model_fields, *Source.model_fields, *NewModel.model_fields}
+        inner = (BuildSource, Evaluation) if kind is BuildRecipe else (Source, NewModel)
+        known = {name for tree in (kind, *inner) for name in tree.model_fields}
         close = difflib.get_close_matches(str(found["loc"][-1]), known, 1)
         return f"unknown key {where!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
     return f"{where}: {found['msg']}."

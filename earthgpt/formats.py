@@ -8,9 +8,11 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import numpy as np
@@ -19,18 +21,26 @@ from PIL import Image
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Point, Question, Region, Sample, Sensor, Size
 
 IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
+# The elements of VOC and its relatives that hold numbers.
+SIZE = ("width", "height")
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+CORNERS = tuple(
+    f"{axis}_{place}" for place in ("left_top", "right_top", "right_bottom", "left_bottom") for axis in ("x", "y")
+)
+SSDD_CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
+CENTERED = ("cx", "cy", "w", "h", "angle")
+UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for a file that is missing, broken or no image
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(NamedTuple):  # made in half the time of a frozen dataclass, and a file may hold a million
     """One object of a file: its class as spelled there, its box as written there, and its outline in pixels, if any.
 
-    ``text`` is a phrase that the file says of it.
+    ``outline`` is x, y, x, y, ... as files write it. ``text`` is a phrase that the file says of it.
     """
 
     label: str
     bbox: tuple[float, ...]
-    outline: tuple[Point, ...] = ()
+    outline: tuple[float, ...] = ()
     text: str = ""
 
 
@@ -51,26 +61,46 @@ def load_json(path: Path) -> Any:
     """The content of a JSON file; EarthGPTError when it is missing or broken."""
     try:
         return json.loads(text_of(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EarthGPTError(f"{path} is not valid JSON: {error}.") from None
 
 
-def text_of(path: Path) -> str:
-    """The text of a file in UTF-8 or UTF-16 (with or without a byte order mark), or else in GBK.
+@contextmanager
+def shaped(path: Path, kind: str) -> Iterator[None]:
+    """EarthGPTError that names the file, where what is read from it inside turns out to be of another shape."""
+    try:
+        yield
+    except KeyError as error:
+        raise EarthGPTError(f"{path} is no {kind}: an entry lacks or names an unknown {error}.") from error
+    except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
+        raise EarthGPTError(f"{path} is no {kind}: {error}.") from error
 
-    EarthGPTError when it is missing or none of them.
+
+def string(value: Any) -> str:
+    """The value itself, which is to be text: TypeError when it is something else."""
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.40} stands where text is wanted")
+    return value
+
+
+def text_of(path: Path) -> str:
+    """The text of a file in UTF-8 (with or without a byte order mark), UTF-16 (with one), or else in GBK.
+
+    EarthGPTError when it is missing or none of them, or holds zero bytes, as broken downloads do.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise EarthGPTError(f"No file {path.name} in {path.parent}.") from None
+    except OSError as error:  # it is a folder, or others may not read it
+        raise EarthGPTError(f"{path} cannot be read: {error.strerror}.") from None
     utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     for encoding in ("utf-16",) if utf16 else ("utf-8-sig", "gb18030"):
-        try:
-            return content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise EarthGPTError(f"{path} is neither UTF-8 nor GBK text.")
+        with suppress(UnicodeDecodeError):
+            decoded = content.decode(encoding)
+            if "\0" not in decoded:
+                return decoded
+    raise EarthGPTError(f"{path} is no text in UTF-8, UTF-16 or GBK, or is damaged.")
 
 
 def lines(path: Path) -> list[str]:
@@ -79,24 +109,48 @@ def lines(path: Path) -> list[str]:
 
 
 def layout(root: Path, *candidates: str) -> Path:
+    """What ``search`` finds; EarthGPTError with what was looked for and what there is when it finds nothing."""
+    found = search(root, *candidates)
+    if found is None:
+        raise EarthGPTError(f"No file or folder {' or '.join(candidates)} in {root}; it holds {_holds(root)}.")
+    return found
+
+
+def search(root: Path, *candidates: str) -> Path | None:
     """The first of some files or folders (patterns below ``root``) that is there, up to two folders further down too:
     archives are unpacked into folders of any name, and of the same name twice.
 
-    EarthGPTError with what was looked for and what there is.
+    ``root`` may itself be the folder that a candidate starts with.
     """
-    for wrapping in ("", "*/", "*/*/"):
-        for candidate in candidates:
-            found = sorted(path for path in root.glob(wrapping + candidate) if "__MACOSX" not in path.parts)
+    within = [candidate.removeprefix(f"{root.name}/") for candidate in candidates if candidate != root.name]
+    for wrapping, patterns in (("", candidates), ("", within), ("*/", candidates), ("*/*/", candidates)):
+        for pattern in patterns:
+            found = sorted(path for path in root.glob(wrapping + pattern) if _visible(path, root))
             if found:
                 return found[0]
+        if patterns is within and root.name in candidates:
+            return root
+    return None
+
+
+def _holds(root: Path) -> str:
     there = sorted(path.name for path in root.iterdir())
-    holds = ", ".join(there[:8]) + (", ..." if len(there) > 8 else "") if there else "nothing"
-    raise EarthGPTError(f"No file or folder {' or '.join(candidates)} in {root}; it holds {holds}.")
+    return ", ".join(there[:8]) + (", ..." if len(there) > 8 else "") if there else "nothing"
+
+
+def _visible(path: Path, root: Path) -> bool:
+    """Whether no part of a path below ``root`` is hidden or made by macOS (``._a.xml``, ``__MACOSX``)."""
+    return not any(part[0] == "." or part == "__MACOSX" for part in path.relative_to(root).parts)
 
 
 def either(folder: Path, *names: str) -> Path:
-    """The first of some files or folders in ``folder`` that is there; else the first."""
-    return next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+    """The first of some files or folders in ``folder`` that is there; else the first.
+
+    Of a folder that lies in another of its name, as archives are unpacked, it is the inner one.
+    """
+    found = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+    inner = found / found.name
+    return inner if inner.is_dir() else found
 
 
 def images_below(*folders: Path) -> dict[str, Path]:
@@ -107,11 +161,7 @@ def images_below(*folders: Path) -> dict[str, Path]:
 
 def files(folder: Path, pattern: str) -> list[Path]:
     """The files of a pattern, folder by folder in natural order; hidden ones (``._a.xml`` of macOS) are left out."""
-    found = [
-        path
-        for path in folder.glob(pattern)
-        if path.is_file() and not any(part[0] == "." or part == "__MACOSX" for part in path.relative_to(folder).parts)
-    ]
+    found = [path for path in folder.glob(pattern) if _visible(path, folder) and path.is_file()]
     return sorted(found, key=lambda path: (path.parent.as_posix(), natural(path)))
 
 
@@ -127,12 +177,6 @@ def image_size(path: Path) -> Size:
             return image.size
 
 
-def existing(path: Path, defects: Counter) -> bool:
-    """Whether the image is there; one that is not is counted in ``defects``."""
-    defects["missing images"] += not path.is_file()
-    return path.is_file()
-
-
 def size_of(path: Path, stated: Size, defects: Counter) -> Size | None:
     """(width, height) of an image: as stored, or else as its annotation states it, or None.
 
@@ -142,7 +186,7 @@ def size_of(path: Path, stated: Size, defects: Counter) -> Size | None:
         size = image_size(path)
     except FileNotFoundError:
         defects["missing images"] += 1
-    except (OSError, SyntaxError, ValueError):
+    except UNREADABLE:
         defects["unreadable images"] += 1
     else:
         defects["wrong sizes in annotations"] += min(stated) > 0 and size != stated
@@ -166,22 +210,30 @@ def class_folders(root: Path, labels: Mapping[str, str], defects: Counter) -> It
     without any is counted in ``defects``.
     """
     spelled = {spelling(folder): label for folder, label in labels.items()}
-    folders: dict[str, list[Path]] = {}
-    for parent in (root, *sorted(root.glob("*/")), *sorted(root.glob("*/*/"))):
-        for path in sorted(parent.iterdir(), key=natural) if "__MACOSX" not in parent.parts else ():
-            key = spelling(re.sub(r"^\d+\.", "", path.name))
-            if key in spelled and path.is_dir():
-                folders.setdefault(key, []).append(path)
+    for depth in (".", "*/", "*/*/"):
+        parents = [root] if depth == "." else sorted(path for path in root.glob(depth) if _visible(path, root))
+        # Sets that lie side by side share some names of classes: the one that has most of them is meant.
+        folders = max((_folders_of(parent, spelled) for parent in parents), key=len, default={})
         if folders:
             break
     else:
-        raise EarthGPTError(f"No class folders ({next(iter(labels))}, ...) in {root}.")
+        raise EarthGPTError(f"No class folders ({next(iter(labels))}, ...) in {root}; it holds {_holds(root)}.")
     defects["missing class folders"] += len(set(spelled.values()) - {spelled[key] for key in folders})
     for key, label in spelled.items():
         for folder in folders.get(key, ()):
             for path in sorted(folder.iterdir(), key=natural):
                 if path.suffix.lower() in IMAGES and not path.name.startswith("."):
                     yield path, label
+
+
+def _folders_of(parent: Path, spelled: Iterable[str]) -> dict[str, list[Path]]:
+    """The folders in ``parent`` whose name is one of ``spelled``, by that name."""
+    folders: dict[str, list[Path]] = {}
+    for path in sorted(parent.iterdir(), key=natural):
+        key = spelling(re.sub(r"^\d+\.", "", path.name))
+        if key in spelled and path.is_dir():
+            folders.setdefault(key, []).append(path)
+    return folders
 
 
 def natural(path: Path) -> list:
@@ -191,9 +243,15 @@ def natural(path: Path) -> list:
 
 def captions(path: Path, split: str, defects: Counter) -> Iterator[tuple[str, tuple[str, ...]]]:
     """(file, distinct captions) of each image of a split in the JSON of Karpathy's splits."""
-    for image in load_json(path)["images"]:
-        if image["split"] == split:
-            yield image["filename"], distinct((sentence["raw"] for sentence in image["sentences"]), defects)
+    said: dict[str, list[str]] = {}
+    with shaped(path, "file of captions"):
+        for image in load_json(path)["images"]:
+            if image["split"] == split:
+                file = string(image["filename"])
+                defects["images listed twice"] += file in said
+                said.setdefault(file, []).extend(string(sentence["raw"]) for sentence in image["sentences"])
+    for file, texts in said.items():
+        yield file, distinct(texts, defects)
 
 
 def distinct(texts: Iterable[str], defects: Counter) -> tuple[str, ...]:
@@ -212,33 +270,42 @@ def coco(
     """Images with their objects of a COCO-like JSON, in its order; the keys are named because sets rename them.
 
     ``bbox`` is kept as written. ``outline`` holds the points of all polygons; it is empty for run lengths.
-    Annotations of an image that is not listed are counted in ``defects``.
+    Annotations of an image that is not listed are counted in ``defects``, and so are images listed twice, which are
+    read once.
     """
-    content = load_json(path)
-    missing = {"images", "categories", annotations} - set(content)
-    if missing:
-        raise EarthGPTError(f"{path} is no COCO file: it has no {', '.join(sorted(missing))}.")
-    try:
-        labels = {category["id"]: category["name"] for category in content["categories"]}
-        objects: dict[Any, list[Annotation]] = {image["id"]: [] for image in content["images"]}
+    with shaped(path, "COCO file"):
+        content = load_json(path)
+        missing = {"images", "categories", annotations} - content.keys()
+        if missing:
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
+        labels = {category["id"]: string(category["name"]) for category in content["categories"]}
+        images = {image["id"]: image for image in content["images"]}
+        defects["images listed twice"] += len(content["images"]) - len(images)
+        objects: dict[Any, list[Annotation]] = {number: [] for number in images}
         crowded = set()
         for entry in content[annotations]:
-            if entry["image_id"] not in objects:
+            number = entry["image_id"]
+            if number not in objects:
                 defects["annotations of unlisted images"] += 1
-                continue
-            if entry.get("iscrowd"):  # one box about many objects
+            elif entry.get("iscrowd"):  # one box about many objects
                 defects["crowds"] += 1
-                crowded.add(entry["image_id"])
-                continue
-            polygons = entry.get("segmentation") or []
-            numbers = [] if isinstance(polygons, dict) else [number for polygon in polygons for number in polygon]
-            outline = tuple(zip(numbers[::2], numbers[1::2], strict=True))
-            objects[entry["image_id"]].append(Annotation(labels[entry["category_id"]], tuple(entry["bbox"]), outline))
-        for image in content["images"]:
-            size = (int(image.get("width") or 0), int(image.get("height") or 0))
-            yield AnnotatedImage(image[file], size, tuple(objects[image["id"]]), image["id"] not in crowded)
-    except KeyError as error:
-        raise EarthGPTError(f"{path} is no COCO file: an entry lacks or names an unknown {error}.") from None
+                crowded.add(number)
+            else:
+                polygons = entry.get("segmentation") or ()
+                outline = () if isinstance(polygons, dict) else tuple(chain.from_iterable(polygons))
+                if len(outline) % 2:
+                    raise ValueError(f"an outline has {len(outline)} numbers, which is odd")
+                bbox = tuple(entry.get("bbox") or ())
+                objects[number].append(Annotation(labels[entry["category_id"]], bbox, outline))
+        read = [
+            AnnotatedImage(string(image[file]), _stated_size(image, "width", "height"), tuple(objects[number]), number not in crowded)
+            for number, image in images.items()
+        ]
+    yield from read
+
+
+def _stated_size(image: Mapping[str, Any], width: str, height: str) -> Size:
+    return int(image.get(width) or 0), int(image.get(height) or 0)
 
 
 def voc(path: Path) -> AnnotatedImage:
@@ -249,45 +316,44 @@ def voc(path: Path) -> AnnotatedImage:
     """
     text = text_of(path)
     # Entities may grow to gigabytes or read other files (billion laughs, XXE), and annotations need none.
-    if re.search(r"<!\s*(DOCTYPE|ENTITY)", text, re.IGNORECASE):
+    if "<!DOCTYPE" in text:
         raise EarthGPTError(f"{path} declares a document type or entities, which annotations never need: not read.")
     try:
         tree = ElementTree.fromstring(text.strip())
     except ElementTree.ParseError as error:
         raise EarthGPTError(f"{path} is not valid XML: {error}.") from None
-    size = _numbers(tree.find("size"), "width height") or (0, 0)
+    objects = tuple(map(_voc_object, tree.iter("object")))
+    if not objects and tree.tag != "annotation":  # the page of a failed download, for one
+        raise EarthGPTError(f"{path} is no annotation of an image: its first element is {tree.tag}.")
+    size = _numbers(tree.find("size"), SIZE) or (0, 0)
     file = tree.findtext("filename") or tree.findtext("source/filename") or path.stem
-    return AnnotatedImage(file.strip(), (int(size[0]), int(size[1])), tuple(map(_voc_object, tree.iter("object"))))
+    return AnnotatedImage(file.strip(), (int(size[0]), int(size[1])), objects)
 
 
 def _voc_object(element: ElementTree.Element) -> Annotation:
-    label = element.findtext("name") or element.findtext("possibleresult/name") or ""
-    edges = _numbers(element.find("bndbox"), "xmin ymin xmax ymax")
+    parts = {part.tag: part for part in element}
+    edges = _numbers(parts.get("bndbox"), EDGES)
     bbox = (edges[0], edges[1], edges[2] - edges[0], edges[3] - edges[1]) if edges else ()
-    turned = element.find("robndbox")
-    if turned is None:
-        turned = element.find("rotated_bndbox")
-    points = [floats((point.text or "").split(",")) for point in element.iterfind("points/point")]
-    outline = tuple((point[0], point[1]) for point in points if point and len(point) == 2)
+    turned = parts.get("robndbox", parts.get("rotated_bndbox"))
+    outline = ()
     if turned is not None:
-        corners = _numbers(
-            turned,
-            "x_left_top y_left_top x_right_top y_right_top x_right_bottom y_right_bottom x_left_bottom y_left_bottom",
-        ) or _numbers(turned, "x1 y1 x2 y2 x3 y3 x4 y4")
-        outline = tuple(zip(corners[::2], corners[1::2], strict=True))
-        rectangle = _numbers(turned, "cx cy w h angle")
-        if rectangle and not outline:
-            outline = rotated_rectangle(*rectangle)
-    if len(outline) == 5 and outline[0] == outline[4]:  # FAIR1M closes its polygons
-        outline = outline[:4]
+        rectangle = _numbers(turned, CENTERED)
+        outline = _numbers(turned, CORNERS) or _numbers(turned, SSDD_CORNERS)
+        outline = outline or (flat(rotated_rectangle(*rectangle)) if rectangle else ())
+    elif "points" in parts:
+        outline = floats(",".join(point.text or "" for point in parts["points"]).split(",")) or ()
+        if len(outline) == 10 and outline[:2] == outline[8:]:  # FAIR1M closes its polygons
+            outline = outline[:8]
+    label = element.findtext("name") or element.findtext("possibleresult/name") or ""
     return Annotation(label.strip(), bbox, outline, (element.findtext("description") or "").strip())
 
 
-def _numbers(element: ElementTree.Element | None, names: str) -> tuple[float, ...]:
+def _numbers(element: ElementTree.Element | None, names: tuple[str, ...]) -> tuple[float, ...]:
     """The numbers in some children of an element; () when one is missing."""
     if element is None:
         return ()
-    return floats(element.findtext(name) or "" for name in names.split()) or ()
+    texts = {part.tag: part.text for part in element}
+    return floats(texts.get(name) or "" for name in names) or ()
 
 
 def floats(texts: Iterable[str]) -> tuple[float, ...] | None:
@@ -318,8 +384,7 @@ def dota(path: Path, defects: Counter) -> AnnotatedImage:
             defects["objects cut by tiling"] += 1
             complete = False
             continue
-        outline = tuple(zip(corners[::2], corners[1::2], strict=True))
-        annotations.append(Annotation(" ".join(fields[8:]), (), outline))
+        annotations.append(Annotation(" ".join(fields[8:]), (), corners))
     return AnnotatedImage(path.stem, (0, 0), tuple(annotations), complete)
 
 
@@ -546,7 +611,7 @@ def size_if_there(path: Path, defects: Counter) -> Size:
         return image_size(path)
     except FileNotFoundError:
         defects["missing images"] += 1
-    except (OSError, SyntaxError, ValueError):
+    except UNREADABLE:
         defects["unreadable images"] += 1
     return 0, 0
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from earthgpt.datasets.ucmerced import LABELS as UCM_FOLDERS
+from earthgpt.geo.raster import open_image
+from earthgpt.geo.tiles import parse_fragment
 from earthgpt.types import Sample
 
-# Sets whose images are those of another, under the same file names.
+# Sets whose images are those of another, under the same file names in other folders.
 FAMILIES = {
     **dict.fromkeys(("aid", "rsicd"), "aid"),
     **dict.fromkeys(("nwpu_resisc45", "nwpu_captions"), "nwpu_resisc45"),
@@ -24,12 +28,16 @@ FAMILIES = {
     **dict.fromkeys(("ssdd", "ssdd_oriented"), "ssdd"),
     **dict.fromkeys(("hit_uav", "hit_uav_oriented"), "hit_uav"),
     **dict.fromkeys(("mar20", "mar20_oriented", "mar20_types"), "mar20"),
-    **dict.fromkeys(("hrrsd", "sydney_captions"), ""),
+    "hrrsd": "hrrsd",
+    "sydney_captions": "sydney_captions",
 }
+# The parts of RSIVQA by the family of their images; those of AID have the names of RSICD.
 RSIVQA = {"AID": "aid", "DOTA": "dota", "HRRSD": "hrrsd", "Sydney": "sydney_captions", "UCM": "ucmerced"}
-BANDS, BITS = 8, 128  # two hashes that differ in fewer bits than there are bands agree in one band at least
-ALIKE = BANDS - 1
-FLAT = 2.0  # levels of 255; below this, noise decides how an even surface looks
+
+ALIKE = 12  # of 128 bits may differ
+WORDS, WIDTH = 8, 16  # a look as words of 16 bits
+# Looks that differ in fewer than 2 * WORDS bits have a word that differs in one bit at most.
+NEAR = (0, *(1 << bit for bit in range(WIDTH)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,91 +60,97 @@ class Leak:
 
 
 def family(dataset: str) -> str:
-    """The set that an image of ``dataset`` comes from first."""
-    return FAMILIES.get(dataset) or dataset
+    """The set that the images of ``dataset`` come from first."""
+    return FAMILIES.get(dataset, dataset)
 
 
 def identity(dataset: str, name: str) -> str:
-    """The name of an image that is the same in all sets that hold it under their names."""
-    path = PurePosixPath(name)
+    """The name of a sample's image that is the same in all sets that hold it under their names.
+
+    A tile has the identity of the image that it is cut from.
+    """
+    path = PurePosixPath(parse_fragment(name)[0])
     if dataset == "rsivqa" and path.parts[0] in RSIVQA:
         return f"{RSIVQA[path.parts[0]]}/{path.stem.lower()}"
     if dataset not in FAMILIES:
-        return f"{dataset}/{path.with_suffix('')}".lower()
+        return f"{dataset}/{path}"
     stem = path.stem.lower()
-    if dataset == "ucmerced" and path.parent.name in UCM_FOLDERS:
+    scene = re.fullmatch(r"([a-z]+)(\d\d)", stem) if dataset == "ucmerced" else None
+    if scene and scene[1] in UCM_FOLDERS:
         # The caption set numbers the images from 1, a hundred for each class in the order of its names.
-        stem = str(100 * sorted(UCM_FOLDERS).index(path.parent.name) + int(stem[-2:]) + 1)
+        stem = str(100 * sorted(UCM_FOLDERS).index(scene[1]) + int(scene[2]) + 1)
     return f"{family(dataset)}/{stem}"
 
 
-def fingerprint(dataset: str, sample: Sample, compare: str) -> Fingerprint:
-    """Of a sample; ``compare`` is "names", "bytes" or "looks", each with what stands before it.
+def fingerprint(dataset: str, sample: Sample, compare: Literal["names", "bytes", "looks"]) -> Fingerprint:
+    """Of a sample: its name; for "bytes" its content too; for "looks" all three. A missing image has its name only.
 
     Raises OSError, SyntaxError or ValueError for a file that is no image.
     """
     name = identity(dataset, sample.name)
     if compare == "names" or callable(sample.image) or not sample.image.is_file():
         return Fingerprint(name)
-    content = hashlib.blake2b(sample.image.read_bytes(), digest_size=16).hexdigest()
+    with sample.image.open("rb") as file:
+        content = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
     return Fingerprint(name, content, look(sample.image) if compare == "looks" else None)
 
 
 def look(path: Path) -> int | None:
     """128 bits that stay nearly the same when an image is scaled or compressed: on a grid of 9 x 9 grey values, whether
-    each is brighter than its right neighbour, and than the one below (dHash, Krawetz 2013). None for an even surface.
-
-    Images of 16 bits and floats are scaled by their range first.
+    each is brighter than its right neighbour, and than the one below (dHash, Krawetz 2013). None where half of the
+    neighbours are equal, as in an image without data: all such images look alike.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            image.draft("L", (72, 72))  # a JPEG decodes to a small picture many times faster
-            if image.mode.startswith(("I", "F")):
-                values = np.nan_to_num(np.asarray(image, dtype=np.float32))
-                low, high = values.min(), values.max()
-                image = Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
-            grey = np.asarray(image.convert("L").resize((9, 9), Image.Resampling.BOX), dtype=np.int16)  # [9, 9]
-    if grey.std() < FLAT:
+    with open_image(path) as image:
+        image.draft("L", (72, 72))  # a JPEG decodes to a small picture many times faster
+        if image.mode.startswith(("I", "F")):
+            image = Image.fromarray(np.nan_to_num(np.asarray(image, dtype=np.float32)))
+        else:
+            image = image.convert("L")
+        small = image.resize((72, 72), Image.Resampling.BILINEAR).convert("F")
+    # Grey values with decimals: rounded ones lose the shades of open sea.
+    grey = np.asarray(small.resize((9, 9), Image.Resampling.BILINEAR))  # [9, 9]
+    steps = np.stack([grey[:8, :8] - grey[:8, 1:], grey[:8, :8] - grey[1:, :8]])  # [2, 8, 8]
+    if np.count_nonzero(steps) <= steps.size // 2:
         return None
-    bits = np.concatenate([(grey[:8, :8] > grey[:8, 1:]).ravel(), (grey[:8, :8] > grey[1:, :8]).ravel()])
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+    return int.from_bytes(np.packbits(steps > 0).tobytes(), "big")
 
 
 @dataclass
 class Index:
     """Fingerprints of images that must not be trained on, to be asked one image at a time."""
 
-    names: dict[str, tuple[str, str]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     contents: dict[str, tuple[str, str]] = field(default_factory=dict)
     looks: list[tuple[int, str, str]] = field(default_factory=list)
-    bands: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    words: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, origin: str, prints: Iterable[Fingerprint]) -> None:
         """``origin`` says where the images are from: "rsicd test"."""
         for one in prints:
-            self.names.setdefault(one.name, (origin, one.name))
+            self.names.setdefault(one.name, origin)
             if one.content:
                 self.contents.setdefault(one.content, (origin, one.name))
             if one.look is not None:
-                for band in _bands(one.look):
-                    self.bands.setdefault(band, []).append(len(self.looks))
+                for word in _words(one.look):
+                    self.words.setdefault(word, []).append(len(self.looks))
                 self.looks.append((one.look, origin, one.name))
 
     def find(self, one: Fingerprint) -> Leak | None:
-        """The image of the index that this one is, or looks like in all but ``ALIKE`` of 128 bits; the surest first."""
+        """The image of the index that this one is, by name or else bytes; or else the one it looks like most, where at
+        most ``ALIKE`` of 128 bits differ.
+        """
         if one.name in self.names:
-            return Leak(one.name, *self.names[one.name], "name")
+            return Leak(one.name, self.names[one.name], one.name, "name")
         if one.content in self.contents:
             return Leak(one.name, *self.contents[one.content], "bytes")
         if one.look is not None:
-            near = {i for band in _bands(one.look) for i in self.bands.get(band, ())}
-            distances = sorted(((self.looks[i][0] ^ one.look).bit_count(), i) for i in near)
-            if distances and distances[0][0] <= ALIKE:
-                return Leak(one.name, *self.looks[distances[0][1]][1:], "looks")
+            near = {i for word in _words(one.look) for flip in NEAR for i in self.words.get(word ^ flip, ())}
+            distance, i = min((((self.looks[i][0] ^ one.look).bit_count(), i) for i in near), default=(ALIKE + 1, -1))
+            if distance <= ALIKE:
+                return Leak(one.name, *self.looks[i][1:], "looks")
         return None
 
 
-def _bands(value: int) -> list[tuple[int, int]]:
-    width = BITS // BANDS
-    return [(i, value >> (i * width) & ((1 << width) - 1)) for i in range(BANDS)]
+def _words(look: int) -> list[int]:
+    """The words of a look, each with its place above its bits."""
+    return [i << WIDTH | look >> (i * WIDTH) & ((1 << WIDTH) - 1) for i in range(WORDS)]

@@ -673,7 +673,7 @@ REAL = [
     ("ssdd", "SSDD_coco", "train", 928, 2_040, {}),
     ("ssdd", "SSDD_coco", "test", 232, 546, {}),
     ("ssdd_oriented", "SSDD_coco", "train", 928, 2_040, {CUT: 15}),
-    ("hit_uav_oriented", "HIT-UAV", "val", 290, 2_460 - 7, {"DontCare regions": 7}),
+    ("hit_uav_oriented", "HIT-UAV", "val", 290, 2_460 - 7, {"objects that nobody could name": 7}),
 ]
 
 

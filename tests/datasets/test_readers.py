@@ -115,14 +115,14 @@ EXPECTED = {
         ("normal_json/train/1_a.jpg", "normal_json/train/1_b.jpg"),
         ("person", "other vehicle", "car"),
         Sensor.INFRARED,
-        {"DontCare regions": 1},
+        {"objects that nobody could name": 1},
     ),
     "hit_uav_oriented": Expected(
         "val",
         ("rotate_json/val/1_a.jpg",),
         ("car",),
         Sensor.INFRARED,
-        {"DontCare regions": 1},
+        {"objects that nobody could name": 1},
     ),
     "hrsid": Expected(
         "train",
@@ -258,4 +258,4 @@ def test_real_files_hold_the_numbers_counted_by_hand(name, folder, split, images
     samples = list(find("datasets", name).read(real_data(folder), split, defects))
     assert len({sample.name for sample in samples}) == len(samples) == images
     assert sum(len(sample.regions) for sample in samples) == objects
-    assert set(+defects) <= {"DontCare regions"}
+    assert set(+defects) <= {"objects that nobody could name"}
