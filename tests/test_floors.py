@@ -12,7 +12,7 @@ import earthgpt
 ROOT = Path(earthgpt.__file__).parent
 FLOORS = {
     "types": 0,
-    **dict.fromkeys(("config", "lookup", "formats", "metrics", "conversations", "coordinates"), 1),
+    **dict.fromkeys(("config", "lookup", "formats", "metrics", "conversations", "coordinates", "order", "shards"), 1),
     **dict.fromkeys(("datasets", "tasks", "geo", "augmentation", "leaks"), 2),
     **dict.fromkeys(("model", "generation"), 3),
     **dict.fromkeys(("building", "training", "evaluation", "scenes", "assistant", "demo"), 4),
@@ -20,6 +20,7 @@ FLOORS = {
 }
 # Pairs on one floor of which the first may use the second.
 NEIGHBOURS = {
+    ("shards", "order"),
     ("leaks", "datasets"),
     ("generation", "model"),
     ("scenes", "assistant"),
