@@ -138,7 +138,8 @@ def validate(
 
     ``images`` is the folder that the paths are relative to, the one that holds ``data/``; without it nobody looks
     whether the images are there. ``progress`` is told how many of how many bytes were read.
-    A broken record is reported, not raised; raises EarthGPTError for a missing file only.
+    A record that is broken or cut short is reported, not raised; raises EarthGPTError for a file that is missing or
+    no list at all.
     """
     path, root = Path(path), None if images is None else Path(images)
     turns = mentions = number = 0
@@ -152,8 +153,9 @@ def validate(
 
     with _opened(path) as file:
         size = os.fstat(file.fileno()).st_size
+        spans = _spans(file, path)
         try:
-            for number, (start, after) in enumerate(_spans(file, path), 1):
+            for number, (start, after) in enumerate(spans, 1):
                 content = _bytes(file, start, after).strip()
                 hashes.append(int.from_bytes(blake2b(content, digest_size=8).digest(), "little"))
                 try:
@@ -169,7 +171,7 @@ def validate(
                 if number % 1000 == 0:
                     progress(after, size)
         except EarthGPTError:  # from the scanner; what comes after this place is in no known record
-            found("cut short, or brackets that do not match", number + 1)
+            found("list without a proper end", number + 1)
     for repeated in _repeated(hashes):
         found("the same as a record before", repeated + 1)
     progress(size, size)
@@ -245,11 +247,18 @@ _MAGIC = b"EGPTidx1"
 def _starts(file: BinaryIO, path: Path) -> Iterator[np.ndarray]:
     """The starts of all records in order, some at a time: uint64 [k].
 
-    Raises EarthGPTError when an array is none or does not end.
+    Raises EarthGPTError for an array that is none, at once, and for one that does not end, when that is found.
     """
     file.seek(0)
     file.seek(len(codecs.BOM_UTF8) if file.read(3) == codecs.BOM_UTF8 else 0)
-    return _line_starts(file) if _is_lines(path) else _array_starts(file, path)
+    if _is_lines(path):
+        return _line_starts(file)
+    while (first := file.read(1)).isspace():
+        pass
+    if first != b"[":
+        lines = "; JSON lines are in files that end in .jsonl" if first == b"{" else ""
+        raise EarthGPTError(f"{path} is not a JSON list of records: it starts with {first.decode('latin-1')!r}{lines}.")
+    return _array_starts(file, path)
 
 
 def _line_starts(file: BinaryIO) -> Iterator[np.ndarray]:
@@ -266,14 +275,11 @@ def _line_starts(file: BinaryIO) -> Iterator[np.ndarray]:
 
 
 def _array_starts(file: BinaryIO, path: Path) -> Iterator[np.ndarray]:
-    """Finds the commas between records from the depth of brackets outside strings, as simdjson does with bit masks
-    (Langdale and Lemire 2019, "Parsing gigabytes of JSON per second", section 3.1), here with numpy.
+    """Goes on after the opening bracket, and finds the commas between records.
+
+    They are where the depth of brackets outside strings is one; simdjson does the same with bit masks (Langdale and
+    Lemire 2019, "Parsing Gigabytes of JSON per Second", section 3.1).
     """
-    while (first := file.read(1)).isspace():
-        pass
-    if first != b"[":
-        lines = "; JSON lines are in files that end in .jsonl" if first == b"{" else ""
-        raise EarthGPTError(f"{path} is not a JSON list of records: it starts with {first.decode('latin-1')!r}{lines}.")
     opening = place = file.tell()  # place: of the first byte of the chunk
     depth, in_string, held, number = 1, 0, b"", 1
     yield np.array([opening], "<u8")

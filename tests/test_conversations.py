@@ -173,7 +173,7 @@ def test_an_array_that_is_cut_anywhere_names_the_record_where_it_ends(tmp_path_f
     path.write_bytes(content[: data.draw(st.integers(begin, begin + len(lines[record]) - 2))])
     with pytest.raises(EarthGPTError, match=rf"cut\.json .*cut short in record {record}\."):
         Records(path)
-    assert validate(path).first["cut short, or brackets that do not match"] == (record,)
+    assert validate(path).first["list without a proper end"] == (record,)
     assert [file.name for file in path.parent.glob("*cut.json*")] == ["cut.json"]
 
 
@@ -333,6 +333,9 @@ def test_validate_names_five_records_and_counts_all(tmp_path):
     assert found.first == {"wrong keys": (1, 2, 3, 4, 5), "the same as a record before": (2, 3, 4, 5, 6)}
 
 
-def test_validate_wants_a_file(tmp_path):
+def test_validate_wants_a_file_with_a_list(tmp_path):
     with pytest.raises(EarthGPTError, match="no file"):
+        validate(tmp_path / "some.json")
+    (tmp_path / "some.json").write_text('{"image": "a.png"}')
+    with pytest.raises(EarthGPTError, match="not a JSON list"):
         validate(tmp_path / "some.json")
