@@ -278,7 +278,7 @@ def _array_starts(file: BinaryIO, path: Path) -> Iterator[np.ndarray]:
     """Goes on after the opening bracket, and finds the commas between records.
 
     They are where the depth of brackets outside strings is one; simdjson does the same with bit masks (Langdale and
-    Lemire 2019, "Parsing Gigabytes of JSON per Second", section 3.1).
+    Lemire 2019, "Parsing Gigabytes of JSON per Second").
     """
     opening = place = file.tell()  # place: of the first byte of the chunk
     depth, in_string, held, number = 1, 0, b"", 1

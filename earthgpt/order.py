@@ -23,7 +23,7 @@ def shuffled(position: int, length: int, key: int) -> int:
     """What stands at ``position`` when range(length) is shuffled; each key below 2**64 is a shuffle of its own.
 
     A Feistel network over pairs of numbers, and cycle walking back into the range (Black and Rogaway 2002, "Ciphers
-    with Arbitrary Finite Domains", sections 3 and 5). The pairs are hardly more than ``length``, so it rarely walks.
+    with Arbitrary Finite Domains", methods 2 and 3). The pairs are hardly more than ``length``, so it rarely walks.
     Its round function is the mixer of SplitMix64 (Steele, Lea and Flood 2014, "Fast Splittable Pseudorandom Number
     Generators"). A shuffle for training, no cipher. Raises IndexError outside 0 .. length - 1.
     """
