@@ -34,10 +34,21 @@ FAMILIES = {
 # The parts of RSIVQA by the family of their images; those of AID have the names of RSICD.
 RSIVQA = {"AID": "aid", "DOTA": "dota", "HRRSD": "hrrsd", "Sydney": "sydney_captions", "UCM": "ucmerced"}
 
-ALIKE = 12  # of 128 bits may differ
+# Bits of 128 in which copies may differ. Measured on shared/data: of 300 images each of AID and RSSCN7, 100 of HIT-UAV
+# and 40 of NWPU VHR-10 at least 99 % are found again at half and 1.7 times their size, at 224 pixels, and at JPEG
+# qualities from 30 to 90; of 300 of SAR-ACD all at other sizes and down to quality 75, and 92 % at 50. The 38.9 million
+# pairs of AID images of different classes all differ in 18 bits or more; of the 1.4 million pairs of one class 59 pass,
+# nearly all of them straight beaches.
+ALIKE = 12
+SMALL = 288  # pixels of a side that are enough to see how an image looks
 WORDS, WIDTH = 8, 16  # a look as words of 16 bits
-# Looks that differ in fewer than 2 * WORDS bits have a word that differs in one bit at most.
+# Looks that differ in fewer than 2 * WORDS bits have a word that differs in one bit at most (Norouzi et al., Fast
+# Exact Search in Hamming Space with Multi-Index Hashing, 2014).
 NEAR = (0, *(1 << bit for bit in range(WIDTH)))
+# Neighbours in an image are alike, and a word that is the same in many images costs time: the bits of one are of places
+# far apart. Of 100,000 looks a query meets 290 in this order and 1,500 in that of the rows.
+_STEP, _ROW, _COLUMN = np.indices((2, 8, 8))
+ORDER = np.argsort(((4 * _STEP + _ROW + 2 * _COLUMN) % WORDS).ravel(), kind="stable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +112,18 @@ def look(path: Path) -> int | None:
     neighbours are equal, as in an image without data: all such images look alike.
     """
     with open_image(path) as image:
-        image.draft("L", (72, 72))  # a JPEG decodes to a small picture many times faster
+        image.draft("L", (SMALL, SMALL))  # a JPEG decodes to a small picture many times faster
         if image.mode.startswith(("I", "F")):
             image = Image.fromarray(np.nan_to_num(np.asarray(image, dtype=np.float32)))
         else:
             image = image.convert("L")
-        small = image.resize((72, 72), Image.Resampling.BILINEAR).convert("F")
+    small = image.resize((min(SMALL, image.width), min(SMALL, image.height)), Image.Resampling.BILINEAR).convert("F")
     # Grey values with decimals: rounded ones lose the shades of open sea.
     grey = np.asarray(small.resize((9, 9), Image.Resampling.BILINEAR))  # [9, 9]
     steps = np.stack([grey[:8, :8] - grey[:8, 1:], grey[:8, :8] - grey[1:, :8]])  # [2, 8, 8]
     if np.count_nonzero(steps) <= steps.size // 2:
         return None
-    return int.from_bytes(np.packbits(steps > 0).tobytes(), "big")
+    return int.from_bytes(np.packbits(steps.ravel()[ORDER] > 0).tobytes(), "big")
 
 
 @dataclass

@@ -13,16 +13,16 @@ ROOT = Path(earthgpt.__file__).parent
 FLOORS = {
     "types": 0,
     **dict.fromkeys(("config", "lookup", "formats", "metrics", "conversations", "coordinates", "order", "shards"), 1),
-    **dict.fromkeys(("datasets", "tasks", "geo", "augmentation", "leaks"), 2),
-    **dict.fromkeys(("model", "generation"), 3),
-    **dict.fromkeys(("building", "training", "evaluation", "scenes", "assistant", "demo"), 4),
+    **dict.fromkeys(("datasets", "tasks", "geo", "augmentation"), 2),
+    **dict.fromkeys(("leaks", "model", "generation", "policies", "mixture"), 3),
+    **dict.fromkeys(("building", "checking", "training", "evaluation", "scenes", "assistant", "demo", "previews"), 4),
     **dict.fromkeys(("cli", "serve", "__main__"), 5),
 }
 # Pairs on one floor of which the first may use the second.
 NEIGHBOURS = {
     ("shards", "order"),
-    ("leaks", "datasets"),
     ("generation", "model"),
+    ("mixture", "model"),
     ("scenes", "assistant"),
     ("evaluation", "assistant"),
     ("demo", "assistant"),

@@ -1,12 +1,17 @@
-"""Large images in windows: where to cut, and what of the objects lies in a window."""
+"""Large images in windows: where to cut, how a window is named, and what of the objects lies in it."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
-from earthgpt.types import Box, OrientedBox, Region, Sample, Size
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Sample, Size
 
 Window = tuple[int, int, int, int]  # left, top, width, height in pixels of the image
+ROUNDING = 1e-9  # the half of an object may come out as 0.49999999999
+MARK = "#xywh="
+_NUMBER, _POSITIVE = "(0|[1-9][0-9]*)", "([1-9][0-9]*)"
+_FRAGMENT = re.compile(rf"(.+){MARK}{_NUMBER},{_NUMBER},{_POSITIVE},{_POSITIVE}", re.DOTALL)
 
 
 def windows(size: Size, tile: int, overlap: int) -> list[Window]:
@@ -27,23 +32,45 @@ def windows(size: Size, tile: int, overlap: int) -> list[Window]:
     return [(left, top, width, height) for top in starts(size[1]) for left in starts(size[0])]
 
 
+def fragment(name: str, window: Window) -> str:
+    """The name of a window into an image: ``P0000.png#xywh=0,0,1024,1024``, left, top, width and height in pixels (W3C
+    Media Fragments 1.0, 4.2.2).
+
+    Raises ValueError for a window without area or with negative numbers, and for a name that has a window already.
+    """
+    text = f"{name}{MARK}{','.join(map(str, window))}"
+    if parse_fragment(name)[1] or not _FRAGMENT.fullmatch(text):
+        raise ValueError(f"{window} is no window into {name}.")
+    return text
+
+
+def parse_fragment(text: str) -> tuple[str, Window | None]:
+    """The name of an image and the window that is meant, None for the whole; the inverse of ``fragment``.
+
+    A ``#`` without ``xywh=`` is part of the name. Raises EarthGPTError for numbers that are no window.
+    """
+    if MARK not in text:
+        return text, None
+    found = _FRAGMENT.fullmatch(text)
+    if not found or MARK in found[1]:
+        raise EarthGPTError(f"{text!r}: a window is written image.png{MARK}left,top,width,height in whole pixels.")
+    left, top, width, height = map(int, found.groups()[1:])
+    return found[1], (left, top, width, height)
+
+
 def cut(sample: Sample, window: Window, visible: float = 0.5) -> tuple[Sample, int]:
     """The sample as the window shows it, and how many objects of it were left out because too little of them shows.
 
     An object stays when at least ``visible`` of its area lies inside; its corners outside move to the nearest point of
-    the edge. Where one was left out the sample is no longer complete. What is said of the whole image is dropped.
+    the edge. Where one was left out the sample is no longer complete. What is said of the whole image is dropped, and
+    phrases too: "the ship on the left" may be another one here. Name and image remain those of the whole.
     """
     left, top, width, height = window
     frame = Box.from_pixels(left, top, left + width, top + height, sample.size)
-    kept: dict[str, list[Region]] = {"regions": [], "expressions": []}
-    lost = 0
-    for name, found in kept.items():
-        for region in getattr(sample, name):
-            share = _part_inside(region.box, frame)
-            if share > 0 and share >= visible:
-                found.append(replace(region, box=_move(region.box, window, sample.size)))
-            else:
-                lost += share > 0
+    shares = [(region, _part_inside(region.box, frame)) for region in sample.regions]
+    least = max(visible - ROUNDING, ROUNDING)
+    kept = [region for region, share in shares if share > least]
+    lost = sum(ROUNDING < share <= least for _, share in shares)
     shown = replace(
         sample,
         size=(width, height),
@@ -51,18 +78,25 @@ def cut(sample: Sample, window: Window, visible: float = 0.5) -> tuple[Sample, i
         choices=(),
         captions=(),
         questions=(),
-        regions=tuple(kept["regions"]),
-        expressions=tuple(kept["expressions"]),
+        expressions=(),
+        regions=tuple(replace(region, box=_move(region.box, window, sample.size)) for region in kept),
         complete=sample.complete and not lost,
     )
     return shown, lost
 
 
 def _part_inside(box: Box | OrientedBox, frame: Box) -> float:
-    """How much of a box lies in the frame, in [0, 1]; 0 for one without area."""
-    iou, area = box.iou(frame), box.area
+    """How much of a box lies in the frame, in [0, 1]; of one without area its middle decides."""
+    bounds = box.bounds
+    if bounds.left > frame.right or bounds.right < frame.left or bounds.top > frame.bottom or bounds.bottom < frame.top:
+        return 0.0  # as most objects of a large image: their polygons need not be cut
+    area = box.area
+    if area <= 0:
+        x, y = box.center
+        return float(frame.left <= x <= frame.right and frame.top <= y <= frame.bottom)
     # iou = overlap / (area + frame - overlap), solved for the overlap
-    return min(1.0, iou * (area + frame.area) / (1 + iou) / area) if area > 0 else 0.0
+    iou = box.iou(frame)
+    return min(1.0, iou * (area + frame.area) / (1 + iou) / area)
 
 
 def _move(box: Box | OrientedBox, window: Window, size: Size) -> Box | OrientedBox:

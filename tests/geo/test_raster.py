@@ -1,6 +1,7 @@
 """Any image opens as a Raster, keeps its place on Earth, or is told in one line."""
 
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 
 from earthgpt.datasets.synthetic import write_geotiff
 from earthgpt.geo import raster as raster_module
-from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.geo.raster import Raster, open_raster, read_pixels
 from earthgpt.types import EarthGPTError, Sensor
 
 # Red above, blue below; four pixels wide and two high.
@@ -241,3 +242,146 @@ def test_real_geotiffs_open_or_are_told_in_one_line():
             if path.name == "RGB.byte.tif":
                 assert (found.size, found.crs) == ((791, 718), "EPSG:32618")
                 assert found.transform == pytest.approx((300.0379, 0, 101985, 0, -300.0418, 2826915), abs=1e-3)
+
+
+# --- windows -----------------------------------------------------------------------------------------------------
+
+RAMP = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80) * 10 + 100
+
+
+@pytest.fixture(params=["rasterio", "pillow"])
+def reader(request, monkeypatch):
+    """Both ways to read a TIFF."""
+    raster_module._last_decoded.cache_clear()
+    raster_module._stretches.cache_clear()
+    if request.param == "rasterio":
+        pytest.importorskip("rasterio")
+    else:
+        monkeypatch.setitem(sys.modules, "rasterio", None)
+    return request.param
+
+
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp"])
+def test_a_window_is_a_part_of_the_image(tmp_path, ending, reader):
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    path = save(tmp_path / f"a.{ending}", pixels)
+    assert np.array_equal(read_pixels(path), pixels)
+    assert np.array_equal(read_pixels(path, (10, 20, 30, 40)), pixels[20:60, 10:40])
+    assert read_pixels(path, (10, 20, 30, 40)).flags.writeable
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_grey_stays_grey(tmp_path, ending, reader):
+    grey = np.arange(60 * 80, dtype=np.uint8).reshape(60, 80)
+    path = save(tmp_path / f"a.{ending}", grey)
+    assert np.array_equal(read_pixels(path, (5, 6, 7, 8)), grey[6:14, 5:12])
+    assert read_pixels(path).shape == (60, 80)
+
+
+@pytest.mark.parametrize("sensor", [None, "sar"])
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_windows_of_sixteen_bits_are_stretched_like_the_whole(tmp_path, ending, sensor, reader):
+    path = save(tmp_path / f"a.{ending}", RAMP)
+    whole = read_pixels(path, None, sensor)
+    assert np.array_equal(whole, open_raster(path, sensor).pixels[..., 0])
+    assert whole.min() == 0 and whole.max() == 255
+    left, right = (read_pixels(path, (x, 0, 40, 60), sensor) for x in (0, 40))
+    assert np.array_equal(np.hstack([left, right]), whole)
+
+
+def test_windows_of_radar_intensities_are_alike_in_their_logarithm(tmp_path, reader):
+    speckle = np.random.default_rng(0).exponential(100, (60, 80)).astype(np.float32)
+    speckle[:, 70:] *= 1000  # a bright shore, of which the left windows see nothing
+    path = save(tmp_path / "a.tif", speckle)
+    whole = read_pixels(path, None, Sensor.SAR)
+    tiles = [read_pixels(path, (x, 0, 20, 60), Sensor.SAR) for x in range(0, 80, 20)]
+    assert np.array_equal(np.hstack(tiles), whole)
+    assert np.median(tiles[0]) < np.median(tiles[3])
+
+
+def test_a_window_of_a_palette_has_its_colours(tmp_path, reader):
+    pixels = np.repeat(np.repeat(PICTURE, 16, 0), 16, 1)
+    Image.fromarray(pixels).quantize(4).save(tmp_path / "a.tif")
+    assert np.abs(read_pixels(tmp_path / "a.tif", (0, 8, 64, 16)).astype(int) - pixels[8:24]).max() < 8
+
+
+def test_nodata_is_black_in_a_window(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    values = np.linspace(100, 200, 64, dtype=np.float32).reshape(8, 8)
+    values[:2] = -9999
+    options = {"driver": "GTiff", "width": 8, "height": 8, "count": 1, "dtype": "float32", "nodata": -9999}
+    with warnings.catch_warnings(action="ignore"), rasterio.open(tmp_path / "a.tif", "w", **options) as file:
+        file.write(values, 1)
+    expected = open_raster(tmp_path / "a.tif").pixels[..., 0]
+    for window in ((0, 0, 8, 4), (0, 4, 8, 4), (0, 0, 8, 2)):
+        _, top, _, height = window
+        assert np.array_equal(read_pixels(tmp_path / "a.tif", window), expected[top : top + height]), window
+
+
+def test_a_window_is_in_the_frame_of_the_image_as_it_is_shown(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:, :16] = 255  # white on the left is white on top
+    path = save(tmp_path / "a.jpg", pixels, exif=exif, quality=95)
+    assert read_pixels(path).shape == (64, 32, 3)
+    assert read_pixels(path, (0, 0, 32, 8)).mean() > 250
+
+
+@pytest.mark.parametrize("window", [(-1, 0, 8, 8), (0, 0, 81, 8), (0, 53, 8, 8), (80, 0, 1, 1), (0, 0, 0, 8)])
+def test_a_window_outside_the_image_is_told(tmp_path, window, reader):
+    for ending in ("png", "tif"):
+        with pytest.raises(EarthGPTError, match=r"is not inside .* of 80 x 60"):
+            read_pixels(save(tmp_path / f"a.{ending}", RAMP), window)
+
+
+def test_local_files_may_be_larger_than_pillow_allows_up_to_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for ending in ("png", "jpg"):
+        path = save(tmp_path / f"a.{ending}", np.zeros((60, 80, 3), np.uint8))
+        assert read_pixels(path, (1, 2, 3, 4)).shape == (4, 3, 3)
+    monkeypatch.setattr(raster_module, "MOST_PIXELS", 4000)
+    with pytest.raises(EarthGPTError, match="80 x 60 pixels are more than the 4,000 that are read at once"):
+        read_pixels(path)
+
+
+def test_the_limit_of_a_geotiff_is_on_what_is_read(tmp_path, monkeypatch):
+    pytest.importorskip("rasterio")
+    path = save(tmp_path / "a.tif", np.zeros((60, 80, 3), np.uint8))
+    monkeypatch.setattr(raster_module, "MOST_PIXELS", 4000)
+    assert read_pixels(path, (1, 2, 3, 4)).shape == (4, 3, 3)
+    with pytest.raises(EarthGPTError, match="more than the 4,000"):
+        read_pixels(path)
+
+
+def test_a_tiff_is_not_decoded_whole_for_a_window(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    options = {"driver": "GTiff", "width": 30_000, "height": 30_000, "count": 3, "dtype": "uint8"}
+    options |= {"tiled": True, "sparse_ok": True}
+    corner = rasterio.windows.Window(20_000, 20_000, 64, 64)
+    with warnings.catch_warnings(action="ignore"), rasterio.open(tmp_path / "a.tif", "w", **options) as file:
+        file.write(np.full((3, 64, 64), 9, np.uint8), window=corner)
+    found = read_pixels(tmp_path / "a.tif", (20_000, 20_000, 64, 64))
+    assert found.shape == (64, 64, 3) and (found == 9).all()
+
+
+def test_windows_one_after_the_other_decode_their_image_once(tmp_path, monkeypatch):
+    decoded = []
+    decode = raster_module._decode
+    monkeypatch.setattr(raster_module, "_decode", lambda path, sensor: decoded.append(path) or decode(path, sensor))
+    raster_module._last_decoded.cache_clear()
+    one, other = (save(tmp_path / name, np.full((60, 80), 5, np.uint8)) for name in ("a.png", "b.png"))
+    for path in (one, one, one, other, one):
+        read_pixels(path, (0, 0, 8, 8))
+    assert decoded == [one, other, one]
+    save(one, np.full((60, 80), 7, np.uint8))
+    os.utime(one, (1, 1))
+    assert (read_pixels(one, (0, 0, 8, 8)) == 7).all()
+
+
+@pytest.mark.parametrize(("name", "content"), [("missing.png", None), ("empty.tif", b""), ("page.png", b"<html>")])
+def test_a_window_into_no_image_is_told(tmp_path, name, content):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(EarthGPTError, match=name):
+        read_pixels(tmp_path / name, (0, 0, 8, 8))
