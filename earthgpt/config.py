@@ -1,4 +1,4 @@
-"""Recipes: what a training run or an instruction set is, as data. TOML in, a frozen tree out; a word that nobody knows is an error."""
+"""Recipes: what a training run or an instruction set is, as data. TOML in, a frozen tree out; unknown words refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from earthgpt.types import EarthGPTError
 
@@ -22,19 +22,32 @@ class _Tree(BaseModel):
 
 
 class Source(_Tree):
-    """A data set in a mixture.
+    """What a mixture is made of: a data set, an instruction set, or shards; just one of the three is named.
 
-    root: its folder; empty for a set that needs none. part: "train" or "val" of a split that its owners did not
-    divide (``datasets.part_of``); None for the whole split. tasks: names; empty means all that the set supports.
+    dataset: its name. root: its folder; empty for a set that needs none. part: "train" or "val" of a split that its
+        owners did not divide (``datasets.part_of``); None for the whole split. tasks: names; empty means all that the
+        set supports.
+    records: conversations in the form of MMRS-1M: a .json or .jsonl file, with ``root`` as the folder that its image
+        paths start from and ``sensor`` for images that are not 8-bit; or the folder of a built instruction set.
+    shards: a folder, pattern or list file of WebDataset tars, as img2dataset writes them (``shards``).
     repeat: how often each image comes in an epoch; may be a fraction.
     """
 
-    dataset: str
+    dataset: str = ""
+    records: str = ""
+    shards: str = ""
     root: str = ""
     split: str = "train"
     part: Literal["train", "val"] | None = None
     tasks: tuple[str, ...] = ()
+    sensor: Literal["optical", "sar", "infrared"] = "optical"
     repeat: Annotated[float, Field(gt=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        if sum(map(bool, (self.dataset, self.records, self.shards))) != 1:
+            raise ValueError("name one of dataset, records and shards")
+        return self
 
 
 class NewModel(_Tree):

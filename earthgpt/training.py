@@ -6,33 +6,26 @@ import fnmatch
 import json
 import math
 import os
-import random
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging
 
-from earthgpt import lookup
-from earthgpt.augmentation import augment
-from earthgpt.config import NewModel, Recipe, Source, load_recipe, save_recipe
-from earthgpt.datasets import at_hand, part_of
+from earthgpt.config import NewModel, Recipe, load_recipe, save_recipe
+from earthgpt.mixture import Collate, Mixture, Part, open_sources
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import load
 from earthgpt.model.tokenization import train_tokenizer
 from earthgpt.model.vision import start_positions
-from earthgpt.tasks import Task, Turn, converse
-from earthgpt.types import EarthGPTError, Sample
+from earthgpt.types import EarthGPTError
 
 
 @dataclass(frozen=True)
@@ -58,8 +51,11 @@ def train(recipe: Recipe | str | Path) -> Trained:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     torch.manual_seed(recipe.seed)
-    samples = read_sources(recipe, console)
-    model, processor = prepare(recipe, samples)
+    parts = open_sources(recipe)
+    for part in parts:
+        notes = "".join(f"; {kind}: {count:,}" for kind, count in sorted((+part.defects).items()))
+        console.print(f"{part.name}: {len(part):,} images{notes}")
+    model, processor = prepare(recipe, parts)
     trainable = choose_trainable(model, recipe.trainable)
     model.to(device)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -82,7 +78,7 @@ def train(recipe: Recipe | str | Path) -> Trained:
     )
 
     batches = DataLoader(
-        Mixture(recipe, samples, processor),
+        Mixture(recipe, parts, processor),
         batch_size=recipe.batch_size,
         sampler=range(start * recipe.batch_size, recipe.steps * recipe.batch_size),
         num_workers=recipe.workers,
@@ -133,134 +129,13 @@ def train(recipe: Recipe | str | Path) -> Trained:
     return Trained(folder, tuple(losses))
 
 
-# --- data --------------------------------------------------------------------------------------------------------
-
-
-def read_sources(recipe: Recipe, console: Console) -> list[tuple[Source, list[Sample]]]:
-    """The samples of every source; says how many there are and what was left out."""
-    found = []
-    for source in recipe.sources:
-        defects = Counter()
-        samples = [
-            sample
-            for sample in lookup.find("datasets", source.dataset).read(source.root, source.split, defects)
-            if source.part in (None, part_of(sample.name)) and at_hand(sample)
-        ]
-        if not samples:
-            raise EarthGPTError(f"{source.dataset} has no images in {source.root or 'its source'} ({source.split}).")
-        notes = "".join(f"; {kind}: {count:,}" for kind, count in sorted(defects.items()))
-        console.print(f"{source.dataset}: {len(samples):,} images{notes}")
-        found.append((source, samples))
-    return found
-
-
-def source_tasks(source: Source) -> list[Task]:
-    """The tasks of a source, as they are trained."""
-    names = source.tasks or lookup.find("datasets", source.dataset).tasks
-    return [lookup.find("tasks", name).for_training() for name in names]
-
-
-class Mixture(Dataset):
-    """Images with the turns that are learned from them; item i depends on the recipe and i alone.
-
-    An epoch holds every image ``repeat`` times, in a new order; a fraction is drawn anew each epoch.
-    """
-
-    def __init__(self, recipe: Recipe, samples: list[tuple[Source, list[Sample]]], processor: EarthGPTProcessor):
-        self.recipe, self.processor = recipe, processor
-        self.samples = [rows for _, rows in samples]
-        self.repeats = [source.repeat for source, _ in samples]
-        self.tasks = [
-            [replace(task, decimals=recipe.decimals) for task in source_tasks(source)] for source, _ in samples
-        ]
-        sizes = [max(1, round(len(rows) * repeat)) for rows, repeat in zip(self.samples, self.repeats, strict=True)]
-        self.sizes, self.epoch_size = sizes, sum(sizes)
-        self._epoch: tuple[int, np.ndarray] | None = None
-
-    def __len__(self) -> int:
-        return self.recipe.steps * self.recipe.batch_size
-
-    def place(self, index: int) -> tuple[int, int]:
-        """(source, sample) of item ``index``."""
-        epoch, position = divmod(index, self.epoch_size)
-        if self._epoch is None or self._epoch[0] != epoch:
-            draw = np.random.default_rng((self.recipe.seed, epoch))
-            places = []
-            for source, (rows, size) in enumerate(zip(self.samples, self.sizes, strict=True)):
-                whole, rest = divmod(size, len(rows))
-                chosen = [*(np.arange(len(rows)) for _ in range(whole)), draw.permutation(len(rows))[:rest]]
-                places += [(source, row) for row in np.concatenate(chosen)]
-            order = np.array(places)
-            draw.shuffle(order)
-            self._epoch = epoch, order
-        source, row = self._epoch[1][position]
-        return int(source), int(row)
-
-    def __getitem__(self, index: int) -> tuple[dict, np.ndarray, Counter]:
-        """A rendered conversation, its square (uint8 [S, S, 3]), and what had to be left out."""
-        recipe, rng = self.recipe, random.Random(f"{self.recipe.seed}/{index}")
-        source, row = self.place(index)
-        sample = self.samples[source][row]
-        pixels = read_pixels(sample)
-        if recipe.augment:
-            sample, pixels = augment(sample, pixels, rng)
-        turns = [(task, turn) for task in self.tasks[source] for turn in balanced(task.turns(sample, rng), rng)]
-        rng.shuffle(turns)
-        chosen, missed = self.fill(turns, sample, rng)
-        branches = rng.random() >= recipe.dialogue
-        rendered = self.processor.render(converse(sample.name, sample.size, chosen), branches)
-        return rendered, self.processor.square(pixels, sample.sensor), missed
-
-    def fill(self, turns: list[tuple[Task, Turn]], sample: Sample, rng: random.Random) -> tuple[list, Counter]:
-        """Turns until ``text_tokens`` are full; one that is longer than that alone is left out, with a count."""
-        chosen, missed, room = [], Counter(), self.recipe.text_tokens
-        for task, turn in turns:
-            text = [turn.question, task.format(turn.answer, sample.size)]
-            length = sum(len(ids) for ids in self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]) + 4
-            if length > self.recipe.text_tokens:
-                missed["turns were longer than text_tokens and left out"] += 1
-            elif length <= room:
-                chosen.append((task, turn))
-                room -= length
-        if not chosen:
-            missed["images had no turn to learn"] += 1
-        return chosen, missed
-
-
-def balanced(turns: list[Turn], rng: random.Random, most: int = 3) -> list[Turn]:
-    """At most ``most`` turns of a task for each image, so that five captions do not crowd out one class."""
-    return turns if len(turns) <= most else rng.sample(turns, most)
-
-
-def read_pixels(sample: Sample) -> np.ndarray:
-    """The pixels of a sample: uint8 [H, W] or [H, W, 3]. Raises EarthGPTError for a file that is no image."""
-    if callable(sample.image):
-        return sample.image()
-    try:
-        with Image.open(sample.image) as image:
-            return np.asarray(image if image.mode == "L" else image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise EarthGPTError(f"{sample.image} is not a readable image: {error}") from None
-
-
-@dataclass
-class Collate:
-    """Items of a Mixture to one batch."""
-
-    processor: EarthGPTProcessor
-
-    def __call__(self, rows):
-        rendered, squares, missed = zip(*rows, strict=True)
-        return self.processor.collate(rendered, squares), sum(missed, Counter())
-
-
 # --- model -------------------------------------------------------------------------------------------------------
 
 
-def prepare(recipe: Recipe, samples) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
+def prepare(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
     """The model that a recipe starts from, and its processor."""
     if isinstance(recipe.model, NewModel):
-        model, processor = new_model(recipe, samples)
+        model, processor = new_model(recipe, parts)
     else:
         model, processor = load(recipe.model)
     if recipe.image_size:
@@ -270,24 +145,24 @@ def prepare(recipe: Recipe, samples) -> tuple[EarthGPTForConditionalGeneration, 
     return model, processor
 
 
-def new_model(recipe: Recipe, samples) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
+def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
     """A model with random weights, and a tokenizer learned from the text of the mixture."""
-    parts = recipe.model
+    new = recipe.model
     kept = Path(recipe.output) / "tokenizer"
     if not kept.is_dir():  # a run that goes on keeps the words it began with, whatever became of the data
         fresh = kept.with_suffix(".new")
-        train_tokenizer(mixture_text(samples, recipe), parts.vocabulary).save_pretrained(fresh)
+        train_tokenizer(Mixture(recipe, parts, None).texts(), new.vocabulary).save_pretrained(fresh)
         _swap(fresh, kept)
     tokenizer = AutoTokenizer.from_pretrained(kept)
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    vit = AutoConfig.for_model(**parts.vit)
+    vit = AutoConfig.for_model(**new.vit)
     config = EarthGPTConfig(
         vit_config=vit,
-        cnn_config=AutoConfig.for_model(**parts.cnn),
-        text_config=AutoConfig.for_model(**parts.text, vocab_size=len(tokenizer), **ids),
+        cnn_config=AutoConfig.for_model(**new.cnn),
+        text_config=AutoConfig.for_model(**new.text, vocab_size=len(tokenizer), **ids),
         image_size=recipe.image_size or vit.image_size,
-        vit_layers=parts.vit_layers and list(parts.vit_layers),
-        cnn_stages=parts.cnn_stages and list(parts.cnn_stages),
+        vit_layers=new.vit_layers and list(new.vit_layers),
+        cnn_stages=new.cnn_stages and list(new.cnn_stages),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
     processor = EarthGPTProcessor(
@@ -300,17 +175,6 @@ def new_model(recipe: Recipe, samples) -> tuple[EarthGPTForConditionalGeneration
     model = EarthGPTForConditionalGeneration(config)
     start_positions(model.vision_encoder.vit)
     return model, processor
-
-
-def mixture_text(samples, recipe: Recipe, most: int = 2000) -> Iterator[str]:
-    """Questions and answers of up to ``most`` images of each source."""
-    rng = random.Random(recipe.seed)
-    for source, rows in samples:
-        for sample in rng.sample(rows, min(most, len(rows))):
-            for task in source_tasks(source):
-                for turn in task.turns(sample, rng):
-                    yield turn.question
-                    yield task.format(turn.answer, sample.size)
 
 
 def choose_trainable(model: torch.nn.Module, patterns: tuple[str, ...]) -> list[str]:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import downloads
 import numpy as np
 import pytest
 from PIL import Image
@@ -17,8 +18,8 @@ from earthgpt.datasets.synthetic import write_geotiff
 from earthgpt.generation import Answer
 
 COMMANDS = (
-    "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval",
-    "datasets list", "tasks list", "models list",
+    "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval", "build",
+    "validate", "datasets list", "datasets check", "datasets show", "tasks list", "models list",
 )  # fmt: skip
 
 
@@ -204,6 +205,40 @@ def test_without_words_the_help_is_shown(run):
     code, out, err = run()
     assert code == 1
     assert (out + err).startswith("Usage:")
+
+
+# --- data sets and instruction sets ------------------------------------------------------------------------------
+
+
+def test_a_download_is_checked_in_words_and_as_json(run, tmp_path):
+    root = downloads.hit_uav(tmp_path)
+    code, out, err = run("datasets", "check", "hit_uav", root)
+    assert code == 0
+    assert "10,608" in out and "annotations/test.json" in out
+    code, out, err = run("datasets", "check", "hit_uav", root, "--json")
+    assert json.loads(out)["found"] == {"images": 3, "objects": 4, "turns": 10}
+    told(run("datasets", "check", "hit_uav", root, "--policy", "fair"), "paper or clean", "fair")
+
+
+def test_the_card_of_a_data_set_is_shown_in_words_and_as_json(run):
+    code, out, err = run("datasets", "show", "hit_uav")
+    assert "CC BY 4.0" in out and "train 2,029" in out and "10,608" in out
+    code, out, err = run("datasets", "show", "hit_uav", "--json")
+    assert json.loads(out)["images"] == {"train": 2029, "val": 290, "test": 579}
+
+
+def test_an_instruction_set_is_built_and_validated(run, tmp_path):
+    toml = tmp_path / "build.toml"
+    root = downloads.rsicd(tmp_path / "RSICD")
+    toml.write_text(f'output = "{tmp_path / "out"}"\n[[sources]]\ndataset = "rsicd"\nroot = "{root}"\n')
+    code, out, err = run("build", toml, "compare=names")
+    assert code == 0, err
+    assert "24,333" in out and "mmrs.json" in out
+    code, out, err = run("validate", tmp_path / "out" / "mmrs.json", "--images", tmp_path / "out")
+    assert (code, out) == (0, "5 records, 10 turns, 5 images\n")
+    (root / "RSICD_images" / "pond_4.jpg").unlink()
+    code, out, err = run("validate", tmp_path / "out" / "mmrs.jsonl", "--images", tmp_path / "out")
+    assert code == 1 and "1 missing image (records 4 ...)" in out and "defects of 1 kind" in err
 
 
 # --- what does not work ------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from earthgpt import lookup
 from earthgpt.config import NewModel, Recipe, load_recipe, save_recipe
 from earthgpt.types import EarthGPTError
 
-RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+FOLDER = Path(__file__).parents[1] / "recipes"
+RECIPES = [path for path in sorted(FOLDER.glob("*.toml")) if not path.stem.startswith("build")]  # training
 SMALL = """
 output = "runs/x"
 model = "earthgpt-tiny"

@@ -2,24 +2,19 @@
 
 import functools
 import json
-import random
-import re
-from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from rich.console import Console
 
+from earthgpt import mixture as mixtures
 from earthgpt import training
 from earthgpt.config import NewModel, Recipe, Source, load_recipe
 from earthgpt.datasets import synthetic
 from earthgpt.generation import generate
 from earthgpt.model.loading import load
-from earthgpt.tasks import Turn
-from earthgpt.training import Mixture, choose_trainable, schedule, source_tasks, train
-from earthgpt.types import Conversation, EarthGPTError, Sample, Sensor
+from earthgpt.training import choose_trainable, schedule, train
+from earthgpt.types import Conversation, EarthGPTError
 
 PARTS = NewModel(
     vit={
@@ -46,7 +41,7 @@ STAGES = {
 def few_scenes(monkeypatch):
     """Nine synthetic scenes in the split "val", each drawn once."""
     monkeypatch.setitem(synthetic.SPLITS, "val", range(9))
-    monkeypatch.setattr(training, "read_pixels", functools.cache(training.read_pixels))
+    monkeypatch.setattr(mixtures, "read_pixels", functools.cache(mixtures.read_pixels))
 
 
 def recipe(output, **changes) -> Recipe:
@@ -231,107 +226,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
         train(recipe(tmp_path, learning_rate=1e30, clip=1e30, warmup=0.0, save_every=50, batch_size=2))
 
 
-# --- the mixture -------------------------------------------------------------------------------------------------
-
-
-def mixture(output, processor, **changes) -> Mixture:
-    some = recipe(output, **changes)
-    samples = [
-        (source, list(synthetic.DATASET.read(source.root, source.split))[: 4 if number else 6])
-        for number, source in enumerate(some.sources)
-    ]
-    return Mixture(some, samples, processor)
-
-
-def test_an_item_of_the_mixture_depends_on_recipe_and_number_alone(tmp_path, processor):
-    one, other = mixture(tmp_path, processor), mixture(tmp_path, processor)
-    for index in (7, 0, 14):
-        other[index]  # asked for in another order, after others
-    for index in (0, 7, 14):
-        (rendered, square, missed), (rendered_again, square_again, missed_again) = one[index], other[index]
-        assert rendered == rendered_again and missed == missed_again
-        assert np.array_equal(square, square_again)
-    reseeded = mixture(tmp_path, processor, seed=1)
-    assert [reseeded[index][0] for index in range(6)] != [one[index][0] for index in range(6)]
-
-
-def test_an_epoch_holds_every_image_as_often_as_its_source_repeats(tmp_path, processor):
-    source = Source(dataset="synthetic", split="val")
-    many = mixture(
-        tmp_path, processor,
-        sources=(source.model_copy(update={"repeat": 2.5}), source.model_copy(update={"repeat": 0.5})),
-    )  # fmt: skip
-    assert many.epoch_size == 6 * 2.5 + 4 * 0.5
-    epochs = [Counter(many.place(index) for index in range(17 * epoch, 17 * (epoch + 1))) for epoch in range(8)]
-    for epoch in epochs:
-        assert sorted(epoch[0, row] for row in range(6)) == [2, 2, 2, 3, 3, 3]
-        assert sorted(epoch[1, row] for row in range(4)) == [0, 0, 1, 1]
-    assert len({tuple(sorted(epoch.items())) for epoch in epochs}) > 1, "the fraction is drawn anew"
-    orders = [[many.place(17 * epoch + i) for i in range(17)] for epoch in (0, 1)]
-    assert orders[0] != orders[1]
-    assert [many.place(i) for i in range(17)] == orders[0], "going back gives the same order again"
-
-
-def test_turns_that_are_longer_than_text_tokens_are_counted_and_left_out(tmp_path, processor):
-    some = mixture(tmp_path, processor, text_tokens=24)
-    (task,) = source_tasks(Source(dataset="synthetic", tasks=("image_captioning",)))
-    sample = some.samples[0][0]
-    short, long = Turn("What?", "Ship"), Turn("What?", "0" * 40)
-    chosen, missed = some.fill([(task, long), (task, short)], sample, random.Random(0))
-    assert chosen == [(task, short)]
-    assert missed == {"turns were longer than text_tokens and left out": 1}
-    chosen, missed = some.fill([(task, long), (task, long)], sample, random.Random(0))
-    assert chosen == []
-    assert missed["turns were longer than text_tokens and left out"] == 2
-    assert missed["images had no turn to learn"] == 1
-
-
-def test_the_text_of_an_image_never_exceeds_text_tokens(tmp_path, processor):
-    some = mixture(tmp_path, processor, text_tokens=120)
-    lengths = [len(some[index][0]["input_ids"]) - 1 - processor.tokens_per_image for index in range(12)]
-    assert 60 < max(lengths) <= 120
-
-
 def test_a_batch_in_which_no_image_has_a_turn_changes_nothing_and_is_counted(tmp_path, model_folder, capsys):
     found = train(recipe(tmp_path, model=str(model_folder), text_tokens=3, steps=2))
     assert found.losses == (0.0, 0.0)
     assert "6 images had no turn to learn" in capsys.readouterr().err
-
-
-def numbers_written(some: Mixture) -> set[int]:
-    """How many decimals the coordinates of the first six items have."""
-    decode = some.processor.tokenizer.decode
-    texts = [decode([label for label in some[index][0]["labels"] if label >= 0]) for index in range(6)]
-    return {len(number) for text in texts for number in re.findall(r"\b[01]\.(\d+)", text)}
-
-
-@pytest.mark.parametrize("decimals", [2, 3])
-def test_the_coordinates_have_the_decimals_of_the_recipe(tmp_path, processor, decimals):
-    detection = (Source(dataset="synthetic", split="val", tasks=("object_detection",)),)
-    some = mixture(tmp_path, processor, sources=detection, decimals=decimals, text_tokens=512)
-    assert numbers_written(some) == {decimals}
-
-
-def test_the_part_of_a_source_that_is_held_out_is_not_trained_on(tmp_path):
-    def names(part):
-        some = recipe(tmp_path, sources=(Source(dataset="synthetic", split="val", part=part),))
-        return [sample.name for sample in training.read_sources(some, Console(quiet=True))[0][1]]
-
-    assert names("val") == ["sar/4", "optical/6", "infrared/8"]
-    assert len(names(None)) == 9
-    assert sorted(names("train") + names("val")) == sorted(names(None))
-
-
-@pytest.mark.parametrize("content", [b"", b"not an image"], ids=["empty", "text"])
-def test_a_file_that_is_no_image_is_an_error_with_its_name(tmp_path, content):
-    path = tmp_path / "broken.png"
-    path.write_bytes(content)
-    with pytest.raises(EarthGPTError, match=r"broken\.png is not a readable image"):
-        training.read_pixels(Sample(path, "broken", (4, 4), Sensor.OPTICAL))
-
-
-def test_pixels_are_read_grey_or_in_three_colours(tmp_path):
-    for mode, shape in (("L", (3, 5)), ("RGBA", (3, 5, 3)), ("P", (3, 5, 3))):
-        path = tmp_path / f"{mode}.png"
-        Image.new(mode, (5, 3)).save(path)
-        assert training.read_pixels(Sample(path, mode, (5, 3), Sensor.OPTICAL)).shape == shape

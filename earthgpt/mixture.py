@@ -1,0 +1,285 @@
+"""What training sees: items of several sources in turn, each an image and the dialogue that is learned from it."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from earthgpt import lookup
+from earthgpt.augmentation import augment
+from earthgpt.config import Recipe, Source
+from earthgpt.conversations import Records
+from earthgpt.datasets import at_hand, part_of
+from earthgpt.geo.raster import read_pixels
+from earthgpt.geo.tiles import parse_fragment
+from earthgpt.model import EarthGPTProcessor
+from earthgpt.order import interleaved, key_of, shuffled
+from earthgpt.shards import ShardOrder, Shards
+from earthgpt.tasks import Task, image_captioning
+from earthgpt.types import Conversation, EarthGPTError, Sample, Sensor
+
+Turns = list[tuple[str, str]]  # questions with their answers, as text
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An image and what is said about it. pixels: uint8, [H, W] or [H, W, 3]; None when nothing is shown."""
+
+    name: str
+    pixels: np.ndarray | None
+    sensor: Sensor
+    turns: Turns
+
+
+class _Shuffled:
+    """What has a length, and is gone through in a new order each time."""
+
+    def row(self, position: int, key: int) -> int:
+        """The row at a place of the order that ``key`` stands for."""
+        return shuffled(position, len(self), key)
+
+
+class Facts(_Shuffled):
+    """The samples of a data set; tasks turn their facts into turns, anew each time they are seen."""
+
+    def __init__(self, source: Source, recipe: Recipe):
+        self.repeat, self.augment = source.repeat, recipe.augment
+        self.tasks = [replace(task, decimals=recipe.decimals) for task in source_tasks(source)]
+        self.defects: Counter = Counter()
+        dataset = lookup.find("datasets", source.dataset)
+        self.samples = [
+            sample
+            for sample in dataset.read(source.root, source.split, self.defects)
+            if source.part in (None, part_of(sample.name)) and at_hand(sample)
+        ]
+        self.name = f"{source.dataset} {source.split}"
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def show(self, row: int, rng: random.Random) -> Shown:
+        """A sample, augmented when the recipe says so."""
+        sample = self.samples[row]
+        pixels = sample.image() if callable(sample.image) else read_pixels(sample.image, None, sample.sensor)
+        if self.augment:
+            sample, pixels = augment(sample, pixels, rng)
+        turns = [turn for task in self.tasks for turn in balanced(_texts(task, sample, rng), rng)]
+        rng.shuffle(turns)
+        return Shown(sample.name, pixels, sample.sensor, turns)
+
+    def texts(self, row: int, rng: random.Random) -> Turns:
+        """What is said, without looking at the image."""
+        return [turn for task in self.tasks for turn in _texts(task, self.samples[row], rng)]
+
+
+class Told(_Shuffled):
+    """Records of an instruction file in the form of MMRS-1M, from ``start`` to ``stop``, read one at a time.
+
+    ``images`` is the folder that their paths start from. What they say is kept as it is: they are not augmented.
+    """
+
+    defects: Counter = Counter()
+
+    def __init__(self, records: Records, images: Path, start: int, stop: int, repeat: float, sensor: Sensor, name: str):
+        self.records, self.images, self.start, self.stop = records, images, start, stop
+        self.repeat, self.sensor, self.name = repeat, sensor, name
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def show(self, row: int, rng: random.Random) -> Shown:
+        """A record. Raises EarthGPTError for one with several images, and for a path that leads out of the folder."""
+        conversation = self.records[self.start + row]
+        if len(conversation.images) > 1:
+            raise EarthGPTError(f"{self.name}, record {row + 1}: training takes one image a record.")
+        pixels = None
+        for image in conversation.images:
+            name, window = parse_fragment(str(image))
+            path = Path(name)
+            if path.is_absolute() or ".." in path.parts:
+                raise EarthGPTError(f"{self.name}, record {row + 1}: {name!r} leads out of the folder of the images.")
+            pixels = read_pixels(self.images / path, window, self.sensor)
+        return Shown(f"{self.name}/{row}", pixels, self.sensor, self.texts(row, rng))
+
+    def texts(self, row: int, rng: random.Random) -> Turns:
+        """What is said, without looking at the image."""
+        said = [message.text for message in self.records[self.start + row].messages]
+        return list(zip(said[::2], said[1::2], strict=True))
+
+
+class Captioned:
+    """Image and caption pairs of WebDataset shards, shard by shard, for alignment."""
+
+    defects: Counter = Counter()
+
+    def __init__(self, shards: Shards, repeat: float, name: str):
+        self.shards, self.repeat, self.name = shards, repeat, name
+        self._order: tuple[int, ShardOrder] | None = None
+
+    def __len__(self) -> int:
+        return len(self.shards)
+
+    def row(self, position: int, key: int) -> int:
+        """The row at a place of the order that ``key`` stands for: shard by shard, shuffled within each."""
+        if self._order is None or self._order[0] != key:
+            self._order = key, self.shards.order(key, 0)
+        return self._order[1][position]
+
+    def show(self, row: int, rng: random.Random) -> Shown:
+        """A pair. Raises EarthGPTError for an image that does not decode."""
+        key, content, caption = self.shards[row]
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise EarthGPTError(f"{self.name}, {key}: not a readable image: {error}.") from None
+        return Shown(key, pixels, Sensor.OPTICAL, self._turns(caption))
+
+    def texts(self, row: int, rng: random.Random) -> Turns:
+        """The caption and what it answers."""
+        return self._turns(self.shards[row].caption)
+
+    @staticmethod
+    def _turns(caption: str) -> Turns:
+        return [(image_captioning.TASK.question(), caption.strip())] if caption.strip() else []
+
+
+Part = Facts | Told | Captioned
+
+
+def open_sources(recipe: Recipe) -> list[Part]:
+    """The sources of a recipe, opened. A built instruction set is one part for each of its data sets.
+
+    Raises EarthGPTError for a source that holds nothing.
+    """
+    parts: list[Part] = []
+    for source in recipe.sources:
+        found = list(_open(source, recipe))
+        if not any(map(len, found)):
+            what = source.dataset or source.records or source.shards
+            raise EarthGPTError(f"{what} has no images in {source.root or 'its source'} ({source.split}).")
+        parts += found
+    return parts
+
+
+def _open(source: Source, recipe: Recipe) -> Iterator[Part]:
+    if source.dataset:
+        yield Facts(source, recipe)
+    elif source.shards:
+        yield Captioned(Shards(source.shards), source.repeat, source.shards)
+    else:
+        path = Path(source.records)
+        if not path.is_dir():
+            records = Records(path)
+            yield Told(records, Path(source.root), 0, len(records), source.repeat, Sensor(source.sensor), path.name)
+            return
+        manifest = _manifest(path)
+        records, start = Records(path / "mmrs.jsonl"), 0
+        for report in manifest["sets"]:
+            stop, repeat = start + report["records"], source.repeat * report["weight"]
+            yield Told(records, path, start, stop, repeat, Sensor(report["sensors"][0]), report["dataset"])
+            start = stop
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise EarthGPTError(
+            f"{folder} is no instruction set ({error}): build one (earthgpt build), or name a .json or .jsonl file."
+        ) from None
+
+
+def source_tasks(source: Source) -> list[Task]:
+    """The tasks of a data set, as they are trained."""
+    names = source.tasks or lookup.find("datasets", source.dataset).tasks
+    return [lookup.find("tasks", name).for_training() for name in names]
+
+
+def _texts(task: Task, sample: Sample, rng: random.Random) -> Turns:
+    return [(turn.question, task.format(turn.answer, sample.size)) for turn in task.turns(sample, rng)]
+
+
+def balanced(turns: Turns, rng: random.Random, most: int = 3) -> Turns:
+    """At most ``most`` turns of a task for each image, so that five captions do not crowd out one class."""
+    return turns if len(turns) <= most else rng.sample(turns, most)
+
+
+class Mixture:
+    """Items that training learns from, by number; item i depends on the recipe and i alone, and no list is kept.
+
+    An epoch holds every item of a part ``repeat`` times, each time through in a new order; a fraction is drawn anew
+    each epoch. Parts take turns evenly, so that every batch has its share of each.
+    """
+
+    def __init__(self, recipe: Recipe, parts: list[Part], processor: EarthGPTProcessor):
+        self.recipe, self.parts, self.processor = recipe, parts, processor
+        self.sizes = [max(1, round(len(part) * part.repeat)) if len(part) else 0 for part in parts]
+        self.epoch_size = sum(self.sizes)
+
+    def __len__(self) -> int:
+        return self.recipe.steps * self.recipe.batch_size
+
+    def place(self, index: int) -> tuple[int, int]:
+        """(part, row) of item ``index``."""
+        epoch, position = divmod(index, self.epoch_size)
+        number, drawn = interleaved(position, self.sizes)
+        part = self.parts[number]
+        time, position = divmod(drawn, len(part))
+        key = key_of(self.recipe.seed, epoch, number, time)
+        return number, part.row(position, key)
+
+    def __getitem__(self, index: int) -> tuple[dict, np.ndarray | None, Counter]:
+        """A rendered conversation, its square (uint8 [S, S, 3]; None without an image), and what was left out."""
+        recipe, rng = self.recipe, random.Random(f"{self.recipe.seed}/{index}")
+        number, row = self.place(index)
+        shown = self.parts[number].show(row, rng)
+        branches = rng.random() >= recipe.dialogue
+        chosen, missed = self.fill(shown.turns)
+        images = () if shown.pixels is None else (shown.name,)
+        conversation = Conversation.of(images, *(text for turn in chosen for text in turn))
+        square = None if shown.pixels is None else self.processor.square(shown.pixels, shown.sensor)
+        return self.processor.render(conversation, branches), square, missed
+
+    def fill(self, turns: Turns) -> tuple[Turns, Counter]:
+        """Turns until ``text_tokens`` are full; one that is longer than that alone is left out, with a count."""
+        chosen, missed, room = [], Counter(), self.recipe.text_tokens
+        for turn in turns:
+            ids = self.processor.tokenizer(list(turn), add_special_tokens=False)["input_ids"]
+            length = sum(map(len, ids)) + 4
+            if length > self.recipe.text_tokens:
+                missed["turns were longer than text_tokens and left out"] += 1
+            elif length <= room:
+                chosen.append(turn)
+                room -= length
+        if not chosen:
+            missed["images had no turn to learn"] += 1
+        return chosen, missed
+
+    def texts(self, most: int = 2000) -> Iterator[str]:
+        """Questions and answers of up to ``most`` items of each part."""
+        rng = random.Random(self.recipe.seed)
+        for part in self.parts:
+            for row in rng.sample(range(len(part)), min(most, len(part))):
+                for turn in part.texts(row, rng):
+                    yield from turn
+
+
+@dataclass
+class Collate:
+    """Items of a Mixture to one batch."""
+
+    processor: EarthGPTProcessor
+
+    def __call__(self, rows):
+        rendered, squares, missed = zip(*rows, strict=True)
+        return self.processor.collate(rendered, [one for one in squares if one is not None]), sum(missed, Counter())

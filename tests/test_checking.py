@@ -1,0 +1,73 @@
+"""A download is counted beside its card, with or without its images, and nothing that is wrong stays unsaid."""
+
+import json
+import re
+from pathlib import Path
+
+import downloads
+import pytest
+
+import earthgpt
+from earthgpt import lookup
+from earthgpt.checking import ACTIONS, check, what_is_done
+from earthgpt.types import EarthGPTError
+
+ROOT = Path(earthgpt.__file__).parent
+
+
+def test_images_objects_and_turns_stand_beside_what_is_expected(tmp_path):
+    found = check("hit_uav", downloads.hit_uav(tmp_path))
+    # Three objects in two images of training, and DontCare in one of validation; (1 + classes), upright and oriented.
+    assert found.found == {"images": 3, "objects": 4, "turns": 2 * 3 + 2 * 2}
+    assert found.expected == {"images": 2_898, "objects": 24_899, "turns": 10_608}
+    assert (found.splits["train"].images, found.splits["train"].images_expected) == (2, 2_029)
+    assert "annotations/test.json" in found.splits["test"].problem
+    assert found.defects == {}
+    value = json.loads(json.dumps(found.to_dict()))
+    assert value["found"]["turns"] == 10 and value["matches"]["turns"] is False
+
+
+def test_annotations_alone_are_counted_too(tmp_path):
+    root = downloads.hit_uav(tmp_path, rotated=False)
+    for path in root.rglob("*.jpg"):
+        path.unlink()
+    found = check("hit_uav", root)
+    assert found.found == {"images": 3, "objects": 4, "turns": 5}
+    assert found.defects == {"images without their oriented boxes": 3, "missing images": 3}
+
+
+def test_captions_are_counted_as_such_and_classes_of_images_not_at_all(tmp_path):
+    captions = check("rsicd", downloads.rsicd(tmp_path / "a"))
+    assert (captions.unit, captions.found) == ("captions", {"images": 5, "objects": 10, "turns": 10})
+    scenes = check("rsscn7", downloads.rsscn7(tmp_path / "b"))
+    assert scenes.found == {"images": 35, "objects": None, "turns": 7}
+    assert scenes.expected == {"images": 2_800, "objects": None, "turns": 560}
+
+
+def test_a_clean_build_is_counted_when_asked_for(tmp_path):
+    assert check("rsicd", downloads.rsicd(tmp_path), "clean").turns == 4 * 2 + 3
+
+
+def test_a_folder_without_the_set_says_what_was_looked_for_and_what_is_there(tmp_path):
+    (tmp_path / "readme.txt").write_text("nothing")
+    with pytest.raises(EarthGPTError, match=r"normal_json/annotations/train\.json in .*it holds readme\.txt"):
+        check("hit_uav", tmp_path)
+
+
+def test_every_kind_of_defect_has_its_own_word_on_what_is_done():
+    sources = [*(ROOT / "datasets").glob("*.py"), ROOT / "formats.py", ROOT / "policies.py"]
+    text = "".join(path.read_text() for path in sources)
+    kinds = set(re.findall(r'defects\["([^"]+)"\]', text))
+    assert len(kinds) > 25
+    assert {kind for kind in kinds if what_is_done(kind) == "counted"} == set()
+    stale = [pattern for pattern in ACTIONS if not any(re.fullmatch(pattern, kind) for kind in kinds)]
+    assert all("unknown class" in pattern or "regions" in pattern or "left out" in pattern for pattern in stale)
+    assert what_is_done("boxes cut at the edge (oriented)") == what_is_done("boxes cut at the edge")
+
+
+@pytest.mark.parametrize("name", [name for name in lookup.names("datasets") if name != "synthetic"])
+def test_a_root_that_is_not_there_is_one_clear_error_for_every_set(name, tmp_path):
+    with pytest.raises(EarthGPTError, match=r"No folder .*nowhere"):
+        check(name, tmp_path / "nowhere")
+    with pytest.raises(EarthGPTError):
+        check(name, tmp_path)
