@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
+import csv
 import math
+import os
 import re
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
+from pydantic_core import from_json
 
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Point, Question, Region, Sample, Sensor, Size
 
@@ -29,10 +31,11 @@ CORNERS = tuple(
 )
 SSDD_CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 CENTERED = ("cx", "cy", "w", "h", "angle")
-UNREADABLE = (OSError, SyntaxError, ValueError)  # what Pillow raises for a file that is missing, broken or no image
+UNREADABLE = (KeyError, OSError, SyntaxError, ValueError)  # what Pillow raises for what is missing or no image
 
 
-class Annotation(NamedTuple):  # made in half the time of a frozen dataclass, and a file may hold a million
+# These two are made in half the time of a frozen dataclass, and a file may hold a million.
+class Annotation(NamedTuple):
     """One object of a file: its class as spelled there, its box as written there, and its outline in pixels, if any.
 
     ``outline`` is x, y, x, y, ... as files write it. ``text`` is a phrase that the file says of it.
@@ -44,8 +47,7 @@ class Annotation(NamedTuple):  # made in half the time of a frozen dataclass, an
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class AnnotatedImage:
+class AnnotatedImage(NamedTuple):
     """One image of a file: its name there, its (width, height) as stated there or (0, 0), and its objects.
 
     ``complete`` is False where the file marks objects that the format leaves out.
@@ -60,8 +62,8 @@ class AnnotatedImage:
 def load_json(path: Path) -> Any:
     """The content of a JSON file; EarthGPTError when it is missing or broken."""
     try:
-        return json.loads(text_of(path))
-    except (ValueError, RecursionError) as error:
+        return from_json(text_of(path))  # in half the time of json.loads
+    except ValueError as error:
         raise EarthGPTError(f"{path} is not valid JSON: {error}.") from None
 
 
@@ -72,7 +74,7 @@ def shaped(path: Path, kind: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise EarthGPTError(f"{path} is no {kind}: an entry lacks or names an unknown {error}.") from error
-    except (AttributeError, IndexError, OverflowError, TypeError, ValueError) as error:
+    except (AttributeError, IndexError, OverflowError, TypeError, ValueError, csv.Error) as error:
         raise EarthGPTError(f"{path} is no {kind}: {error}.") from error
 
 
@@ -148,15 +150,34 @@ def either(folder: Path, *names: str) -> Path:
 
     Of a folder that lies in another of its name, as archives are unpacked, it is the inner one.
     """
-    found = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
-    inner = found / found.name
-    return inner if inner.is_dir() else found
+    return _inner(next((folder / name for name in names if (folder / name).exists()), folder / names[0]))
+
+
+def _inner(folder: Path) -> Path:
+    return folder / folder.name if (folder / folder.name).is_dir() else folder
+
+
+def above(found: Path, root: Path, *names: str) -> Path:
+    """The folder that holds the first folder of one of some names on the way down from ``root`` to ``found``."""
+    return next(path for path in reversed(found.parents) if path.is_relative_to(root) and path.name in names).parent
 
 
 def images_below(*folders: Path) -> dict[str, Path]:
     """Image files at any depth, by name without suffix."""
     found = [path for folder in folders for path in files(folder, "**/*") if path.suffix.lower() in IMAGES]
     return {path.stem: path for path in reversed(found)}
+
+
+def paired(
+    annotations: Sequence[Path], images: Mapping[str, Path], folder: Path, suffix: str, defects: Counter
+) -> Iterator[tuple[Path, Path]]:
+    """Each annotation file with the image of its name, or else with where that is missing: in ``folder``.
+
+    Images without an annotation are counted in ``defects``.
+    """
+    defects["images without annotations"] += len(images.keys() - {path.stem for path in annotations})
+    for path in annotations:
+        yield path, images.get(path.stem, folder / f"{path.stem}{suffix}")
 
 
 def files(folder: Path, pattern: str) -> list[Path]:
@@ -219,11 +240,15 @@ def class_folders(root: Path, labels: Mapping[str, str], defects: Counter) -> It
     else:
         raise EarthGPTError(f"No class folders ({next(iter(labels))}, ...) in {root}; it holds {_holds(root)}.")
     defects["missing class folders"] += len(set(spelled.values()) - {spelled[key] for key in folders})
+    found = {folder for same in folders.values() for folder in same}
+    beside = {path for path in next(iter(found)).parent.iterdir() if path.is_dir() and _visible(path, root)}
+    defects["folders of no class"] += len(beside - found)
     for key, label in spelled.items():
         for folder in folders.get(key, ()):
-            for path in sorted(folder.iterdir(), key=natural):
-                if path.suffix.lower() in IMAGES and not path.name.startswith("."):
-                    yield path, label
+            images = [path for path in files(_inner(folder), "*") if path.suffix.lower() in IMAGES]
+            defects["class folders without images"] += not images
+            for path in images:
+                yield path, label
 
 
 def _folders_of(parent: Path, spelled: Iterable[str]) -> dict[str, list[Path]]:
@@ -242,7 +267,10 @@ def natural(path: Path) -> list:
 
 
 def captions(path: Path, split: str, defects: Counter) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(file, distinct captions) of each image of a split in the JSON of Karpathy's splits."""
+    """(file, distinct captions) of each image of a split in the JSON of Karpathy's splits.
+
+    The captions of an image that is listed twice are put together.
+    """
     said: dict[str, list[str]] = {}
     with shaped(path, "file of captions"):
         for image in load_json(path)["images"]:
@@ -291,14 +319,19 @@ def coco(
                 defects["crowds"] += 1
                 crowded.add(number)
             else:
-                polygons = entry.get("segmentation") or ()
-                outline = () if isinstance(polygons, dict) else tuple(chain.from_iterable(polygons))
-                if len(outline) % 2:
-                    raise ValueError(f"an outline has {len(outline)} numbers, which is odd")
+                polygons = entry.get("segmentation") or ((),)
+                polygons = ((),) if isinstance(polygons, dict) else polygons
+                outline = tuple(polygons[0] if len(polygons) == 1 else chain.from_iterable(polygons))
                 bbox = tuple(entry.get("bbox") or ())
+                sum(outline, sum(bbox))  # TypeError where one of them is no number
                 objects[number].append(Annotation(labels[entry["category_id"]], bbox, outline))
         read = [
-            AnnotatedImage(string(image[file]), _stated_size(image, "width", "height"), tuple(objects[number]), number not in crowded)
+            AnnotatedImage(
+                string(image[file]),
+                _stated_size(image, "width", "height"),
+                tuple(objects[number]),
+                number not in crowded,
+            )
             for number, image in images.items()
         ]
     yield from read
@@ -331,36 +364,38 @@ def voc(path: Path) -> AnnotatedImage:
 
 
 def _voc_object(element: ElementTree.Element) -> Annotation:
-    parts = {part.tag: part for part in element}
-    edges = _numbers(parts.get("bndbox"), EDGES)
+    edges = _numbers(element.find("bndbox"), EDGES)
     bbox = (edges[0], edges[1], edges[2] - edges[0], edges[3] - edges[1]) if edges else ()
-    turned = parts.get("robndbox", parts.get("rotated_bndbox"))
-    outline = ()
-    if turned is not None:
-        rectangle = _numbers(turned, CENTERED)
-        outline = _numbers(turned, CORNERS) or _numbers(turned, SSDD_CORNERS)
-        outline = outline or (flat(rotated_rectangle(*rectangle)) if rectangle else ())
-    elif "points" in parts:
-        outline = floats(",".join(point.text or "" for point in parts["points"]).split(",")) or ()
-        if len(outline) == 10 and outline[:2] == outline[8:]:  # FAIR1M closes its polygons
-            outline = outline[:8]
     label = element.findtext("name") or element.findtext("possibleresult/name") or ""
-    return Annotation(label.strip(), bbox, outline, (element.findtext("description") or "").strip())
+    return Annotation(label.strip(), bbox, _voc_outline(element), (element.findtext("description") or "").strip())
+
+
+def _voc_outline(element: ElementTree.Element) -> tuple[float, ...]:
+    turned = element.find("robndbox")
+    if turned is None:
+        turned = element.find("rotated_bndbox")
+    if turned is not None:
+        corners = _numbers(turned, CORNERS) or _numbers(turned, SSDD_CORNERS)
+        rectangle = () if corners else _numbers(turned, CENTERED)
+        return tuple(chain(*rotated_rectangle(*rectangle))) if rectangle else corners
+    points = element.find("points")
+    if points is None:
+        return ()
+    pairs = [(point.text or "").split(",") for point in points]
+    outline = floats(chain(*pairs)) or () if all(len(pair) == 2 for pair in pairs) else ()
+    return outline[:8] if len(outline) == 10 and outline[:2] == outline[8:] else outline  # FAIR1M closes its polygons
 
 
 def _numbers(element: ElementTree.Element | None, names: tuple[str, ...]) -> tuple[float, ...]:
     """The numbers in some children of an element; () when one is missing."""
-    if element is None:
-        return ()
-    texts = {part.tag: part.text for part in element}
-    return floats(texts.get(name) or "" for name in names) or ()
+    return () if element is None else floats(map(element.findtext, names)) or ()
 
 
-def floats(texts: Iterable[str]) -> tuple[float, ...] | None:
-    """Finite numbers; None when a text is something else."""
+def floats(texts: Iterable[Any]) -> tuple[float, ...] | None:
+    """Finite numbers; None when one of ``texts`` is something else."""
     try:
-        values = tuple(float(text) for text in texts)
-    except ValueError:
+        values = tuple(map(float, texts))
+    except (OverflowError, TypeError, ValueError):
         return None
     return values if all(map(math.isfinite, values)) else None
 
@@ -408,37 +443,53 @@ def yolo(path: Path, size: Size, defects: Counter) -> AnnotatedImage:
             bbox = ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
             annotations.append(Annotation(label, bbox))
         else:
-            points = zip(numbers[::2], numbers[1::2], strict=True)
-            annotations.append(Annotation(label, (), tuple((x * width, y * height) for x, y in points)))
+            outline = tuple(number * (height if i % 2 else width) for i, number in enumerate(numbers))
+            annotations.append(Annotation(label, (), outline))
     return AnnotatedImage(path.stem, size, tuple(annotations), complete)
 
 
 def labelme(path: Path, defects: Counter) -> AnnotatedImage:
     """The image of a LabelMe JSON: its rectangles and polygons. Points, lines and circles are counted."""
-    content = load_json(path)
-    if not isinstance(content, dict) or "shapes" not in content:
-        raise EarthGPTError(f"{path} is no LabelMe file: it has no shapes.")
     annotations, complete = [], True
-    for shape in content["shapes"]:
-        points = tuple((float(x), float(y)) for x, y in shape["points"])
-        kind = shape.get("shape_type") or "polygon"
-        if kind == "rectangle" and len(points) > 1:  # two opposite corners in any order, or all four
-            xs, ys = zip(*points, strict=True)
-            bbox = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
-            annotations.append(Annotation(shape["label"], bbox))
-        elif kind in ("polygon", "rotation") and len(points) > 2:
-            annotations.append(Annotation(shape["label"], (), points))
-        else:
-            defects["shapes without area"] += 1
-            complete = False
-    size = (int(content.get("imageWidth") or 0), int(content.get("imageHeight") or 0))
+    with shaped(path, "LabelMe file"):
+        content = load_json(path)
+        for shape in content["shapes"]:
+            label, kind = string(shape["label"]), shape.get("shape_type") or "polygon"
+            corners = [(float(x), float(y)) for x, y in shape["points"]]
+            if kind == "rectangle" and len(corners) > 1:  # two opposite corners in any order, or all four
+                annotations.append(Annotation(label, _hull_bbox(corners)))
+            elif kind in ("polygon", "rotation") and len(corners) > 2:
+                annotations.append(Annotation(label, (), tuple(chain(*corners))))
+            else:
+                defects["shapes without area"] += 1
+                complete = False
+        size = _stated_size(content, "imageWidth", "imageHeight")
     file = str(content.get("imagePath") or path.stem).replace("\\", "/").rpartition("/")[2]
     return AnnotatedImage(file, size, tuple(annotations), complete)
 
 
+def points(outline: Sequence[float], defects: Counter) -> tuple[Point, ...]:
+    """x, y, x, y, ... as points; () with a count where they are not pairs of numbers."""
+    numbers = floats(outline)
+    if numbers is None or len(numbers) % 2:
+        defects["outlines that are not pairs of numbers"] += 1
+        return ()
+    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
+
+
+def _hull_bbox(corners: Iterable[Point]) -> tuple[float, float, float, float]:
+    """(left, top, width, height) of the upright hull."""
+    xs, ys = zip(*corners, strict=True)
+    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+
+
 def listed(listing: Path, annotations: Path, images: Path, defects: Counter) -> Iterator[tuple[Path, AnnotatedImage]]:
-    """Image file and VOC annotation for each name of a list; names without an XML file are counted in ``defects``."""
-    for name in lines(listing):
+    """Image file and VOC annotation for each name of a list; names without an XML file, and names that are listed once
+    more, are counted in ``defects``.
+    """
+    names = lines(listing)
+    defects["images listed twice"] += len(names) - len(set(names))
+    for name in dict.fromkeys(names):
         path = annotations / f"{name}.xml"
         defects["missing annotations"] += not path.is_file()
         if path.is_file():
@@ -460,8 +511,8 @@ def upright(annotation: Annotation, size: Size, defects: Counter) -> Box | None:
     """The box of an annotation, or else the upright hull of its outline; None when none of it has area."""
     bbox = annotation.bbox
     if not bbox and annotation.outline:
-        xs, ys = zip(*annotation.outline, strict=True)
-        bbox = (min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys))
+        corners = points(annotation.outline, defects)
+        bbox = corners and _hull_bbox(corners)
     if not bbox:
         defects["objects without a box"] += 1
         return None
@@ -470,17 +521,19 @@ def upright(annotation: Annotation, size: Size, defects: Counter) -> Box | None:
 
 def rectangle(annotation: Annotation, size: Size, defects: Counter) -> OrientedBox | None:
     """The smallest rectangle about the outline of an annotation, or else its upright box; None without area."""
-    if annotation.outline:
-        return oriented_box(annotation.outline, size, defects)
+    corners = points(annotation.outline, defects)
+    if corners:
+        return oriented_box(corners, size, defects)
     box = upright(annotation, size, defects)
     return box and OrientedBox(box.corners)
 
 
 def quadrilateral(annotation: Annotation, size: Size, defects: Counter) -> OrientedBox | None:
     """The four corners of an annotation as they stand, where it has four; else its ``rectangle``."""
-    if len(annotation.outline) != 4:
+    if len(annotation.outline) != 8 or floats(annotation.outline) is None:
         return rectangle(annotation, size, defects)
-    return OrientedBox.from_pixels(annotation.outline, size) if _usable(annotation.outline, size, defects) else None
+    corners = points(annotation.outline, defects)
+    return OrientedBox.from_pixels(corners, size) if _usable(corners, size, defects) else None
 
 
 def detected(
@@ -517,19 +570,28 @@ def detected(
         complete &= label is not None and label not in classes
     if any(isinstance(region.box, OrientedBox) for region in regions):  # then all: an answer has boxes of one kind
         regions = [replace(region, box=OrientedBox(region.box.corners)) for region in regions]
-    name = path.relative_to(root).as_posix()
+    # An annotation may state a path of the machine it was made on, and a set lie beside the root.
+    name = Path(os.path.relpath(path, root)).as_posix()
     yield Sample(path, name, size, sensor, regions=tuple(regions), classes=classes, complete=complete)
 
 
 def corner_box(bbox: Iterable[float], size: Size, defects: Counter) -> Box | None:
     """The box of (left, top, width, height) in pixels; None when none of it has area in an image of ``size``."""
-    left, top, width, height = bbox
+    numbers = floats(bbox)
+    if numbers is None or len(numbers) != 4:
+        defects["boxes that are not four numbers"] += 1
+        return None
+    left, top, width, height = numbers
     corners = ((left, top), (left + width, top + height))
     return Box.from_pixels(*corners[0], *corners[1], size) if _usable(corners, size, defects) else None
 
 
 def oriented_box(outline: Iterable[Point], size: Size, defects: Counter) -> OrientedBox | None:
     """The smallest rectangle about an outline in pixels; None when none of it has area in an image of ``size``."""
+    outline = tuple(outline)
+    if floats(chain(*outline)) is None:
+        defects["outlines that are not pairs of numbers"] += 1
+        return None
     corners = min_area_rectangle(outline)
     return OrientedBox.from_pixels(corners, size) if _usable(corners, size, defects) else None
 
@@ -537,9 +599,6 @@ def oriented_box(outline: Iterable[Point], size: Size, defects: Counter) -> Orie
 def _usable(corners: tuple[Point, ...], size: Size, defects: Counter) -> bool:
     """Whether a box covers part of the image. Boxes that do not, or not whole, are counted in ``defects``."""
     xs, ys = zip(*corners, strict=True)
-    if not all(map(math.isfinite, (*xs, *ys))):
-        defects["boxes that are not numbers"] += 1
-        return False
     # A corner may overshoot by rounding: half a pixel is not a defect.
     inside = min(xs) >= -0.5 and min(ys) >= -0.5 and max(xs) <= size[0] + 0.5 and max(ys) <= size[1] + 0.5
     flat = xs[1] <= xs[0] or ys[1] <= ys[0] if len(corners) == 2 else _hull_area(corners) < 1e-6
@@ -630,17 +689,21 @@ def rsvqa(root: Path, prefix: str, defects: Counter) -> Iterator[tuple[int, tupl
     Questions without an answer are left out and counted in ``defects``.
     """
     questions = layout(root, f"{prefix}_questions.json")
-    answers = load_json(questions.with_name(f"{prefix}_answers.json"))["answers"]
+    answers = questions.with_name(f"{prefix}_answers.json")
     # A file keeps a slot for each number of the whole set: rows of other splits are {"id": n, "active": false}.
-    said = {answer["id"]: answer["answer"] for answer in answers if answer["active"]}
+    with shaped(answers, "answer file of RSVQA"):
+        rows = [row for row in load_json(answers)["answers"] if row["active"]]
+        said = {row["id"]: str(row["answer"]) for row in rows}
     asked: dict[int, list[Question]] = {}
-    for row in load_json(questions)["questions"]:
-        if not row["active"]:
-            continue
-        answer = next((said[number] for number in row["answers_ids"] if number in said), None)
-        defects["questions without an answer"] += answer is None
-        if answer is not None:
-            kind = {"comp": "comparison"}.get(row["type"], row["type"])
-            asked.setdefault(row["img_id"], []).append(Question(row["question"], answer, kind))
-    for number, texts in sorted(asked.items()):
-        yield number, tuple(texts)
+    with shaped(questions, "question file of RSVQA"):
+        for row in load_json(questions)["questions"]:
+            if not row["active"]:
+                continue
+            answer = next((said[number] for number in row["answers_ids"] if number in said), None)
+            defects["questions without an answer"] += answer is None
+            if answer is not None:
+                kind = {"comp": "comparison"}.get(row["type"], string(row["type"]))
+                asked.setdefault(row["img_id"], []).append(Question(string(row["question"]), answer, kind))
+        numbers = sorted(asked)
+    for number in numbers:
+        yield number, tuple(asked[number])

@@ -3,7 +3,7 @@
 from functools import partial
 
 from earthgpt.datasets import Dataset
-from earthgpt.formats import detected, dota, files, images_below, layout, quadrilateral, spellings
+from earthgpt.formats import detected, dota, files, images_below, layout, paired, quadrilateral, spellings
 from earthgpt.types import Sensor
 
 CLASSES = (
@@ -19,9 +19,7 @@ def read(root, split, defects, version, labels):
     inside = (f"{named}/DOTA-v{version}_{split}", f"{named}/labelTxt", named, "labelTxt")
     candidates = [*(f"{split}/{folder}/*.txt" for folder in inside), f"DOTA-v{version}_{split}/*.txt"]
     folder, texts = layout(root, split), layout(root, *candidates).parent
-    images = images_below(folder)
-    for path in files(texts, "*.txt"):
-        image_path = images.get(path.stem, folder / "images" / f"{path.stem}.png")
+    for path, image_path in paired(files(texts, "*.txt"), images_below(folder), folder / "images", ".png", defects):
         yield from detected(root, image_path, dota(path, defects), Sensor.OPTICAL, labels, defects, quadrilateral)
 
 

@@ -7,6 +7,7 @@ there, one image in ten belongs to val.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -102,10 +103,7 @@ def annotations(source, kind, root, images, skipped, defects):
     elif kind == "dota":
         image = formats.dota(source, defects)
     else:
-        try:
-            size = formats.image_size(path)
-        except (OSError, SyntaxError, ValueError):
-            size = (0, 0)  # counted where the sample is made
+        size = formats.size_if_there(path, Counter())  # counted where the sample is made
         image = formats.yolo(source, size, defects)
     yield Found(path, image, kind, part_in(path.relative_to(root).parent) or part)
 
@@ -125,7 +123,10 @@ def nearest(root, images, source, file, part):
 
 def kind_of(path):
     """What a text file holds, by its content; None when it is no annotation."""
-    content = path.read_bytes().lstrip(b"\xef\xbb\xbf \t\r\n")
+    content = path.read_bytes()
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        content = formats.text_of(path).encode()
+    content = content.lstrip(b"\xef\xbb\xbf \t\r\n")
     if content[:1] == b"<":
         return "voc" if b"<annotation" in content else None
     if content[:1] == b"{":
@@ -187,9 +188,10 @@ def class_map(root):
         names = formats.load_json(path)
     else:
         names = yaml_names(path) if path.suffix in (".yaml", ".yml") else formats.lines(path)
-    if not isinstance(names, dict):
-        names = {str(i): name for i, name in enumerate(names)}
-    return formats.spellings(filter(None, names.values()), names)
+    with formats.shaped(path, "list of classes"):
+        if not isinstance(names, dict):
+            names = {str(i): name for i, name in enumerate(names)}
+        return formats.spellings(map(formats.string, filter(None, names.values())), names)
 
 
 def yaml_names(path):

@@ -1,9 +1,7 @@
 """AIR-SARShip-2.0: ships in 300 Gaofen-3 scenes."""
 
-from dataclasses import replace
-
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import detected, either, files, images_below, layout, spellings, voc
+from earthgpt.formats import above, detected, either, files, images_below, layout, paired, spellings, voc
 from earthgpt.types import Sensor
 
 LABELS = spellings(("ship",))
@@ -11,15 +9,14 @@ LABELS = spellings(("ship",))
 
 def read(root, split, defects):
     """``AIR-SARShip-2.0-xml/<n>.xml`` and ``AIR-SARShip-2.0-data/<n>.tiff``: 16 bits, one channel."""
-    first = layout(root, "AIR-SARShip-2.0-xml/*.xml")
-    folder = next(path for path in reversed(first.parents) if path.name == "AIR-SARShip-2.0-xml").parent
-    data = either(folder, "AIR-SARShip-2.0-data")
-    images = images_below(data)
-    for path in files(first.parent, "*.xml"):
+    first = layout(root, "AIR-SARShip-2.0-xml/*.xml", "AIR_SARShip_2.0_xml/*.xml")
+    folder = above(first, root, "AIR-SARShip-2.0-xml", "AIR_SARShip_2.0_xml")
+    data = either(folder, "AIR-SARShip-2.0-data", "AIR_SARShip_2.0_data")
+    for path, image_path in paired(files(first.parent, "*.xml"), images_below(data), data, ".tiff", defects):
         # Each object has four or five corners of an upright box; one loader takes them to count from 1 (unproven).
-        image, image_path = voc(path), images.get(path.stem, data / f"{path.stem}.tiff")
-        if image.size == (0, 0) and path.stem not in images:
-            image = replace(image, size=(1000, 1000))  # all scenes are of one size
+        image = voc(path)
+        if image.size == (0, 0) and not image_path.is_file():
+            image = image._replace(size=(1000, 1000))  # all scenes are of one size
         yield from detected(root, image_path, image, Sensor.SAR, LABELS, defects)
 
 

@@ -1,15 +1,15 @@
 """CRSVQA: questions by people about scenes, objects and how they relate."""
 
 from earthgpt.datasets import Dataset, Paper, part_of
-from earthgpt.formats import either, layout, natural, size_if_there, text_of
+from earthgpt.formats import either, files, layout, size_if_there, text_of
 from earthgpt.types import Question, Sample, Sensor
 
 
 def read(root, split, defects):
     """``text/<name>.txt``, a question and its answer in turn, and ``image/<name>.png``."""
     folder = layout(root, "data/text", "text")
-    images = folder.parent / "image"
-    for listing in sorted(folder.glob("*.txt"), key=natural):
+    images = either(folder.parent, "image", "images")
+    for listing in files(folder, "*.txt"):
         rows = [line.strip() for line in text_of(listing).rstrip().splitlines()]
         questions = []
         for asked, answer in zip(rows[::2], [*rows[1::2], ""], strict=False):

@@ -1,7 +1,7 @@
 """DIOR-RSVG: 38,320 referring phrases about objects of DIOR."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import layout, lines, size_of, upright, voc
+from earthgpt.formats import either, files, layout, lines, shaped, size_of, upright, voc
 from earthgpt.types import EarthGPTError, Region, Sample, Sensor
 
 TOTAL = 38_320
@@ -12,23 +12,26 @@ def read(root, split, defects):
     listing = layout(root, f"DIOR_RSVG/{split}.txt", f"{split}.txt")
     folder = listing.parent
     # Split files number the objects, counted from 0 over all XML files in name order (RSVG-pytorch, data_loader.py).
-    images = [(path, voc(path)) for path in sorted(layout(folder, "Annotations").glob("*.xml"))]
+    images = [(path, voc(path)) for path in sorted(files(layout(folder, "Annotations/*.xml").parent, "*.xml"))]
     total = sum(len(image.annotations) for _, image in images)
     if total != TOTAL:
         raise EarthGPTError(
             f"{folder / 'Annotations'} holds {total:,} objects, not {TOTAL:,}. The split lists number the objects over "
             "all files, so with another number of them phrases and splits no longer fit: unpack the download again."
         )
-    wanted, number = {int(line) for line in lines(listing)}, 0
+    with shaped(listing, "list of object numbers"):
+        wanted = {int(line) for line in lines(listing)}
+    number, folder = 0, either(folder, "JPEGImages")
     for path, image in images:
         chosen = [a for i, a in enumerate(image.annotations, number) if i in wanted]
         number += len(image.annotations)
-        image_path = folder / "JPEGImages" / f"{path.stem}.jpg"
+        image_path = folder / f"{path.stem}.jpg"
         size = size_of(image_path, image.size, defects) if chosen else None
         if size:
             boxes = [(upright(a, size, defects), a.text) for a in chosen]
+            defects["objects without a phrase"] += sum(not text for _, text in boxes)
             # Words stay as they are ("groundtrackfield"). A few phrases are said of two boxes of an image.
-            phrases = tuple(Region(box, text) for box, text in boxes if box)
+            phrases = tuple(Region(box, text) for box, text in boxes if box and text)
             yield Sample(image_path, image_path.relative_to(root).as_posix(), size, Sensor.OPTICAL, expressions=phrases)
 
 

@@ -3,7 +3,7 @@
 import csv
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import files, layout, lines, size_if_there
+from earthgpt.formats import files, layout, lines, shaped, size_if_there
 from earthgpt.types import Sample, Sensor
 
 # The files use one word, the readme these.
@@ -21,17 +21,25 @@ LABELS = {
 def read(root, split, defects):
     """``annotations/<split>.csv``, and images anywhere below ``root``."""
     listing = layout(root, f"annotations/{split}.csv", f"{split}.csv")
-    images = {path.name: path for path in files(root, "**/*")}  # 20151031_2 is a .png and a .bmp
-    seen = set()
-    # The header says class,label, but the first column is the file and the second the class.
-    for file, kind in csv.reader(lines(listing)[1:]):
-        defects["files listed twice"] += file in seen  # all civilian ships of val.csv
-        if file in seen:
-            continue
-        seen.add(file)
+    images = {unmangled(path.name): path for path in files(root, "**/*")}  # 20151031_2 is a .png and a .bmp
+    labels = {}
+    with shaped(listing, "list of files and their classes"):
+        # The header says class,label, but the first column is the file and the second the class.
+        for file, kind in list(csv.reader(lines(listing)))[1:]:
+            defects["files listed twice"] += file in labels  # all civilian ships of val.csv
+            labels.setdefault(file, LABELS[kind])
+    for file, label in labels.items():
         path = images.get(file, root / file)
         size = size_if_there(path, defects)
-        yield Sample(path, file, size, Sensor.OPTICAL, label=LABELS[kind], choices=DATASET.classes)
+        yield Sample(path, file, size, Sensor.OPTICAL, label=label, choices=DATASET.classes)
+
+
+def unmangled(name):
+    """A file name as its owners wrote it: unzip takes Chinese names, which are in GBK, for code page 437."""
+    try:
+        return name.encode("cp437").decode("gbk")
+    except UnicodeError:
+        return name
 
 
 DATASET = Dataset(

@@ -1,7 +1,7 @@
 """EuroSAT: 27,000 Sentinel-2 scenes of 10 classes, in the colours of its RGB version."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import either, scenes, words
+from earthgpt.formats import scenes, search, words
 from earthgpt.types import Sensor
 
 FOLDERS = "AnnualCrop,Forest,HerbaceousVegetation,Highway,Industrial,Pasture,PermanentCrop,Residential,River,SeaLake"
@@ -10,7 +10,7 @@ LABELS = {folder: words(folder) for folder in FOLDERS.split(",")}
 
 def read(root, split, defects):
     """``<Class>/<Class>_<number>.jpg`` in ``EuroSAT_RGB/`` or ``2750/``; 13 bands may lie in ``EuroSAT_MS/`` beside."""
-    return scenes(either(root, "EuroSAT_RGB", "2750", "."), LABELS, defects)
+    return scenes(search(root, "EuroSAT_RGB", "2750") or root, LABELS, defects)
 
 
 DATASET = Dataset(

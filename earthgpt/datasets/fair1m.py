@@ -1,7 +1,7 @@
 """FAIR1M: 37 fine classes of ships, vehicles, airplanes, courts and roads, oriented boxes."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import detected, files, images_below, layout, quadrilateral, spellings, voc
+from earthgpt.formats import detected, files, images_below, layout, paired, quadrilateral, spellings, voc
 from earthgpt.types import Sensor
 
 CLASSES = (
@@ -16,15 +16,14 @@ LABELS = spellings(CLASSES.split(","))
 def read(root, split, defects):
     """``train/part1/labelXml/0.xml`` and ``train/part1/images/0.tif``; ``validation/`` has no parts."""
     folder = layout(root, *(("train",) if split == "train" else ("validation", "val")))
-    layout(folder, "labelXml*/*.xml", "part*/labelXml*/*.xml")  # labelXmls in some archives (torchgeo, fair1m.py)
-    images = {}
-    for path in files(folder, "**/*.xml"):
-        part = folder / path.relative_to(folder).parts[0]
-        part = part if part.name.startswith("part") else folder
-        if part not in images:  # files may have one name in several parts
-            images[part] = images_below(part)
-        image_path = images[part].get(path.stem, part / "images" / f"{path.stem}.tif")
-        yield from detected(root, image_path, voc(path), Sensor.OPTICAL, LABELS, defects, quadrilateral)
+    # labelXmls in some archives (torchgeo, fair1m.py).
+    found = layout(folder, "labelXml*/*.xml", "part*/labelXml*/*.xml")
+    holder = next(path for path in found.parents if not path.name.startswith("labelXml"))
+    # Files have one name in several parts.
+    for part in sorted(holder.parent.glob("part*/")) if holder.name.startswith("part") else [holder]:
+        annotations = files(part, "**/*.xml")
+        for path, image_path in paired(annotations, images_below(part), part / "images", ".tif", defects):
+            yield from detected(root, image_path, voc(path), Sensor.OPTICAL, LABELS, defects, quadrilateral)
 
 
 DATASET = Dataset(

@@ -1,7 +1,7 @@
 """FloodNet: questions about drone images after a hurricane: flooded or not, and how many buildings."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import either, layout, load_json, size_if_there, words
+from earthgpt.formats import either, layout, load_json, shaped, size_if_there, string, words
 from earthgpt.types import Question, Sample, Sensor
 
 
@@ -10,10 +10,13 @@ def read(root, split, defects):
     listing = layout(root, "Questions/Training Question.json", "Questions/Training_Question.json")
     images = either(listing.parents[1], "Images/Train_Image", "Train_Image", "Images")
     asked = {}
-    for row in load_json(listing).values():
-        # Answers to counting questions are numbers, all others text.
-        question = Question(row["Question"], str(row["Ground_Truth"]), words(row["Question_Type"]))
-        asked.setdefault(row["Image_ID"], []).append(question)
+    with shaped(listing, "question file of FloodNet"):
+        for row in load_json(listing).values():
+            defects["questions without an answer"] += "Ground_Truth" not in row
+            if "Ground_Truth" in row:
+                # Answers to counting questions are numbers, all others text.
+                question = Question(string(row["Question"]), str(row["Ground_Truth"]), words(row["Question_Type"]))
+                asked.setdefault(string(row["Image_ID"]), []).append(question)
     for file, questions in asked.items():
         size = size_if_there(images / file, defects)
         yield Sample(images / file, file, size, Sensor.OPTICAL, questions=tuple(questions))

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import detected, layout, listed, spellings
+from earthgpt.formats import detected, either, layout, listed, spellings
 from earthgpt.types import Sensor
 
 CLASSES = (
@@ -18,7 +18,7 @@ def read(root, split, defects):
     # The lists of COCOFormat/ in the same repository are another split.
     listing = layout(root, f"OPT2017/ImageSets/Main/{split}.txt", f"ImageSets/Main/{split}.txt")
     folder = listing.parents[2]
-    for path, image in listed(listing, folder / "Annotations", folder / "JPEGImages", defects):
+    for path, image in listed(listing, either(folder, "Annotations"), either(folder, "JPEGImages"), defects):
         # Large scenes name a few objects only (00541: three on 2388 x 3192 pixels): absence is not a fact here.
         for sample in detected(root, path, image, Sensor.OPTICAL, LABELS, defects):
             yield replace(sample, complete=False)

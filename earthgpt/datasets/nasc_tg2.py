@@ -1,7 +1,7 @@
 """NaSC-TG2: 20,000 scenes of 10 natural classes, taken from the space station Tiangong-2."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import scenes
+from earthgpt.formats import scenes, search
 from earthgpt.types import Sensor
 
 CLASSES = "beach,circular farmland,cloud,desert,forest,mountain,rectangular farmland,residential,river,snowberg"
@@ -14,8 +14,7 @@ LABELS = {label: label for label in CLASSES.split(",")} | {
 
 def read(root, split, defects):
     """``*RGB*/<class>/*.jpg``; the same images with 14 bands may lie beside."""
-    colours = sorted(path for path in root.rglob("*RGB*") if path.is_dir())
-    return scenes(colours[0] if colours else root, LABELS, defects)
+    return scenes(search(root, "*RGB*/") or root, LABELS, defects)
 
 
 DATASET = Dataset(

@@ -3,7 +3,7 @@
 import re
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import distinct, either, layout, load_json, size_if_there
+from earthgpt.formats import distinct, either, layout, load_json, shaped, size_if_there, string
 from earthgpt.types import Sample, Sensor
 
 
@@ -11,16 +11,17 @@ def read(root, split, defects):
     """``dataset_nwpu.json``, a list for each class, and ``NWPU_images/<class>/<class>_<number>.jpg``."""
     listing = layout(root, "dataset_nwpu.json")
     images = either(listing.parent, "NWPU_images", "NWPU-RESISC45", "images")
-    for folder, entries in load_json(listing).items():
-        for entry in entries:
-            if entry["split"] != split:
-                continue
-            # The captions are raw, raw_1, ... raw_4; not every image has all five (a public loader skips airplane_111).
-            texts = [text or "" for key, text in entry.items() if re.fullmatch(r"raw(_\d)?", key)]
-            path = images / folder / entry["filename"]
-            size = size_if_there(path, defects)
-            name = f"{folder}/{entry['filename']}"
-            yield Sample(path, name, size, Sensor.OPTICAL, captions=distinct(texts, defects))
+    said = {}
+    with shaped(listing, "caption file of NWPU-Captions"):
+        for folder, entries in load_json(listing).items():
+            for entry in entries:
+                if entry["split"] == split:
+                    # The captions are raw, raw_1, ... raw_4; not every image has all five (a public loader skips
+                    # airplane_111).
+                    texts = [string(text or "") for key, text in entry.items() if re.fullmatch(r"raw(_\d)?", key)]
+                    said[f"{folder}/{string(entry['filename'])}"] = distinct(texts, defects)
+    for name, texts in said.items():
+        yield Sample(images / name, name, size_if_there(images / name, defects), Sensor.OPTICAL, captions=texts)
 
 
 DATASET = Dataset(

@@ -3,7 +3,18 @@
 import re
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import AnnotatedImage, Annotation, coco, detected, either, files, layout, lines, spellings
+from earthgpt.formats import (
+    AnnotatedImage,
+    Annotation,
+    coco,
+    detected,
+    either,
+    files,
+    layout,
+    lines,
+    search,
+    spellings,
+)
 from earthgpt.types import Sensor
 
 CLASSES = (
@@ -12,7 +23,7 @@ CLASSES = (
 LABELS = spellings(CLASSES.split(","), {str(i): label for i, label in enumerate(CLASSES.split(","), 1)})
 # Most images that have no vehicle box show parked cars all the same, so the absence of a vehicle is not a fact here.
 CERTAIN = tuple(CLASSES.split(",")[:-1])
-LINE = re.compile(r"\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*,\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)\s*,\s*(\d+)")
+LINE = re.compile(r"\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)\s*,\s*\(\s*(-?\d+)\s*,\s*(-?\d+)\s*\)\s*,\s*(\d+)")
 
 
 def read(root, split, defects):
@@ -20,14 +31,16 @@ def read(root, split, defects):
     # The official text files label 3,775 objects and this JSON 3,921 (604 instead of 477 vehicles): scores on the
     # one are not scores on the other.
     found = layout(root, "annotations.json", "ground?truth")
-    images = either(found.parent, "positive image set", "positive_image_set")
+    # The COCO annotation comes in a folder of its own, which may lie beside that of the images.
+    images = search(root, "positive?image?set") or found.parent / "positive image set"
+    images = either(images.parent, images.name)
     for image in coco(found, defects) if found.is_file() else texts(found, defects):
         yield from detected(root, images / image.file, image, Sensor.OPTICAL, LABELS, defects, classes=CERTAIN)
 
 
 def texts(folder, defects):
     """Lines like ``(563,478),(630,573),1`` with blanks anywhere; classes are numbered from 1."""
-    for path in files(folder, "*.txt"):
+    for path in files(either(folder.parent, folder.name), "*.txt"):
         matches = [LINE.match(line) for line in lines(path)]
         defects["unreadable lines"] += matches.count(None)
         rows = [[int(number) for number in match.groups()] for match in matches if match]

@@ -4,7 +4,7 @@ import csv
 import io
 
 from earthgpt.datasets._folder import PARTS, in_split, own, part_in, sensor_of
-from earthgpt.formats import distinct, layout, size_of, text_of
+from earthgpt.formats import distinct, layout, shaped, size_if_there, text_of
 from earthgpt.types import EarthGPTError, Sample
 
 
@@ -18,19 +18,19 @@ def read(root, split, defects):
     if not {"image", "caption"} <= set(rows.fieldnames):
         raise EarthGPTError(f"{path} needs a first line with image and caption; it has {first.strip()!r}.")
     captions, parts = {}, {}
-    for row in rows:
-        image = path.parent / (row["image"] or "").strip()
-        if image == path.parent or not image.is_relative_to(root):
-            defects["lines without an image of the folder"] += 1
-            continue
-        captions.setdefault(image, []).append(row["caption"] or "")
-        stated = PARTS.get((row.get("split") or "").strip().lower())
-        parts[image] = stated or part_in(image.relative_to(root).parent)
+    with shaped(path, "list of captions"):
+        for row in rows:
+            image = path.parent / (row["image"] or "").strip()
+            if image == path.parent or not image.is_relative_to(root) or ".." in image.parts:
+                defects["lines without an image of the folder"] += 1
+                continue
+            captions.setdefault(image, []).append(row["caption"] or "")
+            stated = PARTS.get((row.get("split") or "").strip().lower())
+            parts[image] = stated or part_in(image.relative_to(root).parent)
     chosen, sensor = in_split(root, parts, split, defects), sensor_of(root)
     for image, texts in captions.items():
-        size = size_of(image, (0, 0), defects) if image in chosen else None
-        if size:
-            name = image.relative_to(root).as_posix()
+        if image in chosen:
+            name, size = image.relative_to(root).as_posix(), size_if_there(image, defects)
             yield Sample(image, name, size, sensor, captions=distinct(texts, defects))
 
 

@@ -1,7 +1,7 @@
 """RSOD: aircraft, oil tanks, overpasses and playgrounds, one class for each image."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import detected, files, images_below, layout, spellings, voc
+from earthgpt.formats import above, detected, files, images_below, layout, spellings, voc
 from earthgpt.types import Sensor
 
 CLASSES = ("aircraft", "oil tank", "overpass", "playground")
@@ -11,9 +11,10 @@ LABELS = spellings(CLASSES)
 def read(root, split, defects):
     """``<class>/Annotation/xml/<class>_<n>.xml`` and ``<class>/JPEGImages/``, or ``Annotation/JPEGImages/``."""
     found = layout(root, *(f"{label.replace(' ', '')}/**/*.xml" for label in CLASSES))
-    images = images_below(root)
-    folder = next(path for path in found.parents if path.name in LABELS).parent
-    annotations = files(folder, "**/*.xml")
+    folder = above(found, root, *LABELS)
+    folders = [folder / label for label in LABELS if (folder / label).is_dir()]
+    defects["missing class folders"] += len(LABELS) - len(folders)
+    images, annotations = images_below(*folders), [path for inside in folders for path in files(inside, "**/*.xml")]
     defects["images without annotations"] += len(images.keys() - {path.stem for path in annotations})  # about 40
     for path in annotations:
         label = LABELS.get(path.stem.rpartition("_")[0])

@@ -7,7 +7,7 @@ from earthgpt.types import Sample, Sensor
 
 def read(root, split, defects):
     """``USGS_split_<split>_questions.json``, ``..._answers.json`` and ``Data/<number>.tif`` or ``.png``."""
-    images = layout(root, f"USGS_split_{split}_questions.json").parent / "Data"
+    images = either(layout(root, f"USGS_split_{split}_questions.json").parent, "Data")
     for number, questions in rsvqa(root, f"USGS_split_{split}", defects):
         path = either(images, f"{number}.tif", f"{number}.png")
         yield Sample(path, str(number), size_if_there(path, defects), Sensor.OPTICAL, questions=questions)

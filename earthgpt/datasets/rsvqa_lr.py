@@ -1,13 +1,13 @@
 """RSVQA-LR: questions made from OpenStreetMap about 772 Sentinel-2 images of the Netherlands."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import layout, rsvqa, size_if_there
+from earthgpt.formats import either, layout, rsvqa, size_if_there
 from earthgpt.types import Sample, Sensor
 
 
 def read(root, split, defects):
     """``LR_split_<split>_questions.json``, ``..._answers.json`` and ``Images_LR/<number>.tif``."""
-    images = layout(root, f"LR_split_{split}_questions.json").parent / "Images_LR"
+    images = either(layout(root, f"LR_split_{split}_questions.json").parent, "Images_LR")
     for number, questions in rsvqa(root, f"LR_split_{split}", defects):
         path = images / f"{number}.tif"
         yield Sample(path, path.name, size_if_there(path, defects), Sensor.OPTICAL, questions=questions)

@@ -1,7 +1,7 @@
 """SAR-ACD: Gaofen-3 chips of six types of civil aircraft."""
 
 from earthgpt.datasets import Dataset
-from earthgpt.formats import class_folders, image_size
+from earthgpt.formats import class_folders, size_if_there
 from earthgpt.types import Sample, Sensor
 
 LABELS = {
@@ -20,7 +20,8 @@ def read(root, split, defects):
     folder = root / "images" if (root / "images").is_dir() else root
     for path, label in class_folders(folder, LABELS, defects):
         name = path.relative_to(folder).as_posix()
-        yield Sample(path, name, image_size(path), Sensor.SAR, label=label, choices=DATASET.classes)
+        size = size_if_there(path, defects)
+        yield Sample(path, name, size, Sensor.SAR, label=label, choices=DATASET.classes)
 
 
 DATASET = Dataset(

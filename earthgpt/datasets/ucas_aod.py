@@ -4,11 +4,15 @@ from earthgpt.datasets import Dataset, Paper
 from earthgpt.formats import (
     AnnotatedImage,
     Annotation,
+    above,
     detected,
+    either,
     files,
     floats,
+    images_below,
     layout,
     lines,
+    paired,
     quadrilateral,
     spellings,
 )
@@ -20,13 +24,13 @@ LABELS = spellings(FOLDERS.values())
 
 def read(root, split, defects):
     """``CAR/P0001.png`` and ``CAR/P0001.txt``, and so in ``PLANE/``: files of both have the same names."""
-    folder = layout(root, *(f"{name}/P*.txt" for name in FOLDERS)).parents[1]
+    folder = above(layout(root, *(f"{name}/P*.txt" for name in FOLDERS)), root, *FOLDERS)
     defects["missing class folders"] += sum(not (folder / name).is_dir() for name in FOLDERS)
     for name, label in FOLDERS.items():
         # Only the class of its folder is labelled in an image; other .txt files there are no labels.
-        for path in files(folder / name, "P*.txt"):
+        inside = either(folder, name)
+        for path, image_path in paired(files(inside, "P*.txt"), images_below(inside), inside, ".png", defects):
             image = labelled(path, label, defects)
-            image_path = path.with_suffix(".png")
             yield from detected(
                 root, image_path, image, Sensor.OPTICAL, LABELS, defects, quadrilateral, classes=(label,)
             )
@@ -37,7 +41,7 @@ def labelled(path, label, defects):
     stated = [floats(line.split()) or () for line in lines(path)]
     rows = [row for row in stated if len(row) == 13]
     defects["unreadable lines"] += len(stated) - len(rows)
-    objects = tuple(Annotation(label, row[9:], tuple(zip(row[:8:2], row[1:8:2], strict=True))) for row in rows)
+    objects = tuple(Annotation(label, row[9:], row[:8]) for row in rows)
     return AnnotatedImage(path.stem, (0, 0), objects, complete=len(rows) == len(stated))
 
 

@@ -1,7 +1,19 @@
 """VisDrone2019-DET: ten classes of people and vehicles in images from drones."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import AnnotatedImage, Annotation, detected, files, floats, layout, lines, spellings
+from earthgpt.formats import (
+    AnnotatedImage,
+    Annotation,
+    detected,
+    either,
+    files,
+    floats,
+    images_below,
+    layout,
+    lines,
+    paired,
+    spellings,
+)
 from earthgpt.types import EarthGPTError, Sensor
 
 # "people" are those who neither stand nor walk; "motor" is a motorcycle.
@@ -13,8 +25,8 @@ LABELS = spellings(CODES[1:-1], {"ignored": None, "others": None, "unscored": No
 def read(root, split, defects):
     """``VisDrone2019-DET-<split>/annotations/<image>.txt`` and ``images/<image>.jpg``."""
     folder = layout(root, f"VisDrone2019-DET-{split}/annotations", f"{split}/annotations").parent
-    for path in files(folder / "annotations", "*.txt"):
-        image_path = folder / "images" / f"{path.stem}.jpg"
+    images, paths = either(folder, "images"), files(either(folder, "annotations"), "*.txt")
+    for path, image_path in paired(paths, images_below(images), images, ".jpg", defects):
         yield from detected(root, image_path, labelled(path, defects), Sensor.OPTICAL, LABELS, defects)
 
 

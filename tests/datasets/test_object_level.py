@@ -315,7 +315,7 @@ EXPECTED = {
             "aircraft/Annotation/JPEGImages/aircraft_10.jpg": ("aircraft",),
             "oiltank/oiltank/JPEGImages/oiltank_1.jpg": ("oil tank",),
         },
-        {"images without annotations": 1, CUT: 1},
+        {"missing class folders": 2, "images without annotations": 1, CUT: 1},
     ),
     "ucas_aod": Expected(
         "all",
