@@ -70,6 +70,7 @@ def annotated(root, kinds, skipped, defects):
         if kind in kinds:
             for one in annotations(source, kind, root, images, skipped, defects):
                 rival = best.get(one.path)
+                defects["further annotations of an image"] += rival is not None
                 if rival is None or rank(one) < rank(rival):
                     best[one.path] = one
     if not best:

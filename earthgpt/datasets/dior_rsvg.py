@@ -21,6 +21,7 @@ def read(root, split, defects):
         )
     with shaped(listing, "list of object numbers"):
         wanted = {int(line) for line in lines(listing)}
+    defects["numbers of no object"] += sum(not 0 <= number < TOTAL for number in wanted)
     number, folder = 0, either(folder, "JPEGImages")
     for path, image in images:
         chosen = [a for i, a in enumerate(image.annotations, number) if i in wanted]

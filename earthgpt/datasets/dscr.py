@@ -1,6 +1,8 @@
 """DSCR: ships of seven kinds, cut out of other sets and multiplied by turning, cropping and lighting."""
 
 import csv
+import os
+from contextlib import suppress
 
 from earthgpt.datasets import Dataset, Paper
 from earthgpt.formats import files, layout, lines, shaped, size_if_there
@@ -35,11 +37,13 @@ def read(root, split, defects):
 
 
 def unmangled(name):
-    """A file name as its owners wrote it: unzip takes Chinese names, which are in GBK, for code page 437."""
-    try:
+    """A file name as its owners wrote it: unzip takes Chinese names, which are in GBK, for code page 437, or leaves
+    their bytes."""
+    with suppress(UnicodeError):
         return name.encode("cp437").decode("gbk")
-    except UnicodeError:
-        return name
+    with suppress(UnicodeError):
+        return os.fsencode(name).decode()
+    return os.fsencode(name).decode("gbk", "replace")
 
 
 DATASET = Dataset(

@@ -34,7 +34,7 @@ def read(root, split, defects):
                     asked.setdefault(row[1], []).append(Question(row[2], row[3], kind))
         chosen = asked if split == "trainval" else ()
         if part == "HRRSD" and asked:  # its file is called val and holds all parts of HRRSD
-            lists = [found for place in places for found in place.rglob(f"ImageSets/Main/{split}.txt")]
+            lists = [found for place in places for found in sorted(place.rglob(f"ImageSets/Main/{split}.txt"))]
             defects["HRRSD images without their split lists"] += 0 if lists else len(asked)
             chosen = set(lines(lists[0])) if lists else ()
         images = images_below(*places) if chosen else {}

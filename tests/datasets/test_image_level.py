@@ -174,6 +174,40 @@ def test_dscr_counts_a_file_that_is_listed_twice_and_reads_it_once(tmp_path):
     assert defects["files listed twice"] == 1
 
 
+def test_dscr_finds_names_in_gbk_that_were_unpacked_as_something_else(tmp_path):
+    name = "吉萨普_1.png"
+    write(tmp_path / "train.csv", f"class,label\n{name},combat\na_{name},combat\n")
+    picture(tmp_path / name.encode("gbk").decode("cp437"))
+    picture(tmp_path / os.fsdecode(f"a_{name}".encode("gbk")))
+    samples = list(find("datasets", "dscr").read(tmp_path, "train"))
+    assert [(sample.name, sample.size) for sample in samples] == [(name, (40, 20)), (f"a_{name}", (40, 20))]
+
+
+@pytest.mark.parametrize("rows", ["a.bmp\n", "a.bmp,combat,1\n", "a.bmp,submarine\n", '"' + "a" * 200_000])
+def test_dscr_with_other_rows_is_an_error_that_names_the_list(rows, tmp_path):
+    write(tmp_path / "train.csv", "class,label\n" + rows)
+    with pytest.raises(EarthGPTError, match=r"train\.csv is no list of files and their classes: "):
+        list(find("datasets", "dscr").read(tmp_path, "train"))
+
+
+def test_eurosat_takes_the_colours_wherever_the_thirteen_bands_lie(tmp_path):
+    for folder in ("EuroSAT_MS", "EuroSAT_RGB"):
+        picture(tmp_path / "EuroSAT" / folder / "SeaLake" / f"{folder}.jpg")
+    assert [sample.name for sample in find("datasets", "eurosat").read(tmp_path, "all")] == ["SeaLake/EuroSAT_RGB.jpg"]
+
+
+@pytest.mark.parametrize(("name", "label"), [("rsscn7", "forest"), ("aid", "forest")])
+def test_scenes_are_not_taken_from_the_set_beside(name, label, tmp_path):
+    picture(tmp_path / "AID" / "Forest" / "forest_1.jpg")
+    picture(tmp_path / "AID" / "Pond" / "pond_1.jpg")
+    picture(tmp_path / "RSSCN7" / "aGrass" / "a001.jpg")
+    picture(tmp_path / "RSSCN7" / "eForest" / "e001.jpg")
+    found = [sample.name for sample in find("datasets", name).read(tmp_path, "all")]
+    assert found == (
+        ["aGrass/a001.jpg", "eForest/e001.jpg"] if name == "rsscn7" else ["Forest/forest_1.jpg", "Pond/pond_1.jpg"]
+    )
+
+
 # --- captions ----------------------------------------------------------------------------------------------------
 
 # Set -> its file, its folder of images, as they are unpacked.
@@ -232,6 +266,15 @@ def test_nwpu_captions_gathers_the_numbered_keys(tmp_path):
     assert +defects == {"empty captions": 2}
 
 
+@pytest.mark.parametrize(
+    "content", [[], {"lake": 5}, {"lake": [{"split": "train"}]}, {"lake": [{"split": "train", "filename": 5}]}]
+)
+def test_nwpu_captions_in_another_shape_is_an_error_that_names_the_file(content, tmp_path):
+    write(tmp_path / "dataset_nwpu.json", content)
+    with pytest.raises(EarthGPTError, match=r"dataset_nwpu\.json is no caption file of NWPU-Captions: "):
+        list(find("datasets", "nwpu_captions").read(tmp_path, "train"))
+
+
 # --- questions ---------------------------------------------------------------------------------------------------
 
 
@@ -254,6 +297,22 @@ def test_floodnet_answers_are_text_though_counts_are_written_as_numbers(tmp_path
     assert (second.name, second.size) == ("2.JPG", (40, 20))
     assert (first.questions[0].answer, first.size) == ("No", (0, 0))
     assert +defects == {"missing images": 1}
+
+
+def test_floodnet_counts_questions_that_are_not_answered(tmp_path):
+    row = {"Image_ID": "1.JPG", "Question": "How many buildings?", "Question_Type": "Simple_Counting"}
+    write(tmp_path / "Questions" / "Training Question.json", {"0": row, "1": row | {"Ground_Truth": 2}})
+    defects = Counter()
+    (sample,) = find("datasets", "floodnet").read(tmp_path / "Questions", "train", defects)
+    assert [question.answer for question in sample.questions] == ["2"]
+    assert +defects == {"questions without an answer": 1, "missing images": 1}
+
+
+@pytest.mark.parametrize("content", [[], {"0": 5}, {"0": {"Ground_Truth": 1}}])
+def test_floodnet_in_another_shape_is_an_error_that_names_the_file(content, tmp_path):
+    write(tmp_path / "Questions" / "Training Question.json", content)
+    with pytest.raises(EarthGPTError, match=r"Training Question\.json is no question file of FloodNet: "):
+        list(find("datasets", "floodnet").read(tmp_path, "train"))
 
 
 def fake_rsvqa(root, prefix):
@@ -370,6 +429,14 @@ def test_crsvqa_reads_question_and_answer_in_turn(tmp_path):
     assert +defects == {"questions without an answer": 1, "missing images": 1}
 
 
+def test_crsvqa_leaves_out_what_macos_puts_beside_its_files(tmp_path):
+    write(tmp_path / "text" / "1.txt", "where is the lake?\nleft\n")
+    write(tmp_path / "text" / "._1.txt", "Mac OS X")
+    picture(tmp_path / "image" / "image" / "1.png")
+    (sample,) = find("datasets", "crsvqa").read(tmp_path, "all")
+    assert (sample.name, sample.size) == ("1", (40, 20))
+
+
 # --- all ---------------------------------------------------------------------------------------------------------
 
 ALL = (*SCENES, *CAPTIONS, "dscr", "nwpu_captions", "floodnet", "rsvqa_lr", "rsvqa_hr", "rsivqa", "crsvqa")
@@ -466,3 +533,29 @@ def test_real_captions_of_rsicd_hold_the_numbers_counted_by_hand(split, images, 
     assert len(samples) == images
     assert sum(len(sample.captions) for sample in samples) == captions
     assert not +defects
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("name", "images"), [("aid", 8_971), ("rsscn7", 2_240)])
+def test_real_scenes_are_found_among_the_sets_beside_them(name, images):
+    defects = Counter()
+    assert len(list(find("datasets", name).read(real_data("."), "all", defects))) == images
+    assert set(+defects) <= {"folders of no class"}
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "split", "images", "rows"),
+    [
+        ("floodnet", "train", 1_448, 4_511),
+        ("sydney_captions", "train", 497, 2_294),
+        ("dscr", "train", 13_961, 13_961),
+        ("rsvqa_lr", "val", None, 500),
+        ("rsvqa_hr", "test_phili", None, 201),
+        ("rsivqa", "trainval", 613 + 2_100, 613 + 2_795 + 2_100),
+    ],
+)
+def test_real_files_are_found_among_the_sets_beside_them(name, split, images, rows):
+    samples = list(find("datasets", name).read(real_data("formats"), split))
+    assert images in (None, len(samples))
+    assert sum(map(turns, samples)) == rows

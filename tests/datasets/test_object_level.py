@@ -357,7 +357,7 @@ EXPECTED = {
     "sea_shipping": Expected(
         "train",
         {"红外船舶数据库/dataset/images/train/a1.jpg": ("fishing boat",)},
-        {"objects of unknown class 'submarine'": 1},
+        {"objects of unknown class 'submarine'": 1, "further annotations of an image": 1},
         complete=(False,),
         **IR,
     ),
@@ -476,6 +476,101 @@ def test_ssdd_is_also_read_from_the_official_coco_files_and_the_outlines_of_2019
     assert sample.regions[0].box.area * 40 * 20 == pytest.approx(128)
 
 
+DAMAGES = {
+    "cut": lambda content: content[: len(content) // 2],
+    "empty": lambda content: b"",
+    "zero bytes": lambda content: content + bytes(9),
+    "UTF-16": lambda content: content.decode().encode("utf-16"),
+    "list": lambda content: b"[]",
+    "mapping": lambda content: b'{"images": {}, "annotations": [1], "categories": null}',
+    "web page": lambda content: b"<html><body>Not found</body></html>",
+}
+
+
+@each
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_read_around_or_named(name, damage, tmp_path):
+    FAKES[name](tmp_path)
+    for path in sorted(path for path in tmp_path.rglob("*") if path.suffix in (".json", ".xml", ".txt")):
+        content = path.read_bytes()
+        path.write_bytes(DAMAGES[damage](content))
+        try:
+            list(find("datasets", name).read(tmp_path, EXPECTED[name].split))
+        except EarthGPTError as error:
+            assert path.name in str(error) or str(tmp_path) in str(error)
+            assert "\n" not in str(error)
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["dota_v1", "fair1m", "ucas_aod", "visdrone", "air_sarship2", "nwpu_vhr10", "rsod"])
+def test_folders_that_were_unpacked_into_others_of_their_name_are_read_alike(name, tmp_path):
+    FAKES[name](tmp_path / "a")
+    FAKES[name](tmp_path / "b")
+    folders = {path.parent for path in (tmp_path / "b").rglob("*") if path.suffix in (".jpg", ".png", ".tif", ".tiff")}
+    for folder in sorted(folders, reverse=True):
+        moved = folder.rename(folder.with_name("moved"))
+        folder.mkdir()
+        moved.rename(folder / folder.name)
+    defects = Counter()
+    samples = list(find("datasets", name).read(tmp_path / "b", EXPECTED[name].split, defects))
+    assert [labels(sample) for sample in samples] == list(EXPECTED[name].found.values())
+    assert +defects == EXPECTED[name].defects
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("dota_v2", "train/images/P0009.png"),
+        ("fair1m", "train/part2/images/9.tif"),
+        ("ucas_aod", "UCAS_AOD/PLANE/P0009.png"),
+        ("visdrone", "VisDrone2019-DET-train/images/9.jpg"),
+        ("air_sarship2", "AIR-SARShip-2.0-data/99.tiff"),
+    ],
+)
+def test_images_without_annotations_are_counted(name, image, tmp_path):
+    picture(tmp_path / image)
+    FAKES[name](tmp_path)
+    defects = Counter()
+    list(find("datasets", name).read(tmp_path, EXPECTED[name].split, defects))
+    assert defects["images without annotations"] == 1
+
+
+def test_the_folder_of_a_split_or_class_may_be_the_root(tmp_path):
+    fake_dota_v2(tmp_path)
+    assert labels(*find("datasets", "dota_v2").read(tmp_path / "train", "train")) == ("helipad",)
+    fake_ucas_aod(tmp_path)
+    car, plane = find("datasets", "ucas_aod").read(tmp_path / "UCAS_AOD" / "CAR", "all")
+    assert (car.name, plane.name) == ("P0001.png", "../PLANE/P0001.png")
+
+
+def test_parts_of_fair1m_in_another_folder_of_its_name_are_kept_apart(tmp_path):
+    fake_fair1m(tmp_path / "train")
+    found = [(sample.name, *labels(sample)) for sample in find("datasets", "fair1m").read(tmp_path, "train")]
+    assert found == [
+        ("train/train/part1/images/0.tif", "Boeing737"),
+        ("train/train/part2/images/0.tif", "other ship"),
+    ]
+
+
+def test_all_classes_of_rsod_are_read_though_one_lies_in_a_folder_of_its_name(tmp_path):
+    voc(tmp_path / "aircraft" / "aircraft" / "Annotation" / "xml" / "aircraft_1.xml", upright("aircraft", 4, 2, 12, 6))
+    voc(tmp_path / "overpass" / "Annotation" / "xml" / "overpass_1.xml", upright("overpass", 4, 2, 12, 6))
+    defects = Counter()
+    samples = list(find("datasets", "rsod").read(tmp_path, "all", defects))
+    assert [sample.classes for sample in samples] == [("aircraft",), ("overpass",)]
+    assert +defects == {"missing class folders": 2, MISSING: 2}
+
+
+def test_the_coco_annotation_of_vhr10_finds_its_images_in_the_folder_beside(tmp_path):
+    boxes = [{"image_id": 0, "category_id": 1, "bbox": [4, 2, 8, 4]}]
+    images = [{"id": 0, "file_name": "001.jpg", "width": 40, "height": 20}]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "airplane"}]}
+    write(tmp_path / "NWPU VHR-10_dataset_coco" / "annotations.json", json.dumps(content))
+    picture(tmp_path / "NWPU_VHR-10_dataset" / "positive_image_set" / "001.jpg")
+    (sample,) = find("datasets", "nwpu_vhr10").read(tmp_path, "all")
+    assert sample.name == "NWPU_VHR-10_dataset/positive_image_set/001.jpg" and sample.image.is_file()
+
+
 def fake_dior_rsvg(root):
     folder = root / "DIOR_RSVG"
     voc(folder / "Annotations" / "00010.xml", upright("ship", 4, 2, 12, 6, text="The last ship"))
@@ -502,6 +597,22 @@ def test_dior_rsvg_with_another_number_of_objects_is_refused(tmp_path):
     fake_dior_rsvg(tmp_path)
     with pytest.raises(EarthGPTError, match="holds 3 objects, not 38,320"):
         list(dior_rsvg.DATASET.read(tmp_path, "train"))
+
+
+def test_dior_rsvg_counts_numbers_of_no_object_and_names_a_list_of_something_else(tmp_path, monkeypatch):
+    monkeypatch.setattr(dior_rsvg, "TOTAL", 3)
+    fake_dior_rsvg(tmp_path)
+    write(tmp_path / "DIOR_RSVG" / "Annotations" / "._00002.xml", "Mac OS X")
+    write(tmp_path / "DIOR_RSVG" / "val.txt", "1\n3\n")
+    voc(tmp_path / "DIOR_RSVG" / "Annotations" / "00010.xml", upright("ship", 4, 2, 12, 6))
+    defects = Counter()
+    assert len(list(dior_rsvg.DATASET.read(tmp_path, "val", defects))) == 1
+    assert +defects == {"numbers of no object": 1}
+    assert [len(sample.expressions) for sample in dior_rsvg.DATASET.read(tmp_path, "train", defects)] == [1, 0]
+    assert defects["objects without a phrase"] == 1
+    write(tmp_path / "DIOR_RSVG" / "val.txt", "00002\nten\n")
+    with pytest.raises(EarthGPTError, match=r"val\.txt is no list of object numbers: .*'ten'"):
+        list(dior_rsvg.DATASET.read(tmp_path, "val"))
 
 
 # --- folders of one's own ----------------------------------------------------------------------------------------
@@ -643,6 +754,32 @@ def test_own_captions_need_a_first_line(tmp_path):
         own("captions", tmp_path)
 
 
+def test_own_captions_stand_without_their_image_and_within_the_folder(tmp_path):
+    write(tmp_path / "captions.csv", "image,caption\na.jpg,A dam .\n../b.jpg,A ship .\n")
+    write(tmp_path / "._captions.csv", "Mac OS X")
+    (sample,), defects = own("captions", tmp_path)
+    assert (sample.name, sample.size, sample.captions) == ("a.jpg", (0, 0), ("A dam .",))
+    assert defects == {MISSING: 1, "lines without an image of the folder": 1}
+    write(tmp_path / "captions.csv", 'image,caption\na.jpg,"' + "a" * 200_000)
+    with pytest.raises(EarthGPTError, match=r"captions\.csv is no list of captions: field larger"):
+        own("captions", tmp_path)
+
+
+def test_own_annotations_in_utf_16_are_read(tmp_path):
+    voc(tmp_path / "a.xml", upright("dam", 4, 2, 12, 6))
+    (tmp_path / "a.xml").write_bytes((tmp_path / "a.xml").read_text().encode("utf-16"))
+    (sample,), _ = own("voc", tmp_path)
+    assert labels(sample) == ("dam",)
+
+
+@pytest.mark.parametrize("content", ["5", '{"0": 5}', '[["dam"]]'])
+def test_own_classes_that_are_no_names_are_an_error_that_names_the_file(content, tmp_path):
+    write(tmp_path / "classes.json", content)
+    voc(tmp_path / "a.xml", upright("dam", 4, 2, 12, 6))
+    with pytest.raises(EarthGPTError, match=r"classes\.json is no list of classes: "):
+        own("voc", tmp_path)
+
+
 @pytest.mark.parametrize("name", ["voc", "coco", "yolo", "dota", "labelme", "classes", "captions"])
 def test_an_empty_folder_of_ones_own_is_an_error(name, tmp_path):
     with pytest.raises(EarthGPTError, match=r"^No "):
@@ -726,3 +863,19 @@ def test_real_labels_of_dota_are_read_whole(tmp_path):
     lines = (real_data("DOTA") / "labelTxt" / "P1888.txt").read_text().splitlines()
     assert len(sample.regions) + defects["objects stated twice"] == len(lines) - 2
     assert defects[MISSING] == defects[UNKNOWN] == 6
+
+
+@pytest.mark.realdata
+def test_real_folders_without_a_part_of_the_download_say_what_is_missing():
+    with pytest.raises(
+        EarthGPTError, match=r"^No file or folder Annotations/\*\.xml in .*DIOR_RSVG; it holds test\.txt, "
+    ):
+        list(dior_rsvg.DATASET.read(real_data("DIOR_RSVG"), "train"))
+    with pytest.raises(EarthGPTError, match=r"^No file or folder train in .*DOTA; it holds images, labelTxt\."):
+        list(find("datasets", "dota_v1").read(real_data("DOTA"), "train"))
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("folder", [".", "HRRSD", "HRRSD/OPT2017"])
+def test_real_files_of_hrrsd_are_found_from_any_folder_about_them(folder):
+    assert len(list(find("datasets", "hrrsd").read(real_data(folder), "train"))) == 109
