@@ -74,3 +74,18 @@ def test_another_kind_of_picture_is_refused(tmp_path):
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     with pytest.raises(EarthGPTError, match="Cannot write"):
         write_picture(tmp_path / "nowhere" / "a.png", [], BLACK)
+
+
+def test_a_label_does_not_cover_another_label_or_most_of_a_box():
+    ship, buoy = Region(Box(0.4, 0.5, 0.6, 0.6), "a ship"), Region(Box(0.4, 0.47, 0.41, 0.49), "a ship")
+    # The buoy lies where the label of the ship would stand: that goes below.
+    drawn = places(draw(BLACK, [ship, buoy]), COLOURS[0])
+    assert drawn[310:322, 412:450].mean() > 0.5 and drawn[244:254, 425:470].mean() < 0.2
+    crowd = [Region(Box(0.4, 0.4 + i / 200, 0.41, 0.404 + i / 200), "a ship") for i in range(40)]
+    assert places(draw(BLACK, crowd), COLOURS[0]).sum() < 40 * 600
+
+
+def test_words_on_the_darkest_colour_are_white():
+    regions = [Region(BOX, f"{i}") for i in range(len(COLOURS) - 1)] + [Region(Box(0.8, 0.5, 0.9, 0.9), "blue")]
+    picture = draw(BLACK, regions)
+    assert places(picture, "#FFFFFF").any() and places(picture, COLOURS[-1]).any()
