@@ -1,10 +1,21 @@
-"""Tiny made-up downloads in the true layout, for tests that build and check."""
+"""Downloads for tests that build and check: tiny made-up ones in the true layout, and real files where they are."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
+
+
+def real(folder: str) -> Path:
+    """A folder of real data set files; skips the test where there are none."""
+    beside = Path(__file__).parents[1].parent / "shared" / "data"
+    root = Path(os.environ.get("EARTHGPT_REAL_DATA", beside)) / folder
+    if not root.is_dir():
+        pytest.skip(f"no real data at {root}; set EARTHGPT_REAL_DATA")
+    return root
 
 
 def picture(path: Path, seed: int, size=(64, 48)) -> None:
