@@ -34,10 +34,10 @@ FAMILIES = {
 # The parts of RSIVQA by the family of their images; those of AID have the names of RSICD.
 RSIVQA = {"AID": "aid", "DOTA": "dota", "HRRSD": "hrrsd", "Sydney": "sydney_captions", "UCM": "ucmerced"}
 
-# Bits of 128 in which copies may differ. Measured on shared/data: of 300 images each of AID and RSSCN7, 100 of HIT-UAV
+# Bits of 128 in which copies may differ, from benchmarks/looks.py: of 300 images each of AID and RSSCN7, 100 of HIT-UAV
 # and 40 of NWPU VHR-10 at least 99 % are found again at half and 1.7 times their size, at 224 pixels, and at JPEG
-# qualities from 30 to 90; of 300 of SAR-ACD all at other sizes and down to quality 75, and 92 % at 50. The 38.9 million
-# pairs of AID images of different classes all differ in 18 bits or more; of the 1.4 million pairs of one class 59 pass,
+# qualities from 30 to 90; of 300 of SAR-ACD all at other sizes, 99 % at quality 75 and 93 % at 50. The 38.9 million
+# pairs of AID images of different classes all differ in 18 bits or more; of the 1.4 million pairs of one class 58 pass,
 # nearly all of them straight beaches.
 ALIKE = 12
 SMALL = 288  # pixels of a side that are enough to see how an image looks
