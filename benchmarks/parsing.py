@@ -3,7 +3,8 @@
     python benchmarks/parsing.py data
 
 The argument is the folder of the data sets. Readers take turns in one process, and must find as many objects as the
-other. A ratio below 1 says that ours takes less time.
+other. A ratio below 1 says that ours takes less time. pycocotools keeps the dicts of the file and checks nothing; ours
+are values, made of numbers.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from earthgpt import conversations, lookup
 from earthgpt.config import BuildRecipe, BuildSource, Evaluation, load_recipe
 from earthgpt.datasets import Dataset, at_hand
 from earthgpt.geo.raster import read_pixels
-from earthgpt.geo.tiles import cut, fragment, windows
+from earthgpt.geo.tiles import cut, fragment, parse_fragment, windows
 from earthgpt.leaks import Fingerprint, Index, Leak, fingerprint
 from earthgpt.policies import Plan, asked, plan, take
 from earthgpt.tasks import converse
@@ -208,7 +208,7 @@ def _tiles(
 
 def _place(sample: Sample, root: Path, dataset: str, recipe: BuildRecipe) -> str:
     """The path of the image in its record, relative to the output; puts the image there where that is needed."""
-    name, mark, window = sample.name.partition("#xywh=")
+    name, window = parse_fragment(sample.name)
     output = Path(recipe.output)
     if callable(sample.image):
         path = Path("data", dataset, f"{name}.png")
@@ -218,11 +218,11 @@ def _place(sample: Sample, root: Path, dataset: str, recipe: BuildRecipe) -> str
     inside = sample.image.is_relative_to(root)
     path = Path("data", dataset, sample.image.relative_to(root)) if inside else Path("data", f"{dataset}_more", name)
     if window and recipe.tiles == "files":
-        left, top, width, height = (int(number) for number in window.split(","))
+        left, top = window[:2]
         path = Path("data", f"{dataset}_tiles", Path(name).with_suffix("").as_posix().replace("/", "_"))
         path = path.with_name(f"{path.name}_{left}_{top}.png")
         if recipe.images != "none":
-            _save(read_pixels(sample.image, (left, top, width, height), sample.sensor), output / path)
+            _save(read_pixels(sample.image, window, sample.sensor), output / path)
         return path.as_posix()
     if recipe.images == "copy" and not (output / path).exists():
         (output / path).parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +231,7 @@ def _place(sample: Sample, root: Path, dataset: str, recipe: BuildRecipe) -> str
         fresh.replace(output / path)
     elif recipe.images == "link" and not inside:
         _link(sample.image, output / path)
-    return path.as_posix() + mark + window
+    return fragment(path.as_posix(), window) if window else path.as_posix()
 
 
 def _save(pixels: np.ndarray, path: Path) -> None:
@@ -437,7 +437,7 @@ def _fingerprints(one: Evaluation, compare: str) -> dict[str, list[Fingerprint]]
         for sample in card.read(one.root, split):
             try:
                 prints.append(fingerprint(one.dataset, sample, compare))
-            except (OSError, SyntaxError, ValueError):  # a broken image still has its name
+            except (EarthGPTError, OSError, SyntaxError, ValueError):  # a broken image still has its name
                 prints.append(fingerprint(one.dataset, sample, "names"))
     return found
 

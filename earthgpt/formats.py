@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import math
 import os
 import re
@@ -76,6 +77,18 @@ def shaped(path: Path, kind: str) -> Iterator[None]:
         raise EarthGPTError(f"{path} is no {kind}: an entry lacks or names an unknown {error}.") from error
     except (AttributeError, IndexError, OverflowError, TypeError, ValueError, csv.Error) as error:
         raise EarthGPTError(f"{path} is no {kind}: {error}.") from error
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Makes values that hold no cycles without looking for cycles, which takes up to half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def string(value: Any) -> str:
@@ -301,7 +314,7 @@ def coco(
     Annotations of an image that is not listed are counted in ``defects``, and so are images listed twice, which are
     read once.
     """
-    with shaped(path, "COCO file"):
+    with shaped(path, "COCO file"), uncollected():
         content = load_json(path)
         missing = {"images", "categories", annotations} - content.keys()
         if missing:
@@ -319,10 +332,9 @@ def coco(
                 defects["crowds"] += 1
                 crowded.add(number)
             else:
-                polygons = entry.get("segmentation") or ((),)
-                polygons = ((),) if isinstance(polygons, dict) else polygons
-                outline = tuple(polygons[0] if len(polygons) == 1 else chain.from_iterable(polygons))
-                bbox = tuple(entry.get("bbox") or ())
+                bbox, polygons, outline = tuple(entry.get("bbox") or ()), entry.get("segmentation"), ()
+                if polygons and not isinstance(polygons, dict):
+                    outline = tuple(polygons[0] if len(polygons) == 1 else chain.from_iterable(polygons))
                 sum(outline, sum(bbox))  # TypeError where one of them is no number
                 objects[number].append(Annotation(labels[entry["category_id"]], bbox, outline))
         read = [
@@ -489,11 +501,11 @@ def listed(listing: Path, annotations: Path, images: Path, defects: Counter) -> 
     """
     names = lines(listing)
     defects["images listed twice"] += len(names) - len(set(names))
+    there = {path.stem: path for path in annotations.glob("*.xml")}
     for name in dict.fromkeys(names):
-        path = annotations / f"{name}.xml"
-        defects["missing annotations"] += not path.is_file()
-        if path.is_file():
-            yield images / f"{name}.jpg", voc(path)
+        defects["missing annotations"] += name not in there
+        if name in there:
+            yield images / f"{name}.jpg", voc(there[name])
 
 
 def spellings(classes: Iterable[str], others: Mapping[str, str | None] | None = None) -> dict[str, str | None]:

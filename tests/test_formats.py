@@ -1,5 +1,6 @@
 """Annotation formats and the geometry that belongs to them."""
 
+import gc
 import json
 import math
 from collections import Counter
@@ -138,6 +139,18 @@ def test_coco_reads_images_in_file_order_and_counts_strays(tmp_path):
     assert [annotation.outline for annotation in second.annotations] == [(1, 2, 4, 2, 4, 6), ()]
     assert second.annotations[0].bbox == (1, 2, 3, 4)
     assert +defects == {"annotations of unlisted images": 1}
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_reading_leaves_the_collector_of_garbage_as_it_was(collecting, tmp_path):
+    path = write(tmp_path / "a.json", {"images": 5})
+    (gc.enable if collecting else gc.disable)()
+    try:
+        with pytest.raises(EarthGPTError):
+            list(formats.coco(path, Counter()))
+        assert gc.isenabled() == collecting
+    finally:
+        gc.enable()
 
 
 def test_captions_are_distinct_in_order_with_the_blanks_inside_kept_and_empty_ones_counted(tmp_path):
@@ -353,7 +366,7 @@ def test_xml_is_read_in_the_encodings_that_are_about(encoding, tmp_path):
 
 
 def test_images_listed_twice_are_read_once(tmp_path):
-    (tmp_path / "list.txt").write_text("2\r\n1\r\n2\r\n3")
+    (tmp_path / "list.txt").write_text("2\r\n1\r\n2\r\n" + "3" * 5000)
     for name in ("1", "2"):
         (tmp_path / f"{name}.xml").write_text("<annotation/>")
     defects = Counter()

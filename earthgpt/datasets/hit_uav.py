@@ -17,7 +17,8 @@ def read(root, split, defects):
     # The readme calls a box centre-based; the numbers are those of its top left corner (264,319,10,12 there is
     # 269,325.9 by centre in rotate_json).
     for image in coco(path, defects, file="filename", annotations="annotation"):
-        yield from detected(root, path.parents[1] / split / image.file, image, Sensor.INFRARED, LABELS, defects, classes=CLASSES)
+        image_path = path.parents[1] / split / image.file
+        yield from detected(root, image_path, image, Sensor.INFRARED, LABELS, defects, classes=CLASSES)
 
 
 DATASET = Dataset(
