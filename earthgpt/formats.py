@@ -259,7 +259,7 @@ def class_folders(root: Path, labels: Mapping[str, str], defects: Counter) -> It
     for key, label in spelled.items():
         for folder in folders.get(key, ()):
             images = [path for path in files(_inner(folder), "*") if path.suffix.lower() in IMAGES]
-            defects["class folders without images"] += not images
+            defects["missing class folders"] += not images
             for path in images:
                 yield path, label
 
@@ -289,7 +289,7 @@ def captions(path: Path, split: str, defects: Counter) -> Iterator[tuple[str, tu
         for image in load_json(path)["images"]:
             if image["split"] == split:
                 file = string(image["filename"])
-                defects["images listed twice"] += file in said
+                defects["files listed twice"] += file in said
                 said.setdefault(file, []).extend(string(sentence["raw"]) for sentence in image["sentences"])
     for file, texts in said.items():
         yield file, distinct(texts, defects)
@@ -311,8 +311,8 @@ def coco(
     """Images with their objects of a COCO-like JSON, in its order; the keys are named because sets rename them.
 
     ``bbox`` is kept as written. ``outline`` holds the points of all polygons; it is empty for run lengths.
-    Annotations of an image that is not listed are counted in ``defects``, and so are images listed twice, which are
-    read once.
+    Annotations of an image that is not listed are counted in ``defects``, and so are images that are listed twice,
+    which are read once.
     """
     with shaped(path, "COCO file"), uncollected():
         content = load_json(path)
@@ -321,7 +321,7 @@ def coco(
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
         labels = {category["id"]: string(category["name"]) for category in content["categories"]}
         images = {image["id"]: image for image in content["images"]}
-        defects["images listed twice"] += len(content["images"]) - len(images)
+        defects["files listed twice"] += len(content["images"]) - len(images)
         objects: dict[Any, list[Annotation]] = {number: [] for number in images}
         crowded = set()
         for entry in content[annotations]:
@@ -484,7 +484,7 @@ def points(outline: Sequence[float], defects: Counter) -> tuple[Point, ...]:
     """x, y, x, y, ... as points; () with a count where they are not pairs of numbers."""
     numbers = floats(outline)
     if numbers is None or len(numbers) % 2:
-        defects["outlines that are not pairs of numbers"] += 1
+        defects["boxes that are not numbers"] += 1
         return ()
     return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
@@ -500,7 +500,7 @@ def listed(listing: Path, annotations: Path, images: Path, defects: Counter) -> 
     more, are counted in ``defects``.
     """
     names = lines(listing)
-    defects["images listed twice"] += len(names) - len(set(names))
+    defects["files listed twice"] += len(names) - len(set(names))
     there = {path.stem: path for path in annotations.glob("*.xml")}
     for name in dict.fromkeys(names):
         defects["missing annotations"] += name not in there
@@ -524,7 +524,9 @@ def upright(annotation: Annotation, size: Size, defects: Counter) -> Box | None:
     bbox = annotation.bbox
     if not bbox and annotation.outline:
         corners = points(annotation.outline, defects)
-        bbox = corners and _hull_bbox(corners)
+        if not corners:
+            return None
+        bbox = _hull_bbox(corners)
     if not bbox:
         defects["objects without a box"] += 1
         return None
@@ -533,9 +535,9 @@ def upright(annotation: Annotation, size: Size, defects: Counter) -> Box | None:
 
 def rectangle(annotation: Annotation, size: Size, defects: Counter) -> OrientedBox | None:
     """The smallest rectangle about the outline of an annotation, or else its upright box; None without area."""
-    corners = points(annotation.outline, defects)
-    if corners:
-        return oriented_box(corners, size, defects)
+    if annotation.outline:
+        corners = points(annotation.outline, defects)
+        return oriented_box(corners, size, defects) if corners else None
     box = upright(annotation, size, defects)
     return box and OrientedBox(box.corners)
 
@@ -591,7 +593,7 @@ def corner_box(bbox: Iterable[float], size: Size, defects: Counter) -> Box | Non
     """The box of (left, top, width, height) in pixels; None when none of it has area in an image of ``size``."""
     numbers = floats(bbox)
     if numbers is None or len(numbers) != 4:
-        defects["boxes that are not four numbers"] += 1
+        defects["boxes that are not numbers"] += 1
         return None
     left, top, width, height = numbers
     corners = ((left, top), (left + width, top + height))
@@ -602,7 +604,7 @@ def oriented_box(outline: Iterable[Point], size: Size, defects: Counter) -> Orie
     """The smallest rectangle about an outline in pixels; None when none of it has area in an image of ``size``."""
     outline = tuple(outline)
     if floats(chain(*outline)) is None:
-        defects["outlines that are not pairs of numbers"] += 1
+        defects["boxes that are not numbers"] += 1
         return None
     corners = min_area_rectangle(outline)
     return OrientedBox.from_pixels(corners, size) if _usable(corners, size, defects) else None

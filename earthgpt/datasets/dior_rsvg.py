@@ -21,7 +21,7 @@ def read(root, split, defects):
         )
     with shaped(listing, "list of object numbers"):
         wanted = {int(line) for line in lines(listing)}
-    defects["numbers of no object"] += sum(not 0 <= number < TOTAL for number in wanted)
+    defects["missing annotations"] += sum(not 0 <= number < TOTAL for number in wanted)
     number, folder = 0, either(folder, "JPEGImages")
     for path, image in images:
         chosen = [a for i, a in enumerate(image.annotations, number) if i in wanted]
@@ -30,7 +30,7 @@ def read(root, split, defects):
         size = size_of(image_path, image.size, defects) if chosen else None
         if size:
             boxes = [(upright(a, size, defects), a.text) for a in chosen]
-            defects["objects without a phrase"] += sum(not text for _, text in boxes)
+            defects["empty captions"] += sum(not text for _, text in boxes)
             # Words stay as they are ("groundtrackfield"). A few phrases are said of two boxes of an image.
             phrases = tuple(Region(box, text) for box, text in boxes if box and text)
             yield Sample(image_path, image_path.relative_to(root).as_posix(), size, Sensor.OPTICAL, expressions=phrases)

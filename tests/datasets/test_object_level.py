@@ -599,7 +599,7 @@ def test_dior_rsvg_with_another_number_of_objects_is_refused(tmp_path):
         list(dior_rsvg.DATASET.read(tmp_path, "train"))
 
 
-def test_dior_rsvg_counts_numbers_of_no_object_and_names_a_list_of_something_else(tmp_path, monkeypatch):
+def test_dior_rsvg_counts_numbers_without_an_object_and_names_a_list_of_something_else(tmp_path, monkeypatch):
     monkeypatch.setattr(dior_rsvg, "TOTAL", 3)
     fake_dior_rsvg(tmp_path)
     write(tmp_path / "DIOR_RSVG" / "Annotations" / "._00002.xml", "Mac OS X")
@@ -607,9 +607,9 @@ def test_dior_rsvg_counts_numbers_of_no_object_and_names_a_list_of_something_els
     voc(tmp_path / "DIOR_RSVG" / "Annotations" / "00010.xml", upright("ship", 4, 2, 12, 6))
     defects = Counter()
     assert len(list(dior_rsvg.DATASET.read(tmp_path, "val", defects))) == 1
-    assert +defects == {"numbers of no object": 1}
+    assert +defects == {"missing annotations": 1}
     assert [len(sample.expressions) for sample in dior_rsvg.DATASET.read(tmp_path, "train", defects)] == [1, 0]
-    assert defects["objects without a phrase"] == 1
+    assert defects["empty captions"] == 1
     write(tmp_path / "DIOR_RSVG" / "val.txt", "00002\nten\n")
     with pytest.raises(EarthGPTError, match=r"val\.txt is no list of object numbers: .*'ten'"):
         list(dior_rsvg.DATASET.read(tmp_path, "val"))
