@@ -32,7 +32,9 @@ ACTIONS = {
     r"missing annotations|images without annotations": "the image is left out",
     r"missing (class folders|question files)|HRRSD images without their split lists": "the rest is read",
     r"images without their oriented boxes": "asked about with upright boxes only",
-    r"images of (another sensor|no part)": "left out",
+    r"images of (another sensor|no part|no class)|images outside class folders|folders of no class": "left out",
+    r"lines without an image of the folder": "the line is left out",
+    r"further annotations of an image": "the first kind of annotation counts",
 }
 
 

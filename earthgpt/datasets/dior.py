@@ -1,7 +1,7 @@
 """DIOR: 20 classes of objects in 23,463 optical images, upright boxes."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import detected, either, layout, listed, spellings, upright
+from earthgpt.formats import detected, either, layout, listed, search, spellings, upright
 from earthgpt.types import Sensor
 
 CLASSES = (
@@ -14,10 +14,12 @@ LABELS = spellings(CLASSES.split(","))
 
 def annotated(root, split, defects, kind, *folders):
     """``ImageSets/Main/<split>.txt`` (or ``Main/``) and ``Annotations/<kind> Bounding Boxes/``, as in MAR20 too."""
-    listing = layout(root, f"ImageSets/Main/{split}.txt", f"Main/{split}.txt")
     annotations = layout(root, f"Annotations/{kind}?Bounding?Boxes", f"{kind}?Bounding?Boxes", "Annotations")
-    above = annotations.parent if annotations.name == "Annotations" else annotations.parents[1]
-    return listed(listing, annotations, either(above, *folders), defects)
+    above = annotations.parent if annotations.parent.name != "Annotations" else annotations.parents[1]
+    # Beside the annotations first: another set in ``root`` may have lists of the same names.
+    lists = (f"ImageSets/Main/{split}.txt", f"Main/{split}.txt")
+    listing = search(above, *lists) or layout(root, *lists)
+    return listed(listing, either(annotations.parent, annotations.name), either(above, *folders), defects)
 
 
 def read(root, split, defects, kind="Horizontal", box=upright):

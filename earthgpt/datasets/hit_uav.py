@@ -1,7 +1,7 @@
 """HIT-UAV: people and vehicles in thermal images from a drone, upright boxes."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import coco, detected, layout, spellings
+from earthgpt.formats import coco, detected, either, layout, spellings
 from earthgpt.types import Sensor
 
 CLASSES = ("person", "car", "bicycle", "other vehicle")
@@ -17,7 +17,7 @@ def read(root, split, defects):
     # The readme calls a box centre-based; the numbers are those of its top left corner (264,319,10,12 there is
     # 269,325.9 by centre in rotate_json).
     for image in coco(path, defects, file="filename", annotations="annotation"):
-        image_path = path.parents[1] / split / image.file
+        image_path = either(path.parents[1], split) / image.file
         yield from detected(root, image_path, image, Sensor.INFRARED, LABELS, defects, classes=CLASSES)
 
 

@@ -3,20 +3,24 @@
 from dataclasses import replace
 
 from earthgpt.datasets import Paper, hit_uav
-from earthgpt.formats import coco, detected, layout, oriented_box, rotated_rectangle
+from earthgpt.formats import coco, detected, either, floats, layout, oriented_box, rotated_rectangle
 from earthgpt.types import Sensor
 
 
 def turned(annotation, size, defects):
     """center x, center y, width, height, angle: in radians, clockwise on the screen (seen on cars at 45 degrees)."""
-    return oriented_box(rotated_rectangle(*annotation.bbox), size, defects)
+    numbers = floats(annotation.bbox) or ()
+    if len(numbers) != 5:
+        defects["boxes that are not numbers"] += 1
+        return None
+    return oriented_box(rotated_rectangle(*numbers), size, defects)
 
 
 def read(root, split, defects):
     """``rotate_json/<split>/*.jpg`` and ``rotate_json/annotations/<split>.json``."""
     path = layout(root, f"rotate_json/annotations/{split}.json")
     for image in coco(path, defects, file="filename"):
-        image_path = path.parents[1] / split / image.file
+        image_path = either(path.parents[1], split) / image.file
         yield from detected(root, image_path, image, Sensor.INFRARED, hit_uav.LABELS, defects, turned, hit_uav.CLASSES)
 
 

@@ -1,7 +1,7 @@
 """HRSID: ships in SAR images, oriented boxes from their outlines."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import coco, detected, layout, rectangle, spellings
+from earthgpt.formats import coco, detected, either, layout, rectangle, spellings
 from earthgpt.types import Sensor
 
 LABELS = spellings(("ship",))
@@ -12,7 +12,7 @@ def read(root, split, defects):
     path = layout(root, f"annotations/{split}2017.json")
     for image in coco(path, defects):
         # Rotated HRSID benchmarks take the smallest rectangle about the outline; without one the upright box stands.
-        image_path = path.parents[1] / "JPEGImages" / image.file
+        image_path = either(path.parents[1], "JPEGImages") / image.file
         yield from detected(root, image_path, image, Sensor.SAR, LABELS, defects, rectangle)
 
 

@@ -12,7 +12,7 @@ def read(root, split, defects, kind="Horizontal", box=upright, codes=CODES):
     """``MAR20/ImageSets/Main/<split>.txt``, ``Annotations/<kind> Bounding Boxes/`` and ``JPEGImages/``."""
     labels = spellings((), codes)
     # 21 files state a size of 0 x 0, 589 name an .xml as their image, and 123 boxes exceed the stated size.
-    for path, image in annotated(root, split, defects, kind, "JPEGImages"):
+    for path, image in annotated(root, split, defects, kind, "JPEGImages", "MAR20-JPEGImages"):
         yield from detected(root, path, image, Sensor.OPTICAL, labels, defects, box)
 
 

@@ -15,6 +15,8 @@ def read(root, split, defects, kind="BBox_SSDD", box=upright):
         root,
         f"{kind}/voc_style/ImageSets/Main/{split}.txt",
         f"{kind}/coco_style/annotations/{split}.json",
+        f"voc_style/ImageSets/Main/{split}.txt",
+        f"coco_style/annotations/{split}.json",
         "SSDD.json",
     )
     for path, image in images(found, split, defects):
@@ -24,7 +26,7 @@ def read(root, split, defects, kind="BBox_SSDD", box=upright):
 def images(found, split, defects):
     if found.suffix == ".txt":
         folder = found.parents[2]
-        yield from listed(found, folder / "Annotations", folder / "JPEGImages", defects)
+        yield from listed(found, either(folder, "Annotations"), either(folder, "JPEGImages"), defects)
         return
     official = found.name != "SSDD.json"
     folder = found.parents[1] / "images" / split if official else either(found.parent, "JPEGImages", "images")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from transformers import AutoConfig, PretrainedConfig
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class EarthGPTConfig(PretrainedConfig):
@@ -14,6 +18,8 @@ class EarthGPTConfig(PretrainedConfig):
     vit_layers: layers (1-based) whose features are concatenated on channels; None means four, evenly spaced, as in
         DINOv2's own dense heads (6, 12, 18, 24 of 24).
     cnn_stages: stages (1-based) whose maps are resampled to the ViT's grid and concatenated; None means all.
+    vit_mean, vit_std, cnn_mean, cnn_std: of the pixels that each encoder was trained on, a value for each of red, green
+        and blue in [0, 1]. Pixels come with those of the ViT; the CNN gets them as it knows them.
     image_token_id: the token that stands where image start, visual tokens and image end are put.
     bias_tuning: whether the language model's linear layers carry alpha and beta (``earthgpt.model.bias_tuning``).
     """
@@ -29,6 +35,10 @@ class EarthGPTConfig(PretrainedConfig):
         image_size: int = 224,
         vit_layers: list[int] | None = None,
         cnn_stages: list[int] | None = None,
+        vit_mean: Sequence[float] = IMAGENET_MEAN,
+        vit_std: Sequence[float] = IMAGENET_STD,
+        cnn_mean: Sequence[float] = IMAGENET_MEAN,
+        cnn_std: Sequence[float] = IMAGENET_STD,
         image_token_id: int = 0,
         bias_tuning: bool = False,
         initializer_range: float = 0.02,
@@ -41,6 +51,8 @@ class EarthGPTConfig(PretrainedConfig):
         self.image_size = image_size
         self.vit_layers = vit_layers or sorted({max(1, round(depth * part / 4)) for part in (1, 2, 3, 4)})
         self.cnn_stages = cnn_stages or list(range(1, len(self.cnn_config.depths) + 1))
+        self.vit_mean, self.vit_std = list(vit_mean), list(vit_std)
+        self.cnn_mean, self.cnn_std = list(cnn_mean), list(cnn_std)
         self.image_token_id = image_token_id
         self.bias_tuning = bias_tuning
         self.initializer_range = initializer_range

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -16,26 +18,49 @@ class VisionEncoder(nn.Module):
     def __init__(self, config, **options):
         super().__init__()
         self.vit_layers, self.cnn_stages = config.vit_layers, config.cnn_stages
-        self.vit = AutoModel.from_config(config.vit_config, **options)
+        self.vit = without_pooling(AutoModel.from_config(config.vit_config, **options))
         self.cnn = AutoModel.from_config(config.cnn_config)
+        # Some encoders refuse images of another size than their own unless told to interpolate their positions.
+        known = inspect.signature(self.vit.forward).parameters
+        self.vit_options = {"interpolate_pos_encoding": True} if "interpolate_pos_encoding" in known else {}
         self.norm_name = next((name for name in _FINAL_NORMS if hasattr(self.vit, name)), None)
         # Convolutions are fastest with channels last, on processors and graphics cards alike. But there oneDNN writes
         # past its memory in training where a strided 1 x 1 convolution has fewer than 16 channels (its issue 6035).
         narrowest = min(getattr(config.cnn_config, "embedding_size", 16), *config.cnn_config.hidden_sizes)
         self.memory_format = torch.channels_last if narrowest >= 16 else torch.contiguous_format
+        self.same_pixels = (config.vit_mean, config.vit_std) == (config.cnn_mean, config.cnn_std)
+        self.pixels = (config.vit_mean, config.vit_std, config.cnn_mean, config.cnn_std)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """[n, 3, S, S] normalised pixels to [n, h * w, C] features, row by row from the top left."""
+        """[n, 3, S, S] pixels, normalised for the ViT, to [n, h * w, C] features, row by row from the top left."""
         side = pixel_values.shape[-1] // self.vit.config.patch_size
-        states = self.vit(pixel_values, output_hidden_states=True).hidden_states  # embeddings, then each layer
+        pixels = pixel_values.to(self.vit.dtype)
+        states = self.vit(pixels, output_hidden_states=True, **self.vit_options).hidden_states  # embeddings, each layer
         norm = getattr(self.vit, self.norm_name) if self.norm_name else nn.Identity()
         # Class and register tokens come first; the grid is the rest.
         features = [norm(states[layer])[:, -side * side :] for layer in self.vit_layers]  # [n, h*w, D] each
-        pixel_values = pixel_values.contiguous(memory_format=self.memory_format)
-        stages = self.cnn(pixel_values, output_hidden_states=True).hidden_states  # stem, then each stage
+        pixels = self.pixels_for_cnn(pixel_values).to(self.cnn.dtype, memory_format=self.memory_format)
+        stages = self.cnn(pixels, output_hidden_states=True).hidden_states  # stem, then each stage
         for stage in self.cnn_stages:
             features.append(_resample(stages[stage], side).flatten(2).transpose(1, 2))  # [n, h*w, D_s]
         return torch.cat(features, dim=-1)
+
+    def pixels_for_cnn(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """[n, 3, S, S] pixels normalised for the ViT, with the mean and deviation that the CNN was trained on."""
+        if self.same_pixels:
+            return pixel_values
+        vit_mean, vit_std, cnn_mean, cnn_std = (pixel_values.new_tensor(one)[:, None, None] for one in self.pixels)
+        return (pixel_values * vit_std + vit_mean - cnn_mean) / cnn_std
+
+
+def without_pooling(vit: nn.Module) -> nn.Module:
+    """The encoder without the layers that make one vector of its grid: they are not used here, and often missing."""
+    if getattr(vit, "pooler", None) is not None:  # ViT, DeiT
+        vit.pooler = None
+    if getattr(vit, "use_head", False):  # SigLIP
+        vit.use_head = False
+        del vit.head
+    return vit
 
 
 @torch.no_grad()
