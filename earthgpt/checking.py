@@ -55,13 +55,16 @@ class SplitCount:
 
 @dataclass(frozen=True)
 class Checked:
-    """A download beside its card. ``turns`` are those that ``policy`` gives; ``turns_expected`` those of Table I."""
+    """A download beside its card. ``images`` are those of all splits, each once, though it may be in several. ``turns``
+    are those that ``policy`` gives; ``turns_expected`` those of Table I.
+    """
 
     name: str
     title: str
     root: str
     policy: str
     splits: dict[str, SplitCount]
+    images: int
     turns: int
     turns_expected: int | None
     defects: dict[str, int]
@@ -80,8 +83,7 @@ class Checked:
     def found(self) -> dict[str, int | None]:
         """Images, objects and turns that are there, of all splits together."""
         objects = [split.objects for split in self.splits.values() if split.objects is not None]
-        images = sum(split.images for split in self.splits.values())
-        return {"images": images, "objects": sum(objects) if objects else None, "turns": self.turns}
+        return {"images": self.images, "objects": sum(objects) if objects else None, "turns": self.turns}
 
     @property
     def expected(self) -> dict[str, int | None]:
@@ -139,13 +141,14 @@ def check(
     ``root``: what was looked for and what is there.
     """
     card = lookup.find("datasets", name)
-    splits, defects, problems = {}, Counter(), []
+    splits, defects, problems, names = {}, Counter(), [], set()
     for split in card.splits:
         own = Counter()
         images, objects, problem = 0, None, None
         try:
             for sample in card.read(root, split, own, unnamed=True):
                 images += 1
+                names.add(sample.name)
                 count = stated(card, sample)
                 objects = objects if count is None else (objects or 0) + count
                 if images % 500 == 0:
@@ -168,7 +171,7 @@ def check(
             defects[kind] = count
     expected = card.paper.turns if policy == "paper" and card.paper else None
     found = dict(sorted((+defects).items(), key=lambda pair: (-pair[1], pair[0])))
-    return Checked(name, card.title, str(root), policy, splits, turns, expected, found)
+    return Checked(name, card.title, str(root), policy, splits, len(names), turns, expected, found)
 
 
 def stated(card: Dataset, sample: Sample) -> int | None:

@@ -50,7 +50,7 @@ def test_a_clean_build_is_counted_when_asked_for(tmp_path):
 
 def test_a_folder_without_the_set_says_what_was_looked_for_and_what_is_there(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing")
-    with pytest.raises(EarthGPTError, match=r"normal_json/annotations/train\.json in .*it holds readme\.txt"):
+    with pytest.raises(EarthGPTError, match=r"normal_json/annotations/train\.json .* in .*it holds readme\.txt"):
         check("hit_uav", tmp_path)
 
 

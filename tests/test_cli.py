@@ -19,7 +19,8 @@ from earthgpt.generation import Answer
 
 COMMANDS = (
     "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval", "build",
-    "validate", "datasets list", "datasets check", "datasets show", "tasks list", "models list",
+    "validate", "datasets list", "datasets check", "datasets show", "tasks list", "models list", "models show",
+    "models assemble", "models merge",
 )  # fmt: skip
 
 

@@ -40,7 +40,8 @@ class Dataset:
 
     ``tasks`` are the names of the tasks that its facts answer. ``splits`` are the official ones, or ("all",).
     ``counts`` is how many images each split of the full release has, ``objects`` how many objects (captions of a
-    caption set, questions of a question set, expressions of a grounding set), where known; "total" is of all splits.
+    caption set, questions of a question set, expressions of a grounding set), where known; "total" is of all splits,
+    where their own numbers are not known.
     ``unnamed`` are labels of objects that nobody could name. ``paper`` is how MMRS-1M used it; None when it did not.
     ``reader`` takes (root, split, defects).
     """

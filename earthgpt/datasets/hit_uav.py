@@ -1,7 +1,17 @@
 """HIT-UAV: people and vehicles in thermal images from a drone, upright boxes."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import coco, detected, either, layout, spellings
+from earthgpt.formats import (
+    coco,
+    detected,
+    either,
+    floats,
+    layout,
+    oriented_box,
+    rotated_rectangle,
+    spellings,
+    upright,
+)
 from earthgpt.types import Sensor
 
 CLASSES = ("person", "car", "bicycle", "other vehicle")
@@ -11,14 +21,34 @@ UNNAMED = ("DontCare",)
 LABELS = spellings(CLASSES + UNNAMED)
 
 
-def read(root, split, defects):
-    """``normal_json/<split>/*.jpg`` and ``normal_json/annotations/<split>.json``, with keys of its own."""
-    path = layout(root, f"normal_json/annotations/{split}.json")
+def read(root, split, defects, oriented=False):
+    """``normal_json/<split>/*.jpg`` and ``normal_json/annotations/<split>.json``, with keys of its own; with oriented
+    boxes ``rotate_json/``, whose upright hulls stand where there is nothing else.
+    """
+    turned_path = f"rotate_json/annotations/{split}.json"
+    path = layout(root, *(() if oriented else (f"normal_json/annotations/{split}.json",)), turned_path)
     # The readme calls a box centre-based; the numbers are those of its top left corner (264,319,10,12 there is
     # 269,325.9 by centre in rotate_json).
-    for image in coco(path, defects, file="filename", annotations="annotation"):
+    rotated = path.parents[1].name == "rotate_json"
+    box = (turned if oriented else hull) if rotated else upright
+    for image in coco(path, defects, file="filename", annotations="annotations" if rotated else "annotation"):
         image_path = either(path.parents[1], split) / image.file
-        yield from detected(root, image_path, image, Sensor.INFRARED, LABELS, defects, classes=CLASSES)
+        yield from detected(root, image_path, image, Sensor.INFRARED, LABELS, defects, box, CLASSES)
+
+
+def turned(annotation, size, defects):
+    """center x, center y, width, height, angle: in radians, clockwise on the screen (seen on cars at 45 degrees)."""
+    numbers = floats(annotation.bbox) or ()
+    if len(numbers) != 5:
+        defects["boxes that are not numbers"] += 1
+        return None
+    return oriented_box(rotated_rectangle(*numbers), size, defects)
+
+
+def hull(annotation, size, defects):
+    """The upright box about a turned one."""
+    box = turned(annotation, size, defects)
+    return box and box.bounds
 
 
 DATASET = Dataset(

@@ -22,7 +22,7 @@ DATASET = Dataset(
     citation="Lobry et al., RSVQA: Visual Question Answering for Remote Sensing Data, 2020",
     splits=("train", "val", "test", "test_phili"),
     classes=(),
-    counts={},  # 10,659 images in all; of the splits only the questions are known
+    counts={"total": 10_659},  # 10,659 images in all; of the splits only the questions are known
     reader=read,
     objects={"train": 625_340, "val": 102_843, "test": 222_684, "test_phili": 105_647},
     # Philadelphia; its 62,554 questions of presence and comparison alone.

@@ -41,13 +41,18 @@ def locate(name: str | Path) -> str:
     )
 
 
-def load(name: str | Path = DEFAULT) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
-    """A model in float32 and evaluation mode, with its processor. Raises EarthGPTError when there is none."""
+def load(
+    name: str | Path = DEFAULT, dtype: str = "float32"
+) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
+    """A model in evaluation mode, with its processor. Raises EarthGPTError when there is none.
+
+    dtype: of the weights; "auto" takes them as they were saved.
+    """
     place = locate(name)
     logging.disable_progress_bar()
     try:
         processor = AutoProcessor.from_pretrained(place)
-        model = AutoModelForImageTextToText.from_pretrained(place, dtype="float32")
+        model = AutoModelForImageTextToText.from_pretrained(place, dtype=dtype)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise EarthGPTError(f"Cannot load the model {str(name)!r}: {reason}") from error

@@ -28,8 +28,7 @@ class VisionEncoder(nn.Module):
         # past its memory in training where a strided 1 x 1 convolution has fewer than 16 channels (its issue 6035).
         narrowest = min(getattr(config.cnn_config, "embedding_size", 16), *config.cnn_config.hidden_sizes)
         self.memory_format = torch.channels_last if narrowest >= 16 else torch.contiguous_format
-        self.same_pixels = (config.vit_mean, config.vit_std) == (config.cnn_mean, config.cnn_std)
-        self.pixels = (config.vit_mean, config.vit_std, config.cnn_mean, config.cnn_std)
+        self.vit_pixels, self.cnn_pixels = (config.vit_mean, config.vit_std), (config.cnn_mean, config.cnn_std)
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[n, 3, S, S] pixels, normalised for the ViT, to [n, h * w, C] features, row by row from the top left."""
@@ -47,9 +46,11 @@ class VisionEncoder(nn.Module):
 
     def pixels_for_cnn(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[n, 3, S, S] pixels normalised for the ViT, with the mean and deviation that the CNN was trained on."""
-        if self.same_pixels:
+        if self.vit_pixels == self.cnn_pixels:
             return pixel_values
-        vit_mean, vit_std, cnn_mean, cnn_std = (pixel_values.new_tensor(one)[:, None, None] for one in self.pixels)
+        vit_mean, vit_std, cnn_mean, cnn_std = (
+            pixel_values.new_tensor(one)[:, None, None] for one in (*self.vit_pixels, *self.cnn_pixels)
+        )
         return (pixel_values * vit_std + vit_mean - cnn_mean) / cnn_std
 
 
