@@ -227,9 +227,8 @@ def restore(folder: Path, recipe: Recipe, model, optimizer, device) -> int:
     Raises EarthGPTError when the run in this folder was started from another recipe.
     """
     old = Recipe(**json.loads((folder.parent / "recipe.json").read_text()))
-    changed = sorted(
-        key for key in Recipe.model_fields if key not in free and getattr(old, key) != getattr(recipe, key)
-    )
+    bound = Recipe.model_fields.keys() - {"save_every", "workers", "output"}
+    changed = sorted(key for key in bound if getattr(old, key) != getattr(recipe, key))
     if changed:
         raise EarthGPTError(
             f"{folder.parent} holds a run of another recipe ({', '.join(changed)} changed); give another output folder."
