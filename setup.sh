@@ -23,7 +23,7 @@ if [ ! -x "$venv/bin/python" ]; then
   "$python" -m venv "$venv"
 fi
 py=$venv/bin/python
-[ -x "$venv/bin/uv" ] || "$py" -m pip install -q --disable-pip-version-check uv
+[ -x "$venv/bin/uv" ] || "$py" -m pip install -qq --disable-pip-version-check uv
 
 # uv reads none of pip's settings: hand over the folder of local wheels that pip was given, if any.
 if [ -z "${UV_FIND_LINKS:-}" ]; then
