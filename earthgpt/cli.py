@@ -61,6 +61,7 @@ def _load(model: str) -> Any:
 def _be_quiet() -> None:
     """Libraries keep their notes to themselves; errors still come through."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
@@ -650,7 +651,7 @@ def merge_model(
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder of the merged model.")],
     as_json: AsJson = False,
 ) -> None:
-    """Fold the bias tuning of a model into plain layers: the same answers, with nothing beside the language model's own.
+    """Fold the bias tuning of a model into plain layers: the same answers from a language model of the usual form.
 
     Example: earthgpt models merge runs/instruct/model -o models/merged
     """

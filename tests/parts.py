@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from torch.nn import functional
@@ -96,19 +96,19 @@ def save(folder: Path, model: nn.Module, shard: str = "20KB", binary: bool = Fal
     """In several files, as large models are; binary: as pickles with an index, as the first LLaMA-2 files are."""
     model.save_pretrained(folder, max_shard_size=shard)
     if binary:
-        index = json.loads((folder / "model.safetensors.index.json").read_text())
-        from safetensors.torch import load_file
-
-        for file in sorted(folder.glob("*.safetensors")):
-            torch.save(load_file(file), folder / file.name.replace("model", "pytorch_model").replace("safetensors", "bin"))
+        for file in folder.glob("*.safetensors"):
+            torch.save(load_file(file), folder / _binary(file.name))
             file.unlink()
-        names = {
-            key: file.replace("model", "pytorch_model").replace("safetensors", "bin")
-            for key, file in index["weight_map"].items()
-        }
+        index = json.loads((folder / "model.safetensors.index.json").read_text())
         (folder / "model.safetensors.index.json").unlink()
-        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index | {"weight_map": names}))
+        index["weight_map"] = {key: _binary(file) for key, file in index["weight_map"].items()}
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     return folder
+
+
+def _binary(name: str) -> str:
+    """model-00001-of-00002.safetensors as pytorch_model-00001-of-00002.bin."""
+    return name.replace("model", "pytorch_model").replace("safetensors", "bin")
 
 
 def vit(folder: Path, name: str = "dinov2", **options) -> Path:

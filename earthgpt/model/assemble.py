@@ -14,7 +14,6 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
-from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from tokenizers import AddedToken
 from torch import nn
@@ -86,7 +85,6 @@ def assemble(
         raise EarthGPTError(f"The dtype is one of {', '.join(DTYPES)}; not {dtype!r}.")
     _refuse(folder)
     logging.disable_progress_bar()
-    hub_logging.set_verbosity_error()
     notes: list[str] = []
     vit, cnn, text = _place("ViT", vit), _place("CNN", cnn), _place("language model", text)
 
