@@ -8,6 +8,7 @@ from pathlib import Path
 
 import downloads
 import numpy as np
+import parts
 import pytest
 from PIL import Image
 
@@ -240,6 +241,58 @@ def test_an_instruction_set_is_built_and_validated(run, tmp_path):
     (root / "RSICD_images" / "pond_4.jpg").unlink()
     code, out, err = run("validate", tmp_path / "out" / "mmrs.jsonl", "--images", tmp_path / "out")
     assert code == 1 and "1 missing image (records 4 ...)" in out and "defects of 1 kind" in err
+
+
+# --- models ------------------------------------------------------------------------------------------------------
+
+
+def test_models_and_presets_are_listed_and_shown(run):
+    rows = {row["name"]: row for row in json.loads(run("models", "list", "--json")[1])}
+    assert rows["earthgpt-tiny"]["kind"] == "ready"
+    assert rows["earthgpt-7b"]["text"] == "meta-llama/Llama-2-7b-hf"
+    assert "facebook/dinov2-large" in run("models", "list")[1]
+    code, out, _ = run("models", "show", "earthgpt-7b")
+    assert code == 0 and "6,738,415,616" in out and "448 px takes 1,026 places: 32 x 32" in out
+    value = json.loads(run("models", "show", "earthgpt-13b", "--image-size", 224, "--json")[1])
+    assert value["parameters"]["language_model"] == 13_015_864_320 and value["tokens_per_image"] == 258
+    assert "12,574,256" in run("models", "show", "earthgpt-tiny")[1]
+    assert told(run("models", "show", "earthgpt-9b"), "No model 'earthgpt-9b'", "earthgpt-7b")
+    assert told(run("models", "show", "earthgpt-7b", "--image-size", 500), "490 or 504")
+
+
+def test_a_model_is_assembled_shown_asked_and_never_overwritten(run, harbor, tmp_path):
+    chosen = ("--vit", parts.vit(tmp_path / "vit"), "--cnn", parts.open_clip(tmp_path / "cnn"))
+    words = ("models", "assemble", "--preset", "earthgpt-7b", *chosen, "--text", parts.text(tmp_path / "text"))
+    words += ("--image-size", 64, "--dtype", "float32", "-o")
+    code, out, err = run(*words, tmp_path / "model")
+    assert code == 0, err
+    assert "Wrote" in out and "untrained" in out and "176,736" in out
+    shown = json.loads(run("models", "show", tmp_path / "model", "--json")[1])
+    made = json.loads(run(*words, tmp_path / "again", "--json")[1])
+    assert made["parameters"] == shown["parameters"] and made["notes"] == []
+    assert made["parts"]["cnn"] == str(tmp_path / "cnn")
+    code, out, err = run("ask", harbor, "What is this?", "-m", tmp_path / "model", "--json")
+    assert code == 0 and "answer" in json.loads(out)
+    assert told(run(*words, tmp_path / "model"), "exists")
+
+
+def test_parts_that_are_not_named_or_not_there_are_told(run, tmp_path):
+    told(run("models", "assemble", "-o", tmp_path / "model", "--vit", "x"), "--cnn, --text", "--preset")
+    told(run("models", "assemble", "-o", tmp_path / "model", "--preset", "earthgpt-7"), "Did you mean 'earthgpt-7b'?")
+    nowhere = ("--vit", tmp_path / "a", "--cnn", tmp_path / "b", "--text", tmp_path / "c")
+    told(run("models", "assemble", "-o", tmp_path / "model", *nowhere), "There is no folder", "for the ViT")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bias_tuning_is_merged_or_there_is_none(run, model, processor, model_folder, harbor, tmp_path):
+    model.add_bias_tuning()
+    model.save_pretrained(tmp_path / "tuned")
+    processor.save_pretrained(tmp_path / "tuned")
+    code, out, _ = run("models", "merge", tmp_path / "tuned", "-o", tmp_path / "merged")
+    assert (code, out) == (0, f"Merged 14 layers into {tmp_path / 'merged'}\n")
+    assert run("ask", harbor, "What is this?", "-m", tmp_path / "merged")[0] == 0
+    assert told(run("models", "merge", model_folder, "-o", tmp_path / "other"), "nothing to merge")
+    assert told(run("models", "merge", tmp_path / "tuned", "-o", tmp_path / "merged"), "exists")
 
 
 # --- what does not work ------------------------------------------------------------------------------------------

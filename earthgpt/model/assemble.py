@@ -50,8 +50,11 @@ PIXELS = {
     "siglip_vision_model": ((0.5,) * 3, (0.5,) * 3),
     "vit": ((0.5,) * 3, (0.5,) * 3),
 }
-# What the readers of transformers, safetensors and torch raise for files that are missing, damaged or of another kind.
-UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, SafetensorError, UnpicklingError)
+# What the readers of transformers, safetensors and torch raise for files that are missing, damaged, of another kind, or
+# that need a library which is not installed.
+UNREADABLE = (
+    OSError, ValueError, RuntimeError, KeyError, TypeError, EOFError, ImportError, SafetensorError, UnpicklingError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

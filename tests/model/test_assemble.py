@@ -183,6 +183,15 @@ def test_an_encoder_that_says_nothing_of_its_pixels_gets_those_of_its_kind(relea
     assert loaded(tmp_path / "model")[1].image_std == [0.5] * 3
 
 
+def test_pixels_are_found_in_the_file_of_a_whole_processor_too(released, tmp_path):
+    siglip = parts.vit(tmp_path / "siglip", "siglip")
+    pixels = json.loads((siglip / "preprocessor_config.json").read_text()) | {"image_mean": [0.1, 0.2, 0.3]}
+    (siglip / "preprocessor_config.json").unlink()
+    (siglip / "processor_config.json").write_text(json.dumps({"image_processor": pixels}))
+    assert assemble(tmp_path / "model", siglip, released / "cnn", released / "text", 64).notes == ()
+    assert loaded(tmp_path / "model")[1].image_mean == [0.1, 0.2, 0.3]
+
+
 def test_large_models_are_written_in_several_files_with_nothing_else_beside(released, tmp_path):
     assemble(tmp_path / "a" / "model", released / "vit", released / "cnn", released / "text", 64, shard="100KB")
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["model"]
