@@ -72,14 +72,17 @@ class Recipe(_Tree):
     trainable: patterns of parameter names (``fnmatch``); all others stay as they are.
     bias_tuning: gives the language model alpha and beta before training (``model.bias_tuning``).
     image_size: side of the padded square in pixels; None keeps the model's.
-    steps, batch_size: optimiser steps and images in each.
+    steps, batch_size: optimiser steps and images in each, of all processes together.
+    accumulate: parts of a batch that a process takes one after the other, to save memory. checkpointing: computes the
+        activations of a layer again when they are needed, to save more.
     learning_rate: peak of a cosine that starts after a linear ``warmup`` (share of the steps) and ends at 0.
     text_tokens: most text tokens for an image; turns are drawn at random until they are full.
     dialogue: share of the images whose turns follow each other in one dialogue; in the others every turn stands on
         its own behind the image (``segment_ids`` in ``modeling``).
     decimals: of the coordinates. augment: turn, mirror, crop and re-light the images, with their facts.
     precision: of the arithmetic; the weights are kept in float32.
-    save_every: steps between checkpoints. workers: processes that prepare batches; 0 prepares them in this one.
+    save_every: steps between checkpoints. keep: how many of them stay. workers: processes that prepare batches; 0
+        prepares them in this one.
     """
 
     output: str
@@ -91,6 +94,8 @@ class Recipe(_Tree):
     seed: int = 0
     steps: Positive
     batch_size: Positive = 32
+    accumulate: Positive = 1
+    checkpointing: bool = False
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -102,6 +107,7 @@ class Recipe(_Tree):
     augment: bool = False
     precision: Literal["bfloat16", "float32"] = "bfloat16"
     save_every: Positive = 500
+    keep: Positive = 1
     workers: Annotated[int, Field(ge=0)] = 2
 
 

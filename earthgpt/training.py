@@ -5,10 +5,12 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
-import os
-import shutil
+import signal
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +19,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoTokenizer
-from transformers.utils import logging
 
+from earthgpt.checkpoints import restore, save, save_model, swap
 from earthgpt.config import NewModel, Recipe, load_recipe, save_recipe
 from earthgpt.mixture import Collate, Mixture, Part, open_sources
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import load
+from earthgpt.model.processing import IGNORED
 from earthgpt.model.tokenization import train_tokenizer
 from earthgpt.model.vision import start_positions
+from earthgpt.order import share
+from earthgpt.parallel import Ranks, joined, shard, whole
 from earthgpt.types import EarthGPTError
 
 
@@ -40,24 +45,36 @@ def train(recipe: Recipe | str | Path) -> Trained:
     """Trains as the recipe says, in its ``output`` folder; goes on from the checkpoint there when there is one.
 
     An interrupted run that goes on gives the same losses as one that was not: what step i sees and draws depends on
-    the recipe and i alone. Writes ``log.jsonl`` (a line for each step), TensorBoard events in ``tensorboard/`` when
-    tensorboard is installed, ``checkpoint/``, and at the end ``model/``.
-    Raises EarthGPTError for what a user can mend: no data, no such model, patterns that match no parameter.
+    the recipe and i alone. So do several processes (``torchrun``) as one: they share every batch, and each token of
+    it counts the same. Writes ``log.jsonl`` (a line for each step), TensorBoard events in ``tensorboard/`` when
+    tensorboard is installed, ``checkpoints/``, and at the end ``model/``.
+    Raises EarthGPTError for what a user can mend: no data, no such model, patterns that match no parameter; for a loss
+    that is not finite, with the batch kept; and after SIGTERM or SIGINT, with a checkpoint.
     """
     recipe = load_recipe(recipe) if not isinstance(recipe, Recipe) else recipe
-    output = Path(recipe.output)
+    with joined() as ranks, asked_to_stop() as asked:
+        return _train(recipe, ranks, asked)
+
+
+def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
+    output, device = Path(recipe.output), ranks.device
     output.mkdir(parents=True, exist_ok=True)
-    console = Console(stderr=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    console = Console(stderr=True, quiet=not ranks.first)
 
     torch.manual_seed(recipe.seed)
     parts = open_sources(recipe)
     for part in parts:
         notes = "".join(f"; {kind}: {count:,}" for kind, count in sorted((+part.defects).items()))
         console.print(f"{part.name}: {len(part):,} images{notes}")
-    model, processor = prepare(recipe, parts)
+    with ranks.first_goes_ahead():  # it writes what the others find
+        model, processor = prepare(recipe, parts)
     trainable = choose_trainable(model, recipe.trainable)
+    total = sum(parameter.numel() for parameter in model.parameters())
+    chosen = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    if recipe.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     model.to(device)
+    shard(model, ranks)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     decayed = [parameter for parameter in parameters if parameter.ndim > 1]
     plain = [parameter for parameter in parameters if parameter.ndim <= 1]
@@ -66,67 +83,112 @@ def train(recipe: Recipe | str | Path) -> Trained:
         lr=recipe.learning_rate,
         betas=recipe.betas,
     )
-    checkpoint = output / "checkpoint"
-    start = 0
-    if checkpoint.is_dir():
-        start = restore(checkpoint, recipe, model, optimizer, device)
+    checkpoints = output / "checkpoints"
+    start = restore(checkpoints, recipe, model, optimizer)
+    if start:
         console.print(f"Going on from step {start}.")
-    save_recipe(recipe, output / "recipe.json")
-    console.print(
-        f"{sum(p.numel() for p in parameters):,} of {sum(p.numel() for p in model.parameters()):,} parameters "
-        f"in {len(trainable)} tensors are trained, on {device}."
-    )
+    if ranks.first:
+        save_recipe(recipe, output / "recipe.json")
+    among = f" by {ranks.count} processes" if ranks.count > 1 else ""
+    console.print(f"{chosen:,} of {total:,} parameters in {len(trainable)} tensors are trained, on {device}{among}.")
 
-    batches = DataLoader(
-        Mixture(recipe, parts, processor),
-        batch_size=recipe.batch_size,
-        sampler=range(start * recipe.batch_size, recipe.steps * recipe.batch_size),
-        num_workers=recipe.workers,
-        collate_fn=Collate(processor),
-        prefetch_factor=4 if recipe.workers else None,
+    batches = iter(
+        DataLoader(
+            Mixture(recipe, parts, processor),
+            batch_size=micro_batch(recipe, ranks),
+            sampler=share(
+                start * recipe.batch_size, recipe.steps * recipe.batch_size, ranks.rank, ranks.count, recipe.batch_size
+            ),
+            num_workers=recipe.workers,
+            collate_fn=Collate(processor),
+            prefetch_factor=4 if recipe.workers else None,
+        )
     )
-    writer = open_tensorboard(output)
+    writer = open_tensorboard(output) if ranks.first else None
     losses, left_out = [], Counter()
     began = time.perf_counter()
     with (output / "log.jsonl").open("a") as log, progress_bar(console, recipe, start) as advance:
-        for step, (batch, missed) in enumerate(batches, start):
+        for step in range(start, recipe.steps):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * schedule(step, recipe)
             torch.manual_seed(recipe.seed + step)
             train_mode(model)
-            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-                loss = model(**batch.to(device), use_cache=False).loss
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
+            micro, missed = zip(*(next(batches) for _ in range(recipe.accumulate)), strict=True)
+            left_out.update(sum(missed, Counter()))
+            # Every token of the batch counts the same, whichever part and process it is in.
+            learned = [int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in micro]
+            tokens = max(1, int(ranks.sum(torch.tensor(sum(learned), device=device))))
+            loss = torch.zeros((), device=device)
+            for batch, count in zip(micro, learned, strict=True):
+                with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+                    share_of_loss = model(**batch.to(device), use_cache=False).loss * (count / tokens)
+                (share_of_loss * ranks.count).backward()  # gradients are averaged over the processes
+                loss += share_of_loss.detach()
+            norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)))
+            losses.append(float(ranks.sum(loss)))
+            if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
+                path = output / f"bad_batch_{ranks.rank}.pt"
+                torch.save([dict(batch) for batch in micro], path)
+                raise EarthGPTError(
+                    f"The loss is {losses[-1]} at step {step}; lower the learning rate. What it saw is in {path}."
+                )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.item())
-            left_out.update(missed)
-            if not math.isfinite(losses[-1]):
-                raise EarthGPTError(f"The loss is {losses[-1]} at step {step}; lower the learning rate.")
 
             rate = (step + 1 - start) * recipe.batch_size / (time.perf_counter() - began)
-            figures = {
-                "loss": losses[-1],
-                "lr": optimizer.param_groups[0]["lr"],
-                "norm": float(norm),
-                "images_per_s": rate,
-            }
-            log.write(json.dumps({"step": step, **figures}) + "\n")
+            lr = optimizer.param_groups[0]["lr"]
+            figures = {"loss": losses[-1], "lr": lr, "norm": norm, "images_per_s": rate}
+            if ranks.first:
+                log.write(json.dumps({"step": step, **figures}) + "\n")
             for name, value in figures.items() if writer else ():
                 writer.add_scalar(name, value, step)
             advance(losses[-1], rate)
-            if (step + 1) % recipe.save_every == 0:
+            stop = bool(ranks.sum(torch.tensor(int(asked()), device=device)))
+            if stop or (step + 1) % recipe.save_every == 0:
                 log.flush()
-                save(checkpoint, step + 1, model, optimizer)
+                save(checkpoints, step + 1, model, optimizer, ranks, recipe.keep)
+            if stop and step + 1 < recipe.steps:
+                raise EarthGPTError(f"Stopped after step {step + 1} of {recipe.steps}; the same command goes on.")
     if writer:
         writer.close()
-    for kind, count in sorted(left_out.items()):
+    for kind, count in sorted(ranks.gather(left_out).items()):
         console.print(f"{count:,} {kind}")
     folder = output / "model"
-    save_model(folder, model, processor)
+    save_model(folder, model, processor, ranks)
     console.print(f"The model is in {folder}")
     return Trained(folder, tuple(losses))
+
+
+def micro_batch(recipe: Recipe, ranks: Ranks) -> int:
+    """Images that one process sees at a time. Raises EarthGPTError when a batch cannot be divided so."""
+    parts = ranks.count * recipe.accumulate
+    if recipe.batch_size % parts:
+        raise EarthGPTError(
+            f"batch_size = {recipe.batch_size} cannot be divided over {ranks.count} processes that take "
+            f"{recipe.accumulate} part(s) each; make it a multiple of {parts}."
+        )
+    return recipe.batch_size // parts
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[Callable[[], bool]]:
+    """Whether SIGTERM or SIGINT came; a second SIGINT stops at once."""
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
+        yield lambda: False
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield lambda: bool(came)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # --- model -------------------------------------------------------------------------------------------------------
@@ -152,7 +214,7 @@ def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditional
     if not kept.is_dir():  # a run that goes on keeps the words it began with, whatever became of the data
         fresh = kept.with_suffix(".new")
         train_tokenizer(Mixture(recipe, parts, None).texts(), new.vocabulary).save_pretrained(fresh)
-        _swap(fresh, kept)
+        swap(fresh, kept)
     tokenizer = AutoTokenizer.from_pretrained(kept)
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     vit = AutoConfig.for_model(**new.vit)
@@ -208,56 +270,7 @@ def schedule(step: int, recipe: Recipe) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, recipe.steps - warmup)))
 
 
-# --- files -------------------------------------------------------------------------------------------------------
-
-
-def save(folder: Path, step: int, model, optimizer) -> None:
-    """A checkpoint that is either whole or not there: written beside and then put in place."""
-    state = {"step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-    fresh = folder.with_suffix(".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    torch.save(state, fresh / "state.pt")
-    _swap(fresh, folder)
-
-
-def restore(folder: Path, recipe: Recipe, model, optimizer, device) -> int:
-    """Weights and optimiser state of a checkpoint; returns the step to go on with.
-
-    Raises EarthGPTError when the run in this folder was started from another recipe.
-    """
-    old = Recipe(**json.loads((folder.parent / "recipe.json").read_text()))
-    bound = Recipe.model_fields.keys() - {"save_every", "workers", "output"}
-    changed = sorted(key for key in bound if getattr(old, key) != getattr(recipe, key))
-    if changed:
-        raise EarthGPTError(
-            f"{folder.parent} holds a run of another recipe ({', '.join(changed)} changed); give another output folder."
-        )
-    state = torch.load(folder / "state.pt", map_location=device, weights_only=True)
-    model.load_state_dict(state["model"])
-    optimizer.load_state_dict(state["optimizer"])
-    return state["step"]
-
-
-def save_model(folder: Path, model, processor) -> None:
-    """The model in bfloat16 and its processor, complete or not at all."""
-    logging.disable_progress_bar()
-    fresh = folder.with_suffix(".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    dtype = model.dtype
-    model.to(torch.bfloat16).save_pretrained(fresh)
-    model.to(dtype)
-    processor.save_pretrained(fresh)
-    _swap(fresh, folder)
-
-
-def _swap(fresh: Path, folder: Path) -> None:
-    old = folder.with_suffix(".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
+# --- progress ---------------------------------------------------------------------------------------------------
 
 
 def open_tensorboard(output: Path):

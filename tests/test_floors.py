@@ -14,7 +14,7 @@ FLOORS = {
     "types": 0,
     **dict.fromkeys(("config", "lookup", "formats", "metrics", "conversations", "coordinates", "order", "shards"), 1),
     **dict.fromkeys(("datasets", "tasks", "geo", "augmentation"), 2),
-    **dict.fromkeys(("leaks", "model", "generation", "policies", "mixture"), 3),
+    **dict.fromkeys(("leaks", "model", "generation", "policies", "mixture", "parallel", "checkpoints"), 3),
     **dict.fromkeys(("building", "checking", "training", "evaluation", "scenes", "assistant", "demo", "previews"), 4),
     **dict.fromkeys(("cli", "serve", "__main__"), 5),
 }
@@ -23,6 +23,8 @@ NEIGHBOURS = {
     ("shards", "order"),
     ("generation", "model"),
     ("mixture", "model"),
+    ("checkpoints", "model"),
+    ("checkpoints", "parallel"),
     ("scenes", "assistant"),
     ("evaluation", "assistant"),
     ("demo", "assistant"),

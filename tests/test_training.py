@@ -6,9 +6,10 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
+from earthgpt import checkpoints, training
 from earthgpt import mixture as mixtures
-from earthgpt import training
 from earthgpt.config import NewModel, Recipe, Source, load_recipe
 from earthgpt.datasets import synthetic
 from earthgpt.generation import generate
@@ -32,7 +33,10 @@ PARTS = NewModel(
     vocabulary=512,
 )  # fmt: skip
 STAGES = {
-    "align": (False, ("mm_projector.*", "language_model.*.self_attn.*", "language_model.*norm*.weight")),
+    "align": (
+        False,
+        ("mm_projector.*", "image_start", "image_end", "language_model.*.self_attn.*", "language_model.*norm*.weight"),
+    ),
     "instruct": (True, ("language_model.*.alpha", "language_model.*.beta")),
 }
 
@@ -70,8 +74,8 @@ def kill_at(monkeypatch, steps):
     """Training stops for good right after the checkpoint of that many steps is written."""
     save = training.save
 
-    def save_and_die(folder, step, model, optimizer):
-        save(folder, step, model, optimizer)
+    def save_and_die(folder, step, *rest):
+        save(folder, step, *rest)
         if step == steps:
             raise Killed
 
@@ -79,7 +83,11 @@ def kill_at(monkeypatch, steps):
 
 
 def state(folder):
-    return torch.load(folder / "checkpoint" / "state.pt", weights_only=True)
+    """The latest checkpoint in ``folder``: {"step", "model", "optimizer"}."""
+    latest = sorted((folder / "checkpoints").iterdir())[-1]
+    path = folder.parent / f"{folder.name}.pt"
+    dcp_to_torch_save(latest, path)
+    return torch.load(path, weights_only=False)
 
 
 # --- going on ----------------------------------------------------------------------------------------------------
@@ -110,10 +118,11 @@ def test_a_finished_run_is_not_trained_again_and_may_be_saved_more_often(tmp_pat
 
 def test_a_folder_with_a_run_of_another_recipe_is_refused(tmp_path):
     train(recipe(tmp_path, steps=2))
-    before = (tmp_path / "checkpoint" / "state.pt").read_bytes()
+    before = state(tmp_path)["model"]
     with pytest.raises(EarthGPTError, match=r"another recipe \(learning_rate, seed changed\)"):
         train(recipe(tmp_path, steps=2, seed=1, learning_rate=1e-3))
-    assert (tmp_path / "checkpoint" / "state.pt").read_bytes() == before
+    after = state(tmp_path)["model"]
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch):
@@ -126,7 +135,7 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path, monkey
         raise OSError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.torch, "save", disk_is_full)
+        patch.setattr(checkpoints.dcp, "save", disk_is_full)
         with pytest.raises(OSError, match="No space"):
             train(recipe(tmp_path, steps=4))
     assert state(tmp_path)["step"] == 2
@@ -174,7 +183,8 @@ def test_alignment_trains_projector_attention_and_norms_of_the_language_model_on
         assert layer + part in names
     assert "mm_projector.linear.weight" in names and "language_model.model.norm.weight" in names
     assert not [name for name in names if "mlp" in name or "embed" in name or "lm_head" in name]
-    assert len(names) == 4 + 2 * (4 + 2) + 1  # the projector; attention and norms of two layers; the last norm
+    # The projector, image start and end; attention and norms of two layers; the last norm.
+    assert len(names) == 4 + 2 + 2 * (4 + 2) + 1
 
 
 def test_a_pattern_that_matches_nothing_is_an_error(tmp_path, model):

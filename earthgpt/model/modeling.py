@@ -110,7 +110,10 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[n, 3, S, S] pixels to [n, tokens_per_image, D]: image start, visual tokens, image end."""
-        visual = self.mm_projector(self.vision_encoder(pixel_values))  # [n, h*w, D]
+        trained = any(parameter.requires_grad for parameter in self.vision_encoder.parameters())
+        with torch.set_grad_enabled(trained and torch.is_grad_enabled()):  # frozen encoders keep no activations
+            features = self.vision_encoder(pixel_values)
+        visual = self.mm_projector(features)  # [n, h*w, D]
         start = self.image_start.to(visual.dtype).expand(len(visual), 1, -1)
         end = self.image_end.to(visual.dtype).expand(len(visual), 1, -1)
         return torch.cat([start, visual, end], dim=1)

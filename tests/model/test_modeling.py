@@ -360,3 +360,21 @@ def test_start_positions_are_sines_and_cosines_of_column_and_row(model):
 
 def test_start_positions_leave_an_encoder_without_such_a_table_alone():
     assert not start_positions(torch.nn.Linear(2, 2))
+
+
+# --- frozen encoders ---------------------------------------------------------------------------------------------
+
+
+def test_frozen_encoders_keep_no_activations_and_what_follows_them_learns_the_same(model, processor, squares):
+    inputs = processor.batch([LONG], squares[:1])
+    model.train()
+    for module in (model.vision_encoder.cnn, model.vision_encoder.vit):
+        module.eval()  # batch statistics stay
+    model(**inputs).loss.backward()
+    wanted = model.mm_projector.linear.weight.grad.clone()
+    model.zero_grad()
+    model.vision_encoder.requires_grad_(False)
+    assert not model.vision_encoder(inputs["pixel_values"]).requires_grad
+    model(**inputs).loss.backward()
+    assert torch.equal(model.mm_projector.linear.weight.grad, wanted)
+    assert all(parameter.grad is None for parameter in model.vision_encoder.parameters())

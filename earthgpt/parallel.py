@@ -1,0 +1,95 @@
+"""One model trained by several processes: torch's own sharding (FSDP2), put on from outside."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train together: number ``rank`` of ``count``, on ``device``."""
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that speaks and writes."""
+        return self.rank == 0
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum over all processes."""
+        if self.count > 1:
+            distributed.all_reduce(value)
+        return value
+
+    def gather(self, counted: Counter) -> Counter:
+        """What all processes counted together."""
+        if self.count == 1:
+            return counted
+        found = [None] * self.count
+        distributed.all_gather_object(found, counted)
+        return sum(found, Counter())
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    @contextmanager
+    def first_goes_ahead(self) -> Iterator[None]:
+        """The first process does what follows, and then the others."""
+        if not self.first:
+            self.wait()
+        yield
+        if self.first:
+            self.wait()
+
+
+@contextmanager
+def joined() -> Iterator[Ranks]:
+    """This process among those that ``torchrun`` started, or alone."""
+    count = int(os.environ.get("WORLD_SIZE", 1))
+    cuda = torch.cuda.is_available()
+    if count == 1:
+        yield Ranks(0, 1, torch.device("cuda" if cuda else "cpu"))
+        return
+    if cuda:
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    distributed.init_process_group("nccl" if cuda else "gloo")
+    try:
+        device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+        yield Ranks(distributed.get_rank(), count, device)
+    finally:
+        distributed.destroy_process_group()
+
+
+def shard(model: nn.Module, ranks: Ranks) -> None:
+    """Divides the parameters over all processes, by the layers that transformers says must stay together.
+
+    A layer is whole in a process only while it works. Does nothing for one process.
+    """
+    if ranks.count == 1:
+        return
+    mesh = init_device_mesh(ranks.device.type, (ranks.count,))
+    kinds = {kind for module in model.modules() for kind in getattr(module, "_no_split_modules", None) or ()}
+    for module in reversed(list(model.modules())):  # what lies within comes first
+        if type(module).__name__ in kinds:
+            fully_shard(module, mesh=mesh)
+    fully_shard(model, mesh=mesh)
+
+
+def whole(value: torch.Tensor) -> torch.Tensor:
+    """A tensor that may be divided over the processes, whole in each."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
