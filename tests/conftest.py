@@ -1,6 +1,10 @@
 """A model of toy size with random weights, made once: it says nonsense, but by the same rules as any other."""
 
 import copy
+import os
+
+# Models of toy size are no work for two threads: they only wait for each other, and for long on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
