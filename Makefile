@@ -13,13 +13,13 @@ demo:
 
 test:
 	@./setup.sh dev
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n auto --dist loadfile
 
 check:
 	@./setup.sh dev
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n auto --dist loadfile
 
 format:
 	@.venv/bin/ruff check --fix .
