@@ -424,11 +424,12 @@ def list_datasets(as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps({name: _card(card) for name, card in cards.items()}))
         return
-    table = Table("name", "title", "sensors", "tasks", "splits", "licence")
+    table = Table("name", "sensor", "main task", "images", "turns in Table I", "licence", box=None, pad_edge=False)
     for name, card in cards.items():
-        images = card.counts
-        splits = ", ".join(f"{split} {images[split]:,}" if split in images else split for split in card.splits)
-        table.add_row(name, card.title, ", ".join(card.sensors), ", ".join(card.tasks), splits, card.licence)
+        images = card.counts.get("total") or sum(card.counts.values())
+        turns = card.paper.turns if card.paper and card.paper.turns else None
+        numbers = (f"{number:,}" if number else "" for number in (images, turns))
+        table.add_row(name, ", ".join(card.sensors), card.tasks[0].replace("_", " "), *numbers, card.licence)
     out.print(table)
 
 
