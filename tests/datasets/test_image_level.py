@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import downloads
 import pytest
 from PIL import Image
 
@@ -453,14 +454,6 @@ def test_a_root_without_the_files_says_what_was_looked_for(name, tmp_path):
 # --- real files --------------------------------------------------------------------------------------------------
 
 
-def real_data(folder: str) -> Path:
-    beside = Path(__file__).parents[2].parent / "shared" / "data"
-    root = Path(os.environ.get("EARTHGPT_REAL_DATA", beside)) / folder
-    if not root.is_dir():
-        pytest.skip(f"no real data at {root}; set EARTHGPT_REAL_DATA")
-    return root
-
-
 def everything(name: str, root: Path) -> dict:
     dataset = find("datasets", name)
     return {split: list(dataset.read(root, split)) for split in dataset.splits}
@@ -475,7 +468,7 @@ def turns(sample) -> int:
 @pytest.mark.parametrize("name", ["FloodNet", "DSCR", "Sydney_captions"])
 def test_real_files_give_the_turns_of_the_paper(name):
     dataset = find("datasets", name.lower())
-    parts = everything(name.lower(), real_data(f"formats/{name}"))
+    parts = everything(name.lower(), downloads.real(f"formats/{name}"))
     assert {split: len(samples) for split, samples in parts.items()} == dataset.counts
     if dataset.objects:
         assert {split: sum(map(turns, samples)) for split, samples in parts.items()} == dataset.objects
@@ -487,14 +480,14 @@ def test_real_files_give_the_turns_of_the_paper(name):
 
 @pytest.mark.realdata
 def test_real_files_of_floodnet_hold_the_kinds_counted_by_hand():
-    (samples,) = everything("floodnet", real_data("formats/FloodNet")).values()
+    (samples,) = everything("floodnet", downloads.real("formats/FloodNet")).values()
     kinds = Counter(question.kind for sample in samples for question in sample.questions)
     assert kinds == {"condition recognition": 2315, "yes no": 867, "complex counting": 693, "simple counting": 636}
 
 
 @pytest.mark.realdata
 def test_real_files_of_rsivqa_hold_the_numbers_counted_by_hand():
-    root = real_data("formats/RSIVQA")
+    root = downloads.real("formats/RSIVQA")
     samples = everything("rsivqa", root)["trainval"]
     parts = Counter(sample.name.partition("/")[0] for sample in samples for _ in sample.questions)
     assert (parts["Sydney"], parts["UCM"]) == (613, 2_795 + 2_100)
@@ -513,7 +506,7 @@ def test_real_files_of_rsivqa_hold_the_numbers_counted_by_hand():
     ],
 )
 def test_real_excerpts_of_rsvqa_are_read_whole(name, questions):
-    parts = everything(name.lower().replace("-", "_"), real_data(f"formats/{name}"))
+    parts = everything(name.lower().replace("-", "_"), downloads.real(f"formats/{name}"))
     assert {split: sum(map(turns, samples)) for split, samples in parts.items()} == questions
     seen = [sample for samples in parts.values() for sample in samples if at_hand(sample)]
     assert seen and {sample.size for sample in seen} == {(256, 256) if name == "RSVQA-LR" else (512, 512)}
@@ -523,9 +516,9 @@ def test_real_excerpts_of_rsvqa_are_read_whole(name, questions):
 @pytest.mark.parametrize(("split", "images", "captions"), [("train", 8_224, 15_570), ("val", 747, 1_354)])
 def test_real_captions_of_rsicd_hold_the_numbers_counted_by_hand(split, images, captions, tmp_path):
     # The pictures lie beside, by class; the official layout has them in one folder.
-    root = real_data("RSICD")
+    root = downloads.real("RSICD")
     (tmp_path / "RSICD_images").mkdir()
-    for path in real_data("AID").glob("*/*.jpg"):
+    for path in downloads.real("AID").glob("*/*.jpg"):
         (tmp_path / "RSICD_images" / path.name).symlink_to(path)
     (tmp_path / "dataset_rsicd.json").symlink_to(root / "dataset_rsicd.json")
     defects = Counter()
@@ -539,7 +532,7 @@ def test_real_captions_of_rsicd_hold_the_numbers_counted_by_hand(split, images, 
 @pytest.mark.parametrize(("name", "images"), [("aid", 8_971), ("rsscn7", 2_240)])
 def test_real_scenes_are_found_among_the_sets_beside_them(name, images):
     defects = Counter()
-    assert len(list(find("datasets", name).read(real_data("."), "all", defects))) == images
+    assert len(list(find("datasets", name).read(downloads.real("."), "all", defects))) == images
     assert set(+defects) <= {"folders of no class"}
 
 
@@ -556,6 +549,6 @@ def test_real_scenes_are_found_among_the_sets_beside_them(name, images):
     ],
 )
 def test_real_files_are_found_among_the_sets_beside_them(name, split, images, rows):
-    samples = list(find("datasets", name).read(real_data("formats"), split))
+    samples = list(find("datasets", name).read(downloads.real("formats"), split))
     assert images in (None, len(samples))
     assert sum(map(turns, samples)) == rows

@@ -1,11 +1,11 @@
 """Sets with boxes: each reader reads a tiny fake download in its true layout, and finds the numbers of real files."""
 
 import json
-import os
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import downloads
 import pytest
 from PIL import Image
 
@@ -789,14 +789,6 @@ def test_an_empty_folder_of_ones_own_is_an_error(name, tmp_path):
 # --- real files --------------------------------------------------------------------------------------------------
 
 
-def real_data(folder: str) -> Path:
-    beside = Path(__file__).parents[2].parent / "shared" / "data"
-    root = Path(os.environ.get("EARTHGPT_REAL_DATA", beside)) / "formats" / folder
-    if not root.is_dir():
-        pytest.skip(f"no real data at {root}; set EARTHGPT_REAL_DATA")
-    return root
-
-
 # Images and objects as grep counts them in the files: <object> of the XML that is there, entries of the JSON; 7 of the
 # 2,460 objects of HIT-UAV are DontCare. None of the images is there, and most XML of the lists are not.
 REAL = [
@@ -818,7 +810,7 @@ REAL = [
 @pytest.mark.parametrize(("name", "folder", "split", "images", "objects", "defects"), REAL)
 def test_real_files_hold_the_numbers_counted_by_hand(name, folder, split, images, objects, defects):
     found = Counter()
-    samples = list(find("datasets", name).read(real_data(folder), split, found))
+    samples = list(find("datasets", name).read(downloads.real(f"formats/{folder}"), split, found))
     assert len({sample.name for sample in samples}) == len(samples) == images
     assert sum(len(sample.regions) for sample in samples) == objects
     assert +found == {MISSING: images, **defects}
@@ -827,7 +819,7 @@ def test_real_files_hold_the_numbers_counted_by_hand(name, folder, split, images
 @pytest.mark.realdata
 def test_real_lists_of_hrrsd_give_the_turns_of_the_paper():
     # One turn for all objects of an image and one for each class that its lists say it holds.
-    folder = real_data("HRRSD") / "OPT2017" / "ImageSets" / "Main"
+    folder = downloads.real("formats/HRRSD") / "OPT2017" / "ImageSets" / "Main"
     images = len((folder / "trainval.txt").read_text().split())
     flags = [line.split()[-1] for path in folder.glob("*_trainval.txt") for line in path.read_text().splitlines()]
     assert images == 10_818
@@ -837,7 +829,7 @@ def test_real_lists_of_hrrsd_give_the_turns_of_the_paper():
 @pytest.mark.realdata
 def test_real_boxes_of_hit_uav_give_the_turns_of_the_paper():
     # 4,643 + 661 for train and val, twice; DontCare is a class there.
-    content = json.loads((real_data("HIT-UAV") / "rotate_json" / "annotations" / "val.json").read_text())
+    content = json.loads((downloads.real("formats/HIT-UAV") / "rotate_json" / "annotations" / "val.json").read_text())
     pairs = {(entry["image_id"], entry["category_id"]) for entry in content["annotations"]}
     assert len({image for image, _ in pairs}) + len(pairs) == 661
     assert find("datasets", "hit_uav_oriented").paper.turns == 2 * (4_643 + 661)
@@ -845,10 +837,12 @@ def test_real_boxes_of_hit_uav_give_the_turns_of_the_paper():
 
 @pytest.mark.realdata
 def test_real_split_lists_of_dior_rsvg_number_each_phrase_once():
-    numbers = [int(line) for path in real_data("DIOR_RSVG").glob("*.txt") for line in path.read_text().split()]
+    numbers = [
+        int(line) for path in downloads.real("formats/DIOR_RSVG").glob("*.txt") for line in path.read_text().split()
+    ]
     assert sorted(numbers) == list(range(dior_rsvg.TOTAL))
     for split, count in dior_rsvg.DATASET.objects.items():
-        assert len((real_data("DIOR_RSVG") / f"{split}.txt").read_text().split()) == count
+        assert len((downloads.real("formats/DIOR_RSVG") / f"{split}.txt").read_text().split()) == count
 
 
 @pytest.mark.realdata
@@ -856,11 +850,11 @@ def test_real_labels_of_dota_are_read_whole(tmp_path):
     # 984 lines have ten fields, seven files two header lines each; one image is there.
     (tmp_path / "train").mkdir()
     for name in ("images", "labelTxt"):
-        (tmp_path / "train" / name).symlink_to(real_data("DOTA") / name)
+        (tmp_path / "train" / name).symlink_to(downloads.real("formats/DOTA") / name)
     defects = Counter()
     (sample,) = find("datasets", "dota_v1").read(tmp_path, "train", defects)
     assert sample.name == "train/images/P1888.png"
-    lines = (real_data("DOTA") / "labelTxt" / "P1888.txt").read_text().splitlines()
+    lines = (downloads.real("formats/DOTA") / "labelTxt" / "P1888.txt").read_text().splitlines()
     assert len(sample.regions) + defects["objects stated twice"] == len(lines) - 2
     assert defects[MISSING] == defects[UNKNOWN] == 6
 
@@ -870,12 +864,12 @@ def test_real_folders_without_a_part_of_the_download_say_what_is_missing():
     with pytest.raises(
         EarthGPTError, match=r"^No file or folder Annotations/\*\.xml in .*DIOR_RSVG; it holds test\.txt, "
     ):
-        list(dior_rsvg.DATASET.read(real_data("DIOR_RSVG"), "train"))
+        list(dior_rsvg.DATASET.read(downloads.real("formats/DIOR_RSVG"), "train"))
     with pytest.raises(EarthGPTError, match=r"^No file or folder train in .*DOTA; it holds images, labelTxt\."):
-        list(find("datasets", "dota_v1").read(real_data("DOTA"), "train"))
+        list(find("datasets", "dota_v1").read(downloads.real("formats/DOTA"), "train"))
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("folder", [".", "HRRSD", "HRRSD/OPT2017"])
 def test_real_files_of_hrrsd_are_found_from_any_folder_about_them(folder):
-    assert len(list(find("datasets", "hrrsd").read(real_data(folder), "train"))) == 109
+    assert len(list(find("datasets", "hrrsd").read(downloads.real(f"formats/{folder}"), "train"))) == 109

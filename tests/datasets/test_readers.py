@@ -2,11 +2,11 @@
 
 import json
 import math
-import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import downloads
 import pytest
 from PIL import Image
 
@@ -243,19 +243,11 @@ REAL = [
 ]
 
 
-def real_data(folder: str) -> Path:
-    beside = Path(__file__).parents[2].parent / "shared" / "data"
-    root = Path(os.environ.get("EARTHGPT_REAL_DATA", beside)) / folder
-    if not root.is_dir():
-        pytest.skip(f"no real data at {root}; set EARTHGPT_REAL_DATA")
-    return root
-
-
 @pytest.mark.realdata
 @pytest.mark.parametrize(("name", "folder", "split", "images", "objects"), REAL)
 def test_real_files_hold_the_numbers_counted_by_hand(name, folder, split, images, objects):
     defects = Counter()
-    samples = list(find("datasets", name).read(real_data(folder), split, defects))
+    samples = list(find("datasets", name).read(downloads.real(folder), split, defects))
     assert len({sample.name for sample in samples}) == len(samples) == images
     assert sum(len(sample.regions) for sample in samples) == objects
     assert set(+defects) <= {"objects that nobody could name"}
