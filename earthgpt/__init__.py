@@ -18,6 +18,7 @@ _PUBLIC = {
     "Raster": ("earthgpt.geo.raster", "Raster"),
     "write": ("earthgpt.geo.vectors", "write"),
     "draw": ("earthgpt.geo.pictures", "draw"),
+    "build": ("earthgpt.building", "build"),
     "train": ("earthgpt.training", "train"),
     "evaluate": ("earthgpt.evaluation", "evaluate"),
     **{
