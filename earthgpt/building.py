@@ -291,9 +291,9 @@ def build(recipe: BuildRecipe | str | Path, progress: Progress = lambda name, do
 
     The same recipe and data give the same bytes, with any number of processes. A build that was stopped goes on with
     the sets it had not finished. ``progress`` is told, for each set, how many of how many images are done (None: not
-    known). A script calls it below ``if __name__ == "__main__":``, as multiprocessing asks. Raises EarthGPTError when a
-    set fails, unless ``go_on``, and when none is left; the output is then not
-    there, and finished sets are kept for the next try.
+    known). A script calls it below ``if __name__ == "__main__":``, as multiprocessing asks.
+    Raises EarthGPTError when a set fails, unless ``go_on``, and when none is left; the output is then not there, and
+    finished sets are kept for the next try.
     """
     recipe = recipe if isinstance(recipe, BuildRecipe) else load_recipe(recipe, kind=BuildRecipe)
     output = Path(recipe.output)
