@@ -101,7 +101,9 @@ def _build_part(job: _Job, progress: Any) -> dict[str, Any]:
         _refuse(card, job, tally)
         if not tally.records:
             path.unlink()
-            raise EarthGPTError(f"{card.title} in {source.root or 'its source'} gave no record.")
+            counted = (+(tally.defects + tally.leaks)).items()
+            why = "; ".join(f"{count:,} {kind}" for kind, count in counted) or "it holds nothing"
+            raise EarthGPTError(f"{card.title} in {source.root or 'its source'} gave no record ({why}).")
         report = _report(card, job, tally, path)
         _write_json(parts / f"{job.name}.report.json", {"key": job.key, "report": report})
     except OSError as error:
