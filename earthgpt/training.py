@@ -107,7 +107,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
     writer = open_tensorboard(output) if ranks.first else None
     losses, left_out = [], Counter()
     began = time.perf_counter()
-    with (output / "log.jsonl").open("a") as log, progress_bar(console, recipe, start) as advance:
+    with (output / "log.jsonl").open("a", buffering=1) as log, progress_bar(console, recipe, start) as advance:
         for step in range(start, recipe.steps):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * schedule(step, recipe)
@@ -145,7 +145,6 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
             advance(losses[-1], rate)
             stop = bool(ranks.sum(torch.tensor(int(asked()), device=device)))
             if stop or (step + 1) % recipe.save_every == 0:
-                log.flush()
                 save(checkpoints, step + 1, model, optimizer, ranks, recipe.keep)
             if stop and step + 1 < recipe.steps:
                 raise EarthGPTError(f"Stopped after step {step + 1} of {recipe.steps}; the same command goes on.")

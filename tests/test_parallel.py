@@ -1,5 +1,6 @@
 """Real processes that train one model: the losses of one alone, and checkpoints that any number of them go on from."""
 
+import contextlib
 import json
 import os
 import signal
@@ -91,6 +92,12 @@ def train(output: Path, count: int, *overrides: str) -> subprocess.CompletedProc
     return subprocess.CompletedProcess(process.args, process.returncode, "", said)
 
 
+def workers_of(launcher: subprocess.Popen) -> list[int]:
+    """The processes that torchrun started; each leads a session of its own."""
+    found = subprocess.run(["pgrep", "-P", str(launcher.pid)], capture_output=True, text=True)
+    return [int(number) for number in found.stdout.split()]
+
+
 def losses(folder: Path) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "log.jsonl").read_text().splitlines()]
 
@@ -119,7 +126,9 @@ def test_the_latest_checkpoints_stay(runs):
 def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one_and_by_four(runs, tmp_path, count):
     killed = start(tmp_path / "run", 2)
     wait_for(tmp_path / "run" / "checkpoints" / "00000002")
-    os.killpg(killed.pid, signal.SIGKILL)
+    for number in (killed.pid, *workers_of(killed)):  # the launcher first, or it would say so
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
     killed.communicate()
     found = train(tmp_path / "run", count)
     assert found.returncode == 0, found.stderr
@@ -130,8 +139,7 @@ def test_a_checkpoint_of_two_processes_is_gone_on_from_by_one_and_by_four(runs, 
 def test_a_killed_process_ends_the_run_and_the_run_goes_on(tmp_path):
     run = start(tmp_path / "run", 2, "steps=60")
     wait_for(tmp_path / "run" / "checkpoints" / "00000002")
-    children = subprocess.run(["pgrep", "-P", str(run.pid)], capture_output=True, text=True).stdout.split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+    os.kill(workers_of(run)[-1], signal.SIGKILL)
     run.communicate(timeout=120)
     assert run.returncode != 0
     assert not (tmp_path / "run" / "model").exists()
