@@ -78,7 +78,7 @@ class Recipe(_Tree):
     learning_rate: peak of a cosine that starts after a linear ``warmup`` (share of the steps) and ends at 0.
     text_tokens: most text tokens for an image; turns are drawn at random until they are full.
     dialogue: share of the images whose turns follow each other in one dialogue; in the others every turn stands on
-        its own behind the image (``segment_ids`` in ``modeling``).
+        its own behind the image (``model.attention``).
     decimals: of the coordinates. augment: turn, mirror, crop and re-light the images, with their facts.
     precision: of the arithmetic; the weights are kept in float32.
     save_every: steps between checkpoints. keep: how many of them stay. workers: processes that prepare batches; 0

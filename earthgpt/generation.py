@@ -10,6 +10,7 @@ import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
+from earthgpt.model.attention import segments_of
 from earthgpt.types import Conversation
 
 
@@ -103,21 +104,22 @@ def choice_probabilities(
     """How likely each choice is as the whole answer, relative to the others: in [0, 1], summing to 1.
 
     All choices are read in one pass: the conversation is their shared beginning and each is a branch of it
-    (``segment_ids`` of the model). The probability of a choice is that of its tokens and the end token.
+    (``segments`` of the model). The probability of a choice is that of its tokens and the end token.
     """
     prefix = processor.render(conversation)["input_ids"]
-    ids, segments, positions, spans = list(prefix), [0] * len(prefix), list(range(len(prefix))), []
+    ids, branches, positions, spans = list(prefix), [0] * len(prefix), list(range(len(prefix))), []
     for i, choice in enumerate(choices, 1):
         tokens = [*processor.tokenizer(choice, add_special_tokens=False)["input_ids"], processor.tokenizer.eos_token_id]
         spans.append((len(ids), tokens))
         ids += tokens
-        segments += [i] * len(tokens)
+        branches += [i] * len(tokens)
         positions += range(len(prefix), len(prefix) + len(tokens))
-    tensors = {"input_ids": ids, "segment_ids": segments, "position_ids": positions}
-    inputs = {name: torch.tensor([values], device=model.device) for name, values in tensors.items()}
+    inputs = {"input_ids": ids, "position_ids": positions}
+    inputs = {name: torch.tensor([values], device=model.device) for name, values in inputs.items()}
     if squares:
         inputs["pixel_values"] = processor.normalise(squares).to(model.device)
     kept = torch.arange(len(prefix) - 1, len(ids), device=model.device)
+    inputs["segments"] = segments_of(branches)
     logits = model(**inputs, use_cache=False, logits_to_keep=kept).logits[0]  # [1 + choice tokens, V]
     likely = logits.float().log_softmax(-1).cpu()
     totals = []

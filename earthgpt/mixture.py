@@ -276,10 +276,10 @@ class Mixture:
 
 @dataclass
 class Collate:
-    """Items of a Mixture to one batch."""
+    """Items of a Mixture to one packed row."""
 
     processor: EarthGPTProcessor
 
     def __call__(self, rows):
         rendered, squares, missed = zip(*rows, strict=True)
-        return self.processor.collate(rendered, [one for one in squares if one is not None]), sum(missed, Counter())
+        return self.processor.pack(rendered, [one for one in squares if one is not None]), sum(missed, Counter())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +11,7 @@ from torch.nn import functional
 from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.modeling_outputs import ModelOutput
 
+from earthgpt.model.attention import NAME, Segment
 from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
 from earthgpt.model.configuration import EarthGPTConfig
 from earthgpt.model.vision import Projector, VisionEncoder
@@ -53,6 +55,8 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.image_start = nn.Parameter(torch.zeros(width))
         self.image_end = nn.Parameter(torch.zeros(width))
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
+        if self.language_model.config._attn_implementation == "sdpa":
+            self.language_model.set_attn_implementation(NAME)  # sdpa that knows segments
         if config.bias_tuning:
             add_bias_tuning(self.language_model)
         self.post_init()
@@ -124,7 +128,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         pixel_values: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
-        segment_ids: torch.LongTensor | None = None,
+        segments: Sequence[Segment] | None = None,
         past_key_values=None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
@@ -135,10 +139,11 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """One pass.
 
         labels [B, T]: the token itself where it is to be learned, -100 elsewhere; shifted here.
-        segment_ids [B, T]: branches of a shared beginning. A token sees the tokens before it in segment 0 and in its
-            own segment, so that several independent questions about an image share one visual prefix exactly;
-            -1 marks padding. Positions then go on from the end of segment 0 in every branch (``position_ids``).
-        Raises ValueError when pixels and image places do not match.
+        segments: of a packed row [1, T], from its first place to its last (``attention.Segment``): conversations one
+            after the other, and independent questions about an image that share its tokens; ``position_ids`` say where
+            each token stands in its own conversation.
+        Raises ValueError when pixels and image places do not match, and for segments where the language model does not
+        use torch's attention ("sdpa", the default).
         """
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
@@ -151,8 +156,12 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
                     f"but the text has {int(places.sum())} image tokens."
                 )
             inputs_embeds = inputs_embeds.masked_scatter(places[..., None], images)
-        if segment_ids is not None:
-            attention_mask = branch_mask(segment_ids, inputs_embeds.dtype)
+        if segments is not None:
+            if self.language_model.config._attn_implementation != NAME:
+                raise ValueError("Packed rows need torch's attention: load the model with attn_implementation='sdpa'.")
+            # A mask of four dimensions is left alone: nothing is made of it, and nothing looks at it.
+            attention_mask = inputs_embeds.new_zeros(1, 1, 1, 1)
+            kwargs["segments"] = segments
         if labels is not None:
             following = functional.pad(labels[:, 1:], (0, 1), value=-100)  # [B, T]
             logits_to_keep = (following != -100).any(dim=0).nonzero()[:, 0]  # [K]
@@ -179,14 +188,3 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if is_first_iteration or not kwargs.get("use_cache", True):
             inputs["pixel_values"] = pixel_values
         return inputs
-
-
-def branch_mask(segment_ids: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """An additive attention mask [B, 1, T, T] for branches of a shared beginning (see ``forward``)."""
-    length = segment_ids.shape[1]
-    before = torch.ones(length, length, dtype=torch.bool, device=segment_ids.device).tril()
-    key, query = segment_ids[:, None, :], segment_ids[:, :, None]
-    itself = torch.eye(length, dtype=torch.bool, device=segment_ids.device)  # padding sees itself: no empty softmax
-    seen = before & ((key == 0) | (key == query)) & (key >= 0) | itself
-    mask = torch.zeros(seen.shape, dtype=dtype, device=segment_ids.device)
-    return mask.masked_fill(~seen, torch.finfo(dtype).min)[:, None]

@@ -12,6 +12,7 @@ from transformers import BatchFeature
 from transformers.processing_utils import ProcessorMixin
 
 from earthgpt.geo.sensors import to_rgb8
+from earthgpt.model.attention import segments_of
 from earthgpt.types import Conversation, EarthGPTError, Sensor
 
 IGNORED = -100  # the label that cross entropy leaves out
@@ -113,43 +114,37 @@ class EarthGPTProcessor(ProcessorMixin):
         return {"input_ids": ids, "labels": labels, "segment_ids": segments, "position_ids": positions}
 
     def batch(
-        self,
-        conversations: Sequence[Conversation],
-        squares: Sequence[np.ndarray],
-        branches: bool = False,
-        padding_side: str = "right",
+        self, conversations: Sequence[Conversation], squares: Sequence[np.ndarray], padding_side: str = "right"
     ) -> BatchFeature:
-        """Conversations and the squares of all their images, in order, as tensors [B, T] and [n, 3, S, S].
+        """Conversations padded to one length [B, T] and the squares of all their images, in order, [n, 3, S, S].
 
         Raises EarthGPTError when the number of images is not what the conversations say.
         """
-        expected = sum(len(conversation.images) for conversation in conversations)
-        if expected != len(squares):
-            raise EarthGPTError(f"The conversations speak of {expected} image(s), but {len(squares)} were given.")
-        rendered = [self.render(conversation, branches) for conversation in conversations]
-        return self.collate(rendered, squares, padding_side)
-
-    def collate(
-        self, rendered: Sequence[dict[str, list[int]]], squares: Sequence[np.ndarray], padding_side: str = "right"
-    ) -> BatchFeature:
-        """What ``render`` returned, padded to one length, and the squares as pixels.
-
-        ``segment_ids`` are there only when some conversation has branches.
-        """
-        length = max(len(row["input_ids"]) for row in rendered)
+        _agree(conversations, squares)
+        rows = [self.render(conversation) for conversation in conversations]
+        length = max(len(row["input_ids"]) for row in rows)
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-        fill = {"input_ids": pad, "labels": IGNORED, "segment_ids": -1, "position_ids": 0}
-        tensors = {}
-        for name, value in fill.items():
-            rows = [(row[name], [value] * (length - len(row[name]))) for row in rendered]
-            rows = [row + rest if padding_side == "right" else rest + row for row, rest in rows]
-            tensors[name] = torch.tensor(rows)
-        tensors["attention_mask"] = (tensors["segment_ids"] >= 0).long()
-        if tensors["segment_ids"].max() <= 0:
-            del tensors["segment_ids"]
+        tensors = {"attention_mask": _padded([[1] * len(row["input_ids"]) for row in rows], length, 0, padding_side)}
+        for name, value in {"input_ids": pad, "labels": IGNORED, "position_ids": 0}.items():
+            tensors[name] = _padded([row[name] for row in rows], length, value, padding_side)
         if squares:
             tensors["pixel_values"] = self.normalise(squares)
         return BatchFeature(tensors)
+
+    def pack(self, rendered: Sequence[dict[str, list[int]]], squares: Sequence[np.ndarray]) -> BatchFeature:
+        """What ``render`` returned, one after the other in one row [1, T] without padding, and the squares as pixels.
+
+        ``segments`` keep the conversations apart (``attention.Segment``).
+        """
+        segments, offset = [], 0
+        for row in rendered:
+            segments += segments_of(row["segment_ids"], offset)
+            offset += len(row["input_ids"])
+        names = ("input_ids", "labels", "position_ids")
+        tensors = {name: torch.tensor([[value for row in rendered for value in row[name]]]) for name in names}
+        if squares:
+            tensors["pixel_values"] = self.normalise(squares)
+        return BatchFeature({**tensors, "segments": segments})
 
     def __call__(self, images=None, text=None, sensor: Sensor = Sensor.OPTICAL, **kwargs) -> BatchFeature:
         """Images and questions ready for ``generate``.
@@ -176,3 +171,14 @@ class EarthGPTProcessor(ProcessorMixin):
     def model_input_names(self) -> list[str]:
         """What ``__call__`` returns."""
         return ["input_ids", "attention_mask", "pixel_values"]
+
+
+def _agree(conversations: Sequence[Conversation], squares: Sequence[np.ndarray]) -> None:
+    expected = sum(len(conversation.images) for conversation in conversations)
+    if expected != len(squares):
+        raise EarthGPTError(f"The conversations speak of {expected} image(s), but {len(squares)} were given.")
+
+
+def _padded(rows: Sequence[list[int]], length: int, value: int, side: str) -> torch.Tensor:
+    rest = [[value] * (length - len(row)) for row in rows]
+    return torch.tensor([a + b if side == "right" else b + a for a, b in zip(rows, rest, strict=True)])

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
-from earthgpt.model.modeling import branch_mask
+from earthgpt.model.attention import Segment, segmented_attention, segments_of
 from earthgpt.model.vision import start_positions
 from earthgpt.types import Conversation
 
@@ -28,6 +28,11 @@ def asked(processor, conversations, squares):
     """What ``generate`` takes, for conversations that end with the user."""
     inputs = processor.batch(conversations, squares, padding_side="left")
     return {name: inputs[name] for name in ("input_ids", "attention_mask", "pixel_values")}
+
+
+def packed(processor, conversations, squares, branches=False):
+    """One row for training, with pixels in float32."""
+    return processor.pack([processor.render(one, branches) for one in conversations], squares)
 
 
 def inner_embeddings(model, inputs):
@@ -70,7 +75,7 @@ def test_a_saved_configuration_is_the_same(model, model_folder):
 def test_a_saved_processor_makes_the_same_tensors(model_folder, processor, squares):
     loaded = AutoProcessor.from_pretrained(model_folder)
     assert type(loaded) is EarthGPTProcessor
-    ours, theirs = (one.batch([LONG, SHORT], squares[:2], branches=True) for one in (processor, loaded))
+    ours, theirs = (one.batch([LONG, SHORT], squares[:2]) for one in (processor, loaded))
     assert set(ours) == set(theirs)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
@@ -158,8 +163,8 @@ def test_branches_of_one_sample_equal_separate_samples_in_loss_and_gradients(mod
     )
     model = model.double()
     texts = ["Is there a ship?", "yes", "How many ships are there in the image?", "two", "What is this?", "a harbor"]
-    tree = processor.batch([Conversation.of(("a",), *texts)], squares[:1], branches=True)
-    assert tree["segment_ids"].unique().tolist() == [0, 1, 2, 3]
+    tree = packed(processor, [Conversation.of(("a",), *texts)], squares[:1], branches=True)
+    assert len(tree["segments"]) == 4
     tree["pixel_values"] = tree["pixel_values"].double()
     loss, tokens = branch_losses(model, tree)
     loss.backward()
@@ -169,7 +174,6 @@ def test_branches_of_one_sample_equal_separate_samples_in_loss_and_gradients(mod
     apart, weights, means = torch.zeros((), dtype=torch.float64), 0, []
     for i in range(0, len(texts), 2):
         single = processor.batch([Conversation.of(("a",), *texts[i : i + 2])], squares[:1])
-        assert "segment_ids" not in single
         single["pixel_values"] = single["pixel_values"].double()
         part, count = branch_losses(model, single)
         part.backward()
@@ -187,29 +191,70 @@ def test_branches_of_one_sample_equal_separate_samples_in_loss_and_gradients(mod
         assert float(model(**tree).loss) == pytest.approx(weighted, rel=1e-5)
 
 
-def test_padding_does_not_change_the_loss_of_branches(model, processor, squares):
+@pytest.mark.parametrize("branches", [False, True])
+def test_packed_conversations_have_the_losses_and_gradients_that_each_has_alone(model, processor, squares, branches):
     model = model.double()
-    both = processor.batch([LONG, SHORT], squares[:2], branches=True)
-    alone = [processor.batch([one], [squares[i]], branches=True) for i, one in enumerate((LONG, SHORT))]
+    row = packed(processor, [LONG, SHORT, LONG], squares[:3], branches)
+    alone = [packed(processor, [one], [squares[i]], branches) for i, one in enumerate((LONG, SHORT, LONG))]
+    losses, gradients = [], []
+    for inputs in ([row], alone):
+        model.zero_grad()
+        parts = [branch_losses(model, one) for one in inputs]
+        loss, tokens = sum(loss for loss, _ in parts), sum(tokens for _, tokens in parts)
+        loss.backward()
+        losses.append((loss.item(), tokens))
+        gradients.append({name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None})
+    assert losses[0][1] == losses[1][1] > 10
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-7)  # the norms of transformers round to float32
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_packed_row_has_the_loss_of_a_padded_batch(model, processor, squares):
     with torch.no_grad():
-        for inputs in (both, *alone):
-            inputs["pixel_values"] = inputs["pixel_values"].double()
-        together, count = branch_losses(model, both)
-        apart = [branch_losses(model, inputs) for inputs in alone]
-    assert count == sum(tokens for _, tokens in apart)
-    assert float(together) == pytest.approx(float(sum(loss for loss, _ in apart)), rel=1e-12)
+        row = model(**packed(processor, [LONG, SHORT], squares[:2])).loss
+        rectangle = model(**processor.batch([LONG, SHORT], squares[:2])).loss
+    assert float(row) == pytest.approx(float(rectangle), rel=1e-5)
 
 
-def test_a_branch_sees_the_beginning_and_itself_only():
-    mask = branch_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]), torch.float32)[0, 0] == 0
-    assert mask.int().tolist() == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0],
-        [1, 1, 0, 0, 1, 0],
-        [1, 1, 0, 0, 0, 1],
-    ]
+def test_another_conversation_in_the_row_changes_nothing(model, processor, squares):
+    other = Conversation.of(("c",), "Is this a forest?", "no, it is a harbor with ships")
+    with torch.no_grad():
+        logits = [
+            model(**{k: v for k, v in packed(processor, [SHORT, one], squares[:2]).items() if k != "labels"}).logits
+            for one in (LONG, other)
+        ]
+    length = len(processor.render(SHORT)["input_ids"])
+    torch.testing.assert_close(logits[0][:, :length], logits[1][:, :length], rtol=1e-5, atol=1e-6)
+
+
+def test_segments_of_a_conversation_and_how_many_pairs_they_see():
+    segments = segments_of([0, 0, 1, 1, 2], offset=10)
+    assert segments == [Segment(10, 12, 10, 10), Segment(12, 14, 10, 12), Segment(14, 15, 10, 12)]
+    assert [segment.pairs for segment in segments] == [3, 2 * 2 + 3, 1 * 2 + 1]
+    assert segments_of([0, 0, 0]) == [Segment(0, 3, 0, 0)]
+
+
+def test_a_segment_sees_what_it_goes_on_from_and_itself_only():
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, 5, 8) for heads in (4, 2, 2))  # grouped heads
+    found, _ = segmented_attention(None, query, key, value, None, segments=segments_of([0, 0, 1, 1, 2]))
+    seen = torch.tensor([[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [1, 1, 1, 0, 0], [1, 1, 1, 1, 0], [1, 1, 0, 0, 1]]).bool()
+    wide = (one.repeat_interleave(2, dim=1) for one in (key, value))
+    expected = functional.scaled_dot_product_attention(query, *wide, attn_mask=seen)
+    torch.testing.assert_close(found, expected.transpose(1, 2))
+
+
+def test_a_segment_longer_than_the_window_of_a_layer_is_an_error():
+    rows = torch.randn(1, 1, 5, 8)
+    with pytest.raises(ValueError, match="window of 4"):
+        segmented_attention(None, rows, rows, rows, None, segments=[Segment(0, 5, 0, 0)], sliding_window=4)
+
+
+def test_packed_rows_need_an_attention_that_knows_them(model_folder, processor, squares):
+    eager = AutoModelForImageTextToText.from_pretrained(model_folder, attn_implementation="eager")
+    with pytest.raises(ValueError, match="sdpa"):
+        eager(**packed(processor, [SHORT], squares[:1]))
 
 
 # --- images ------------------------------------------------------------------------------------------------------

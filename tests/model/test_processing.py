@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
+from earthgpt.model.attention import Segment
 from earthgpt.model.processing import IGNORED, EarthGPTProcessor
 from earthgpt.types import Conversation, EarthGPTError, Sensor
 
@@ -163,7 +164,6 @@ def test_a_batch_is_padded_on_the_side_that_is_asked_for(processor, squares, sid
     length = max(lengths)
     assert lengths[1] < length
     assert batch["pixel_values"].shape == (2, 3, 64, 64)
-    assert "segment_ids" not in batch
     for i, row in enumerate(rows):
         spare = length - lengths[i]
         own = slice(spare, length) if side == "left" else slice(0, lengths[i])
@@ -177,12 +177,18 @@ def test_a_batch_is_padded_on_the_side_that_is_asked_for(processor, squares, sid
         assert set(batch["labels"][i, padding].tolist()) <= {IGNORED}
 
 
-def test_padding_is_no_segment_of_a_batch_with_branches(processor, squares):
+def test_a_packed_row_is_one_conversation_after_the_other(processor, squares):
     short = Conversation.of(("b",), "What?", "a ship")
-    batch = processor.batch([TWO, short], squares[:2], branches=True)
-    length = len(processor.render(short)["input_ids"])
-    assert set(batch["segment_ids"][1, length:].tolist()) == {-1}
-    assert set(batch["segment_ids"][1, :length].tolist()) == {0, 1}
+    rows = [processor.render(TWO, branches=True), processor.render(short)]
+    packed = processor.pack(rows, squares[:2])
+    for name in ("input_ids", "labels", "position_ids"):
+        assert packed[name].tolist() == [rows[0][name] + rows[1][name]]
+    assert packed["pixel_values"].shape == (2, 3, 64, 64)
+    length = len(rows[0]["input_ids"])
+    images, first, second, whole = packed["segments"]
+    assert (images.start, images.stop) == (0, 19) and (first.shared, first.end) == (0, 19)
+    assert (second.start, second.stop) == (first.stop, length)
+    assert whole == Segment(length, length + len(rows[1]["input_ids"]), length, length)
 
 
 def test_images_and_conversations_must_agree(processor, squares):

@@ -1,0 +1,90 @@
+"""Attention in a packed row: many conversations one after the other, each blind to the others, without padding.
+
+A row is divided into segments. The tokens of a segment see, of their own segment, themselves and those before, and all
+of the segment that they go on from, if any: so several questions about an image share its tokens, and each is answered
+as if it were the only one. Every segment is one call of torch's fused attention on its own part of the row: the work is
+what the pairs of tokens that see each other ask for, and no mask of the whole row is ever made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch.nn import functional
+from torch.nn.attention.bias import causal_lower_right
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "earthgpt_segments"  # among transformers' implementations of attention
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Places ``start`` to ``stop`` of a row that go on from places ``shared`` to ``end``; from none where the two are
+    equal."""
+
+    start: int
+    stop: int
+    shared: int
+    end: int
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of tokens see each other."""
+        length = self.stop - self.start
+        return length * (self.end - self.shared) + length * (length + 1) // 2
+
+
+def segments_of(ids: Sequence[int], offset: int = 0) -> list[Segment]:
+    """The segments of one conversation that begins at ``offset``: 0 marks its shared beginning, 1, 2, .. what branches
+    from there, in order."""
+    bounds = [i for i in range(len(ids)) if i == 0 or ids[i] != ids[i - 1]] + [len(ids)]
+    end = offset + (bounds[1] if ids[0] == 0 else 0)
+    return [
+        Segment(offset + start, offset + stop, offset, end if ids[start] else offset)
+        for start, stop in pairwise(bounds)
+    ]
+
+
+def segmented_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    segments: Sequence[Segment] | None = None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **kwargs,
+) -> tuple[torch.Tensor, None]:
+    """Attention of transformers' interface: [1, heads, T, d] to [1, T, heads, d].
+
+    Without ``segments`` it is transformers' own "sdpa". Raises ValueError for a layer that sees only a window of the
+    tokens before, where a segment is longer than that.
+    """
+    if segments is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+    window = kwargs.get("sliding_window")
+    grouped = key.shape[1] != query.shape[1]
+    parts = []
+    for segment in segments:
+        own, shared = slice(segment.start, segment.stop), slice(segment.shared, segment.end)
+        queries, keys, values = (one[:, :, own] for one in (query, key, value))
+        if segment.end > segment.shared:
+            keys = torch.cat([key[:, :, shared], keys], dim=2)
+            values = torch.cat([value[:, :, shared], values], dim=2)
+        length = keys.shape[2]
+        if window and length > window:
+            raise ValueError(f"A conversation of {length} tokens is longer than the model's window of {window}.")
+        bias = causal_lower_right(queries.shape[2], length) if length > queries.shape[2] else None
+        options = {"dropout_p": dropout, "is_causal": bias is None, "scale": scaling, "enable_gqa": grouped}
+        parts.append(functional.scaled_dot_product_attention(queries, keys, values, bias, **options))
+    return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(NAME, segmented_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
