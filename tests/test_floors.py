@@ -16,6 +16,7 @@ FLOORS = {
     **dict.fromkeys(("datasets", "tasks", "geo", "augmentation"), 2),
     **dict.fromkeys(("leaks", "model", "generation", "policies", "mixture", "parallel", "checkpoints"), 3),
     **dict.fromkeys(("building", "checking", "training", "evaluation", "scenes", "assistant", "demo", "previews"), 4),
+    "vllm_plugin": 4,
     **dict.fromkeys(("cli", "serve", "__main__"), 5),
 }
 # Pairs on one floor of which the first may use the second.
@@ -32,7 +33,7 @@ NEIGHBOURS = {
 }
 # The lowest floor that may use a library, and the only modules that may.
 LOWEST = {"numpy": 1, "pydantic": 1, "PIL": 1, "torch": 3, "transformers": 3, "tokenizers": 3, "typer": 5, "fastapi": 5}
-ONLY = {"rasterio": {"geo"}, "shapely": {"geo"}, "ray": {"scenes"}}
+ONLY = {"rasterio": {"geo"}, "shapely": {"geo"}, "ray": {"scenes"}, "vllm": {"vllm_plugin"}}
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 
 
