@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from earthgpt.geo.sensors import to_rgb8
 from earthgpt.model.attention import segments_of
+from earthgpt.model.chat_template import chat_template, conversation_of
 from earthgpt.types import Conversation, EarthGPTError, Sensor
 
 IGNORED = -100  # the label that cross entropy leaves out
@@ -46,6 +47,8 @@ class EarthGPTProcessor(ProcessorMixin):
         self.image_mean, self.image_std = list(image_mean), list(image_std)
         self.image_token, self.user, self.assistant = image_token, user, assistant
         super().__init__(tokenizer, **kwargs)
+        if tokenizer is not None:  # made anew, whatever was saved: it says in other words what ``render`` does
+            self.chat_template = chat_template(tokenizer, image_token, user, assistant)
 
     @property
     def tokens_per_image(self) -> int:
@@ -131,10 +134,13 @@ class EarthGPTProcessor(ProcessorMixin):
             tensors["pixel_values"] = self.normalise(squares)
         return BatchFeature(tensors)
 
-    def pack(self, rendered: Sequence[dict[str, list[int]]], squares: Sequence[np.ndarray]) -> BatchFeature:
-        """What ``render`` returned, one after the other in one row [1, T] without padding, and the squares as pixels.
+    def pack(
+        self, rendered: Sequence[dict[str, list[int]]], images: Sequence[np.ndarray | torch.Tensor]
+    ) -> BatchFeature:
+        """What ``render`` returned, one after the other in one row [1, T] without padding, and their images, in order.
 
-        ``segments`` keep the conversations apart (``attention.Segment``).
+        ``segments`` keep the conversations apart (``attention.Segment``). An image is a square (uint8 [S, S, 3]), or
+        the features of frozen encoders [h * w, C]; then ``known`` [n] tells which are which.
         """
         segments, offset = [], 0
         for row in rendered:
@@ -142,8 +148,13 @@ class EarthGPTProcessor(ProcessorMixin):
             offset += len(row["input_ids"])
         names = ("input_ids", "labels", "position_ids")
         tensors = {name: torch.tensor([[value for row in rendered for value in row[name]]]) for name in names}
+        features = [one for one in images if isinstance(one, torch.Tensor)]
+        squares = [one for one in images if not isinstance(one, torch.Tensor)]
         if squares:
             tensors["pixel_values"] = self.normalise(squares)
+        if features:
+            tensors["image_features"] = torch.stack(features)
+            tensors["known"] = torch.tensor([isinstance(one, torch.Tensor) for one in images])
         return BatchFeature({**tensors, "segments": segments})
 
     def __call__(self, images=None, text=None, sensor: Sensor = Sensor.OPTICAL, **kwargs) -> BatchFeature:
@@ -163,9 +174,24 @@ class EarthGPTProcessor(ProcessorMixin):
             one if isinstance(one, Conversation) else Conversation.of(own, one)
             for one, own in zip(texts, held, strict=True)
         ]
+        return self._asked(conversations, squares)
+
+    def _asked(self, conversations: Sequence[Conversation], squares: Sequence[np.ndarray]) -> BatchFeature:
+        """What ``generate`` takes, padded on the left."""
         inputs = self.batch(conversations, squares, padding_side="left")
         del inputs["labels"], inputs["position_ids"]
         return inputs
+
+    def apply_chat_template(self, conversation, *options, tokenize: bool = False, **named):
+        """A chat, or a list of chats, as transformers has them, as text; with ``tokenize``, as ``generate`` takes them.
+
+        ``chat_template.conversation_of`` says what a chat may hold. An answer is always asked for after a question.
+        """
+        if not tokenize:
+            return super().apply_chat_template(conversation, *options, **named)
+        chats = [conversation] if isinstance(conversation[0], Mapping) else conversation
+        conversations = [conversation_of(chat) for chat in chats]
+        return self._asked(conversations, [self.square(image) for one in conversations for image in one.images])
 
     @property
     def model_input_names(self) -> list[str]:
