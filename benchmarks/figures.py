@@ -17,9 +17,18 @@ from earthgpt.evaluation import evaluate
 
 # (sensor, data set, folder, split, part, task, kind, metrics)
 ROWS = [
-    ("optical", "rsicd", "RSICD", "val", None, "scene_classification", None, ["accuracy"]),
+    ("optical", "rsicd", "RSICD", "val", None, "scene_classification", None, ["accuracy_strict", "accuracy_lenient"]),
     ("optical", "rsicd", "RSICD", "val", None, "image_captioning", None, ["bleu_4", "rouge_l", "cider_d"]),
-    ("optical", "rsscn7", "RSSCN7", "all", "val", "scene_classification", None, ["accuracy"]),
+    (
+        "optical",
+        "rsscn7",
+        "RSSCN7",
+        "all",
+        "val",
+        "scene_classification",
+        None,
+        ["accuracy_strict", "accuracy_lenient"],
+    ),
     *[
         (sensor, name, folder, split, part, task, kind, metrics)
         for sensor, name, folder, split, part in (
@@ -28,21 +37,21 @@ ROWS = [
             ("infrared", "hit_uav", "HIT-UAV", "val", None),
         )
         for task, kind, metrics in (
-            ("visual_question_answering", None, ["accuracy"]),
-            ("region_captioning", None, ["accuracy"]),
-            ("visual_grounding", None, ["pr_0.5", "mean_iou"]),
+            ("visual_question_answering", None, ["accuracy_strict", "accuracy_lenient"]),
+            ("region_captioning", None, ["accuracy_strict", "accuracy_lenient"]),
+            ("visual_grounding", None, ["pr_50", "mean_iou"]),
             ("object_detection", "hbb", ["ap_50", "precision", "recall", "f1"]),
         )
     ],
-    ("sar", "sar_acd", "SAR-ACD", "all", "val", "scene_classification", None, ["accuracy"]),
+    ("sar", "sar_acd", "SAR-ACD", "all", "val", "scene_classification", None, ["accuracy_strict", "accuracy_lenient"]),
     *[
         ("all three", "synthetic", "", "val", None, task, kind, metrics)
         for task, kind, metrics in (
-            ("scene_classification", None, ["accuracy"]),
+            ("scene_classification", None, ["accuracy_strict", "accuracy_lenient"]),
             ("image_captioning", None, ["bleu_4", "cider_d"]),
-            ("visual_question_answering", None, ["accuracy"]),
-            ("region_captioning", None, ["accuracy"]),
-            ("visual_grounding", None, ["pr_0.5", "mean_iou"]),
+            ("visual_question_answering", None, ["accuracy_strict", "accuracy_lenient"]),
+            ("region_captioning", None, ["accuracy_strict", "accuracy_lenient"]),
+            ("visual_grounding", None, ["pr_50", "mean_iou"]),
             ("object_detection", "hbb", ["ap_50", "precision", "recall", "f1"]),
             ("object_detection", "obb", ["ap_50", "f1"]),
         )
@@ -58,7 +67,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=400, help="questions of each row, drawn with a fixed seed")
     arguments = parser.parse_args()
     assistant = load(arguments.model)
-    print("| sensor | data set | task | questions | unread | metric | model | shuffled answers | most common answer |")
+    print("| sensor | data set | task | questions | unread | metric | model | shuffled answers | constant answer |")
     print("|---|---|---|---|---|---|---|---|---|")
     missing = set()
     for sensor, name, folder, split, part, task, kind, metrics in ROWS:
@@ -68,10 +77,9 @@ def main() -> None:
             continue
         report = evaluate(assistant, name, task, str(root), split, part, kind, arguments.limit)
         for metric in metrics:
-            chance = [
-                f"{report.baselines[kind][metric]:.3f}" if kind in report.baselines else ""
-                for kind in ("shuffled answers", "most common answer")
-            ]
+            shuffled = report.baselines["shuffled answers"]
+            constant = report.baselines.get("most common answer") or report.baselines.get("constant box") or {}
+            chance = [f"{scores[metric]:.3f}" if metric in scores else "" for scores in (shuffled, constant)]
             cells = [sensor, name, f"{task} {kind or ''}".strip(), report.examples, report.unparsed, metric]
             print(
                 "| " + " | ".join(map(str, [*cells, f"**{report.metrics[metric]:.3f}**", *chance])) + " |", flush=True

@@ -408,7 +408,8 @@ def evaluate(
     for name in report.baselines:
         table.add_column(name, justify="right")
     for metric, value in report.metrics.items():
-        table.add_row(metric, f"{value:.3f}", *(f"{scores[metric]:.3f}" for scores in report.baselines.values()))
+        chance = (f"{scores[metric]:.3f}" if metric in scores else "" for scores in report.baselines.values())
+        table.add_row(metric, f"{value:.3f}", *chance)
     out.print(table)
 
 

@@ -13,8 +13,9 @@ from earthgpt.assistant import EarthGPT
 from earthgpt.datasets import at_hand, part_of
 from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import open_raster
+from earthgpt.metrics import statistics
 from earthgpt.tasks import Task, Turn
-from earthgpt.types import Conversation, EarthGPTError, Sample
+from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Sample
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,9 @@ class Report:
     """The result of one evaluation.
 
     examples: questions asked. unparsed: answers that could not be read; they count as wrong. metrics: of the task.
-    baselines: the same metrics for answers that never saw the image: those of other images ("shuffled answers")
-    and, for answers in words, the most common one. defects: what the reader left out or mended. settings: how it was
-    asked. answers: (image, question, true answer, text) of each.
+    baselines: the same metrics for answers that never saw the image: those of other images ("shuffled answers"),
+    for answers in words the most common one, for one box the mean of all ("constant box"). defects: what the reader
+    left out or mended. settings: how it was asked. answers: (image, question, true answer, text) of each.
     """
 
     examples: int
@@ -120,12 +121,11 @@ def chance(task: Task, truth: Sequence[Any]) -> dict[str, dict[str, float]]:
     single = [
         value[0] if isinstance(value, tuple) and value and isinstance(value[0], str) else value for value in truth
     ]
-    shuffled = list(single)
-    random.Random(0).shuffle(shuffled)
-    found = {"shuffled answers": task.score(shuffled, truth)}
+    found = {"shuffled answers": task.score(statistics.shuffled(single), truth)}
     if all(isinstance(value, str) for value in single):
-        common = Counter(single).most_common(1)[0][0]
-        found["most common answer"] = task.score([common] * len(truth), truth)
+        found["most common answer"] = task.score([statistics.most_common(single)] * len(truth), truth)
+    if all(isinstance(value, Box | OrientedBox) for value in single):
+        found["constant box"] = task.score([statistics.mean_box(single)] * len(truth), truth)
     return found
 
 

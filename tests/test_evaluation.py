@@ -17,11 +17,11 @@ from earthgpt.tasks import Turn
 from earthgpt.types import Box, EarthGPTError, Sample, Sensor
 
 BEST = {
-    "scene_classification": "accuracy",
-    "visual_question_answering": "accuracy",
-    "region_captioning": "accuracy",
+    "scene_classification": "accuracy_lenient",
+    "visual_question_answering": "accuracy_lenient",
+    "region_captioning": "accuracy_lenient",
     "image_captioning": "bleu_1",
-    "visual_grounding": "pr_0.5",
+    "visual_grounding": "pr_50",
     "object_detection": "f1",
 }
 
@@ -79,8 +79,8 @@ def test_true_answers_score_best(task, fake, scenes, says_the_truth):
     assert report.unparsed == 0
     assert report.examples == len(report.answers) >= 10
     name = BEST[task]
-    assert report.metrics[name] == pytest.approx(1.0), report.metrics
-    assert report.baselines["shuffled answers"][name] < 0.9
+    assert report.metrics[name] == pytest.approx(100.0 if task == "image_captioning" else 1.0), report.metrics
+    assert report.baselines["shuffled answers"][name] < 0.9 * report.metrics[name]
     assert all(true == said for _, _, true, said in report.answers)
     json.dumps(report.to_dict())
 
@@ -103,8 +103,8 @@ def test_every_question_is_asked_once_in_batches_with_its_own_image(fake, scenes
     assert progress == [(5, 12), (10, 12), (12, 12)]
     assert sorted(name for name, *_ in report.answers) == sorted(sample.name for sample in scenes)
     right = sum(sample.label == "harbor" for sample in scenes)
-    assert report.metrics["accuracy"] == pytest.approx(right / 12)
-    assert report.baselines["most common answer"]["accuracy"] >= report.metrics["accuracy"]
+    assert report.metrics["accuracy_strict"] == pytest.approx(right / 12)
+    assert report.baselines["most common answer"]["accuracy_strict"] >= report.metrics["accuracy_strict"]
 
 
 def test_a_limit_draws_the_same_questions_every_time(fake, scenes, says):
@@ -141,7 +141,7 @@ def test_an_image_with_several_captions_is_asked_once_and_any_of_them_is_right(f
     says(lambda conversation: "two ships at sea .")
     report = evaluate(fake, "my_own.captions", "image_captioning")
     assert report.examples == 1
-    assert report.metrics["bleu_1"] == pytest.approx(1.0)
+    assert report.metrics["bleu_1"] == pytest.approx(100.0)
     with pytest.raises(EarthGPTError, match="Mine has no facts for object_detection; it has image_captioning"):
         evaluate(fake, "my_own.captions", "object_detection")
 
@@ -163,16 +163,21 @@ def test_scores_of_detections_are_those_of_their_tokens(fake, scenes, says):
 def test_chance_worked_out_by_hand():
     task = find("tasks", "visual_question_answering")
     found = chance(task, ["yes", "yes", "yes", "no"])
-    assert found["most common answer"] == {"accuracy": 0.75}
-    assert found["shuffled answers"]["accuracy"] in (0.5, 1.0)  # the one "no" moves and two are wrong, or it stays
-    assert chance(task, ["yes"] * 5)["shuffled answers"] == {"accuracy": 1.0}
+    assert found["most common answer"] == {"accuracy_strict": 0.75, "accuracy_lenient": 0.75}
+    assert found["shuffled answers"]["accuracy_strict"] in (
+        0.5,
+        1.0,
+    )  # the one "no" moves and two are wrong, or it stays
+    assert chance(task, ["yes"] * 5)["shuffled answers"]["accuracy_strict"] == 1.0
 
 
-def test_chance_for_boxes_is_the_box_of_another_image():
+def test_chance_for_boxes_is_the_box_of_another_image_and_the_mean_box():
     task = find("tasks", "visual_grounding")
     boxes = [Box(i / 10, 0, (i + 1) / 10, 1) for i in range(10)]  # no two overlap
     found = chance(task, boxes)
-    assert list(found) == ["shuffled answers"]
+    assert list(found) == ["shuffled answers", "constant box"]
+    # The mean is (0.45, 0, 0.55, 1): half of the fifth and of the sixth box, each with an IoU of 0.05 / 0.15.
+    assert found["constant box"]["mean_iou"] == pytest.approx(2 / 3 / 10)
     stayed = found["shuffled answers"]["mean_iou"] * 10
     assert stayed == pytest.approx(round(stayed)) and stayed <= 3
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from earthgpt.metrics.statistics import Figures
 from earthgpt.types import Conversation, Message, Sample, Size
 
 
@@ -50,8 +51,15 @@ class Task(ABC):
         """The answer in a text; None when it cannot be read."""
 
     @abstractmethod
+    def figures(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Figures:
+        """Compares the predictions with the answers once, and gives a function of weights: how often each question
+        counts, None for once. It returns metrics by name, fractions in [0, 1] except those of captions, which are
+        times 100, and errors of counts. A prediction of None counts as wrong.
+        """
+
     def score(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> dict[str, float]:
-        """Metrics by name, in [0, 1] unless their docstring says otherwise. None counts as wrong."""
+        """The ``figures`` of all questions."""
+        return dict(self.figures(predictions, answers)(None))
 
     def wording(self, template: str, variants: Sequence[str], rng: random.Random) -> str:
         """The template; for training, two times in five, one of its variants instead."""

@@ -10,8 +10,10 @@ from earthgpt.tasks import Task, Turn
 
 @dataclass(frozen=True)
 class ImageCaptioning(Task):
-    """The answer is the caption, a str."""
+    """The answer is the caption, a str. ``tokenizer`` and ``meteor`` are those of ``metrics.captions``."""
 
+    tokenizer: str = "plain"
+    meteor: bool = False
     template: str = "Please provide a one-sentence caption for the provided remote sensing image in details."
 
     variants: tuple[str, ...] = (
@@ -39,10 +41,11 @@ class ImageCaptioning(Task):
         """The text without white space around it; None when nothing is left."""
         return text.strip() or None
 
-    def score(self, predictions, answers):
-        """BLEU-1..4, ROUGE-L in [0, 1] and CIDEr-D in [0, 10]; an answer is a caption or a tuple of references."""
+    def figures(self, predictions, answers):
+        """BLEU-1..4, ROUGE-L, CIDEr-D and METEOR if asked for, times 100; an answer is a caption or several in a tuple."""
         references = [(answer,) if isinstance(answer, str) else answer for answer in answers]
-        return caption_scores(["" if text is None else text for text in predictions], references)
+        scores = caption_scores(predictions, references, self.tokenizer, self.meteor)
+        return lambda weights: {name: 100 * value for name, value in scores.summary(weights).items()}
 
 
 TASK = ImageCaptioning()

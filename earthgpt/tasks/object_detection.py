@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from earthgpt.coordinates import find_boxes, padded_square, write_boxes
-from earthgpt.metrics.detection import average_precision
+from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Task, Turn
 from earthgpt.tasks.wording import COUNT_WORDS, count_word, plural, singular
 from earthgpt.types import OrientedBox, Region, Sample, Size
@@ -104,9 +103,9 @@ class ObjectDetection(Task):
                 found.append((Region(box, label), (start + clause.start(3), end + clause.start(3))))
         return found
 
-    def score(self, predictions: Sequence, answers: Sequence):
-        """AP at IoU 0.5 averaged over classes, precision, recall and F1; regions without a score count as sure."""
-        return average_precision(predictions, answers, iou=0.5).summary()
+    def figures(self, predictions, answers):
+        """AP of COCO's protocol averaged over classes, precision, recall, F1; regions without a score count as sure."""
+        return match_detections(predictions, answers).summary
 
 
 TASK = ObjectDetection()

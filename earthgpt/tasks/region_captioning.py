@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from earthgpt.coordinates import padded_square, write_boxes
-from earthgpt.metrics.accuracy import accuracy
+from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.metrics.captions import caption_scores
 from earthgpt.tasks import Task, Turn
 from earthgpt.tasks.wording import with_article
@@ -42,12 +42,12 @@ class RegionCaptioning(Task):
         """The text without white space around it; None when nothing is left."""
         return text.strip() or None
 
-    def score(self, predictions, answers):
-        """``accuracy`` of the whole phrase, and the caption metrics with the phrase as the only reference."""
-        texts = ["" if text is None else text for text in predictions]
-        return {
-            "accuracy": accuracy(predictions, answers),
-            **caption_scores(texts, [(answer,) for answer in answers]),
+    def figures(self, predictions, answers):
+        """Both accuracies of the whole phrase, and the caption metrics, times 100, with it as the only reference."""
+        whole, scores = answer_scores(predictions, answers), caption_scores(predictions, [(one,) for one in answers])
+        return lambda weights: {
+            **whole.accuracy(weights),
+            **{name: 100 * value for name, value in scores.summary(weights).items()},
         }
 
 

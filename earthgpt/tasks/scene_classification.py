@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from earthgpt.metrics.accuracy import accuracy
+from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.tasks import Task, Turn
 
 
@@ -53,9 +53,10 @@ class SceneClassification(Task):
         """The text without white space and full stop around it; None when nothing is left."""
         return text.strip().rstrip(".").strip() or None
 
-    def score(self, predictions, answers):
-        """``accuracy``: top-1 after ``metrics.accuracy.normalise``."""
-        return {"accuracy": accuracy(predictions, answers)}
+    def figures(self, predictions, answers):
+        """Top-1 accuracy and its average over the classes, each by the strict and the lenient policy."""
+        scores = answer_scores(predictions, answers)
+        return lambda weights: {**scores.accuracy(weights), **scores.average_accuracy(weights)}
 
 
 TASK = SceneClassification()

@@ -45,9 +45,9 @@ class VisualGrounding(Task):
         """The boxes with the characters (start, end) of the text that state their numbers."""
         return find_boxes(text, padded_square(size))
 
-    def score(self, predictions, answers):
+    def figures(self, predictions, answers):
         """Pr@0.5 .. Pr@0.9, mean and cumulative IoU."""
-        return grounding_scores(predictions, answers)
+        return grounding_scores(predictions, answers).summary
 
 
 TASK = VisualGrounding()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from earthgpt.metrics.accuracy import accuracy
+from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.tasks import Task, Turn
 from earthgpt.tasks.wording import place, plural, single, with_article
 from earthgpt.types import Question
@@ -74,9 +74,10 @@ class VisualQuestionAnswering(Task):
         """The text without white space and full stop around it; None when nothing is left."""
         return text.strip().rstrip(".").strip() or None
 
-    def score(self, predictions, answers):
-        """``accuracy`` after ``metrics.accuracy.normalise``."""
-        return {"accuracy": accuracy(predictions, answers)}
+    def figures(self, predictions, answers):
+        """Accuracy by the strict and the lenient policy; counts apart where any true answer is a number."""
+        scores = answer_scores(predictions, answers)
+        return lambda weights: {**scores.accuracy(weights), **scores.counting(weights)}
 
 
 TASK = VisualQuestionAnswering()

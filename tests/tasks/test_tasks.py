@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from earthgpt import lookup
@@ -23,6 +24,10 @@ from earthgpt.types import Box, OrientedBox, Question, Region, Sample, Sensor
 SIZE = (640, 480)
 BOX, OTHER = Box(0.123456, 0.2, 0.4, 0.654321), Box(0.7, 0.1, 0.9, 0.3)
 DIAMOND = OrientedBox(((0.5, 0.05), (0.71234, 0.3), (0.5, 0.5), (0.3, 0.3)))
+
+
+# Figures that are better when smaller.
+ERRORS = {"unparsed", "count_mae", "count_unread"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ def regions(*boxes, label="ship"):
 
 LAWS = {
     "scene_classification": Law(
-        SceneClassification(), ("harbor", "storage tank"), ("airport", "beach"), "accuracy", ("", " . ")
+        SceneClassification(), ("harbor", "storage tank"), ("airport", "beach"), "accuracy_lenient", ("", " . ")
     ),
     "image_captioning": Law(
         ImageCaptioning(),
@@ -52,9 +57,12 @@ LAWS = {
         "cider_d",
     ),
     "region_captioning": Law(
-        RegionCaptioning(), ("the ship on the left", "a red car"), ("a red car", "the ship on the left"), "accuracy"
+        RegionCaptioning(),
+        ("the ship on the left", "a red car"),
+        ("a red car", "the ship on the left"),
+        "accuracy_lenient",
     ),
-    "visual_question_answering": Law(VisualQuestionAnswering(), ("12", "yes"), ("11", "no"), "accuracy"),
+    "visual_question_answering": Law(VisualQuestionAnswering(), ("12", "yes"), ("11", "no"), "accuracy_lenient"),
     "visual_grounding": Law(
         VisualGrounding(), (BOX, DIAMOND), (OTHER, OTHER), "mean_iou", ("", "the ship on the left", "[0.1,0.2,0.3]")
     ),
@@ -87,11 +95,13 @@ def test_the_laws_of_tasks(law):
 
     best = task.score(law.true, law.true)
     assert task.score(read, law.true)[law.metric] == pytest.approx(best[law.metric], rel=0.02)
+    parts = task.figures(law.true, law.true)
+    assert parts(np.array([1, 1])) == pytest.approx(best) and set(parts(np.array([1, 0]))) == set(best)
     for others in (law.wrong, (None, None), (None, law.true[1])):
         scores = task.score(others, law.true)
         assert scores[law.metric] < best[law.metric]
         assert all(math.isfinite(value) for value in scores.values())
-        assert all(scores[name] <= best[name] + 1e-9 for name in scores if name != "unparsed")
+        assert all(scores[name] <= best[name] + 1e-9 for name in scores if name not in ERRORS)
 
     assert [task.parse(text, SIZE) for text in law.unreadable] == [None] * len(law.unreadable)
 
@@ -276,3 +286,23 @@ def test_derived_phrases_are_true_of_one_region_only():
     found = {region.label: region.box for region in expressions((*regions(near, same, far), Region(near, "car")))}
     # The two on the left are nearer than the margin, and all are equally high and large.
     assert found == {"the car": near, "the rightmost ship": far}
+
+
+def test_figures_have_plain_names_and_only_those_of_captions_are_times_100():
+    names = {
+        name: list(law.task.score((None, None), law.true)) for name, law in LAWS.items() if name != "object_detection"
+    }
+    policies, captions = ["accuracy_strict", "accuracy_lenient"], ["bleu_1", "bleu_2", "bleu_3", "bleu_4", "rouge_l"]
+    assert names == {
+        "scene_classification": [*policies, "average_accuracy_strict", "average_accuracy_lenient"],
+        "image_captioning": [*captions, "cider_d"],
+        "region_captioning": [*policies, *captions, "cider_d"],
+        "visual_question_answering": [*policies, "count_accuracy", "count_unread"],
+        "visual_grounding": ["pr_50", "pr_60", "pr_70", "pr_80", "pr_90", "mean_iou", "cumulative_iou"],
+    }
+    best = {name: law.task.score(law.true, law.true) for name, law in LAWS.items()}
+    assert best["image_captioning"]["bleu_4"] == pytest.approx(100)
+    assert best["image_captioning"]["cider_d"] == pytest.approx(1000)
+    assert best["region_captioning"]["rouge_l"] == pytest.approx(100)
+    assert best["region_captioning"]["accuracy_strict"] == best["visual_grounding"]["pr_90"] == 1
+    assert best["visual_question_answering"]["count_mae"] == 0
