@@ -170,22 +170,24 @@ def _compared(said: Sequence[Tokens], references: Sequence[Tokens], owner: np.nd
     reference to its text, [R, 4]: the cosine of their n-grams weighted by rarity (Vedantam et al., 2015).
     """
     texts = [*said, *references]
-    numbers: dict[str, int] = {}
-    words = np.array([numbers.setdefault(word, len(numbers)) for text in texts for word in text], int)  # [W]
+    numbers = {word: i for i, word in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
+    words = np.fromiter(map(numbers.__getitem__, chain.from_iterable(texts)), int)  # [W]
     lengths = _lengths(texts)
     text = np.repeat(np.arange(len(texts)), lengths)
     left = np.repeat(lengths.cumsum(), lengths) - np.arange(len(words))  # words from here to the end of the text
-    grams = np.zeros(len(words), int)  # the n-gram that starts here, by number
+    grams, kinds = words.copy(), max(len(numbers), 1)  # the n-gram that starts here, by number; how many there are
     matched, similarity = [], []
     for order in ORDERS:
         starts = np.flatnonzero(left >= order)
-        kinds, which = np.unique(grams[starts] * len(numbers) + words[starts + order - 1], return_inverse=True)
-        grams[starts] = which
-        pairs, counts = np.unique(text[starts] * len(kinds) + which, return_counts=True)  # (text, n-gram)
-        of, gram = np.divmod(pairs, max(len(kinds), 1))
+        if order > 1:
+            longer = grams[starts] * len(numbers) + words[starts + order - 1]
+            known, grams[starts] = np.unique(longer, return_inverse=True)
+            kinds = max(len(known), 1)
+        pairs, counts = np.unique(text[starts] * kinds + grams[starts], return_counts=True)  # (text, n-gram)
+        of, gram = np.divmod(pairs, kinds)
         first = int(np.searchsorted(of, len(said)))  # where the references begin
         reference = of[first:] - len(said)
-        same = owner[reference] * len(kinds) + gram[first:]  # (text of the reference, n-gram)
+        same = owner[reference] * kinds + gram[first:]  # (text of the reference, n-gram)
         place = np.minimum(np.searchsorted(pairs[:first], same), max(first - 1, 0))
         shared = pairs[place] == same if first else np.zeros(len(same), bool)
 
@@ -193,7 +195,9 @@ def _compared(said: Sequence[Tokens], references: Sequence[Tokens], owner: np.nd
         np.maximum.at(most, place[shared], counts[first:][shared])
         matched.append(np.bincount(of[:first], np.minimum(most, counts[:first]), len(said)))
 
-        images = np.bincount(np.unique(same) % max(len(kinds), 1), minlength=len(kinds))
+        once = np.sort(same)  # np.unique hashes here, which is slower
+        once = once[np.append(True, once[1:] > once[:-1])[: len(once)]]
+        images = np.bincount(once % kinds, minlength=kinds)
         weights = counts * (math.log(max(len(said), 1)) - np.log(np.maximum(images, 1)))[gram]
         norms = np.sqrt(np.bincount(of, weights**2, len(texts)))
         theirs = weights[first:][shared]
