@@ -147,7 +147,7 @@ class EarthGPTForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP
         """Hidden states [T, D] of all tokens of a batch in one row."""
         if intermediate_tensors is not None:
             inputs_embeds = None
-        return self.language_model.model(input_ids, positions, intermediate_tensors, inputs_embeds=inputs_embeds)
+        return self.language_model(input_ids, positions, intermediate_tensors, inputs_embeds=inputs_embeds)
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor | None:
         """[T, V]."""
