@@ -238,7 +238,7 @@ def _value(words: str) -> int:
 
 def _without_plural(word: str) -> str:
     """The word without what a plural may have put at its end, the same for both; short words stay as they are."""
-    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    plural = len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us"))
     stem = word[:-1] if plural else word
     if stem.endswith("ie"):
         return stem[:-2] + "y"

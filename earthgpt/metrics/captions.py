@@ -139,9 +139,7 @@ def token_scores(said: Sequence[Tokens], true: Sequence[Sequence[Tokens]], meteo
     owner = np.repeat(np.arange(len(true)), [len(group) for group in true])  # the text of each reference
     lengths, others = _lengths(said), _lengths(references)
     matched, similarity = _compared(said, references, owner)
-    # pycocoevalcap takes the number of pairs of words for the length here.
-    apart = np.maximum(lengths - 1, 0)[owner] - np.maximum(others - 1, 0)
-    agreement = similarity.mean(axis=1) * np.exp(-(apart**2) / (2 * _SIGMA**2))
+    agreement = similarity.mean(axis=1) * np.exp(-((lengths[owner] - others) ** 2) / (2 * _SIGMA**2))
     return CaptionScores(
         matched=matched,
         possible=np.maximum(lengths[:, None] - np.arange(len(ORDERS)), 0),

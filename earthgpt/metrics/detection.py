@@ -78,7 +78,8 @@ class Detections:
         for name, count, (start, end) in zip(self.labels, counts, pairwise(ends), strict=True):
             if count:
                 true, all_of_them = right[start:end].cumsum(), kept[start:end].cumsum()
-                points = slice(int(np.searchsorted(all_of_them, 1)) if scored else -1, None)  # the first may count 0
+                first = int(np.searchsorted(all_of_them, 0, side="right"))  # those before count 0
+                points = slice(first if scored else max(first, len(true) - 1), None)
                 found[name] = _area(true[points] / count, true[points] / all_of_them[points], self.protocol)
         return found
 

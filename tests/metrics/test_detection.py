@@ -184,6 +184,22 @@ def test_interpolations_worked_out_by_hand():
     assert scores_of(*images, protocol="voc10")["ap_50"] == pytest.approx((1 + 2 / 3) / 2)
 
 
+@pytest.mark.parametrize("protocol", detection.PROTOCOLS)
+@pytest.mark.filterwarnings("error")
+def test_images_that_do_not_count_leave_no_trace(protocol):
+    predictions, answers = [ships(HERE), ()], [[Region(HERE, "ship"), Region(HERE, "car")], ships(HERE)]
+    scores = scores_of(predictions, answers, protocol=protocol, weights=np.array([0, 1]))
+    assert scores == {"ap_50": 0, "ap_50_constant": 0, "precision": 0, "recall": 0, "f1": 0, "unparsed": 0}
+    assert list(match_detections(predictions, answers).average_precision(weights=np.array([0, 1]))) == ["ship"]
+
+
+def test_a_recall_of_three_tenths_does_not_reach_the_fourth_point_of_voc():
+    # The points of VOC's and DOTA's code are multiples of 0.1 in floats; the fourth is 0.30000000000000004.
+    answers = [ships(*(Box(i / 10, 0, (i + 1) / 10, 1) for i in range(10)))]
+    assert scores_of([answers[0][:3]], answers, protocol="voc07")["ap_50"] == pytest.approx(3 / 11)
+    assert scores_of([answers[0][:4]], answers, protocol="voc07")["ap_50"] == pytest.approx(5 / 11)
+
+
 def test_a_second_best_answer_is_taken_by_coco_only():
     # Both predictions are nearest to the first answer; the second one overlaps the other answer enough too.
     near, both = Box(0, 0, 0.4, 0.4), Box(0.05, 0, 0.45, 0.4)
