@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from earthgpt import lookup
+from earthgpt.metrics.statistics import intervals, paired_test
 from earthgpt.tasks import Task, converse
 from earthgpt.tasks.image_captioning import ImageCaptioning
 from earthgpt.tasks.object_detection import ObjectDetection
@@ -286,6 +287,15 @@ def test_derived_phrases_are_true_of_one_region_only():
     found = {region.label: region.box for region in expressions((*regions(near, same, far), Region(near, "car")))}
     # The two on the left are nearer than the margin, and all are equally high and large.
     assert found == {"the car": near, "the rightmost ship": far}
+
+
+@pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+def test_every_figure_of_every_task_has_an_interval_and_can_be_compared(law):
+    right, wrong = law.task.figures(law.true, law.true), law.task.figures(law.wrong, law.true)
+    found = intervals(right, 2, rounds=20)
+    assert set(found) == set(right(None))
+    assert all(one.low <= one.value + 1e-9 and one.value <= one.high + 1e-9 for one in found.values())
+    assert paired_test(right, wrong, 2, rounds=20)[law.metric].value > 0
 
 
 def test_figures_have_plain_names_and_only_those_of_captions_are_times_100():
