@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future
 from pathlib import Path
 
 import torch
@@ -27,63 +25,106 @@ from earthgpt.parallel import Ranks
 from earthgpt.types import EarthGPTError
 
 # A run may go on with others of these.
-FREE = {"save_every", "keep", "workers", "output", "accumulate"}
+FREE = {
+    "save_every", "keep", "workers", "output", "accumulate", "checkpointing", "compile", "cache", "validate_every",
+    "validation", "wandb",
+}  # fmt: skip
 
 
-def save(folder: Path, step: int, model, optimizer, ranks: Ranks, keep: int = 1) -> None:
-    """A checkpoint ``<folder>/<step>`` that is either whole or not there; the ``keep`` latest stay.
+class Checkpoints:
+    """The checkpoints of a run: ``<folder>/<step>`` is either whole or not there, and the ``keep`` latest stay.
 
-    Every process writes its part (torch.distributed.checkpoint), so any number of processes can go on from it.
+    Every process writes its part (torch.distributed.checkpoint), so any number of processes can go on from it. Writing
+    goes on while training does: ``save`` copies the state, ``put_in_place`` gives a checkpoint its name once every
+    process has written its part. What is frozen is left out: it is in the model that the run began with.
     """
-    fresh, place = folder / f".{step:08d}.new", folder / f"{step:08d}"
-    if ranks.first:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-    ranks.wait()
-    weights, moments = get_state_dict(model, optimizer)
-    with _alone_is_fine():
-        dcp.save({"model": weights, "optimizer": moments, "step": step}, checkpoint_id=fresh)
-    ranks.wait()
-    if ranks.first:
-        shutil.rmtree(place, ignore_errors=True)
-        os.replace(fresh, place)
-        for old in sorted(_whole(folder))[:-keep]:
-            shutil.rmtree(old)
-    ranks.wait()
 
+    def __init__(self, folder: Path, recipe: Recipe, ranks: Ranks):
+        self.folder, self.recipe, self.ranks = folder, recipe, ranks
+        self.group = ranks.own_group()  # writing must not mix its messages with those of training
+        self.writing: tuple[int, Future] | None = None
+        frozen_is_known = isinstance(recipe.model, str)
+        self.options = StateDictOptions(ignore_frozen_params=frozen_is_known, strict=not frozen_is_known)
 
-def restore(folder: Path, recipe: Recipe, model, optimizer) -> int:
-    """Weights and optimiser state of the latest checkpoint; returns the step to go on with, 0 when there is none.
+    def save(self, step: int, model, optimizer) -> None:
+        """Begins to write the state after ``step`` steps."""
+        self.put_in_place()
+        fresh = self._fresh(step)
+        if self.ranks.first:
+            shutil.rmtree(fresh, ignore_errors=True)
+            fresh.mkdir(parents=True)
+        self.ranks.wait()
+        weights, moments = get_state_dict(model, optimizer, options=self.options)
+        state = {"model": weights, "optimizer": moments, "step": step}
+        future = dcp.async_save(state, checkpoint_id=fresh, process_group=self.group)
+        self.writing = step, future
 
-    Raises EarthGPTError when the run in this folder was started from another recipe.
-    """
-    found = _whole(folder)
-    if not found:
-        return 0
-    old = Recipe(**json.loads((folder.parent / "recipe.json").read_text()))
-    bound = Recipe.model_fields.keys() - FREE
-    changed = sorted(key for key in bound if getattr(old, key) != getattr(recipe, key))
-    if changed:
-        raise EarthGPTError(
-            f"{folder.parent} holds a run of another recipe ({', '.join(changed)} changed); give another output folder."
-        )
-    weights, moments = get_state_dict(model, optimizer)
-    kept = FileSystemReader(found[-1]).read_metadata().state_dict_metadata
-    missing = [name for name in weights if f"model.{name}" not in kept]
-    if missing:
-        raise EarthGPTError(f"The checkpoint {found[-1]} is of another model: it has no {missing[0]}.")
-    state = {"model": weights, "optimizer": moments, "step": 0}
-    with _alone_is_fine():  # what never had a gradient (DINOv2's mask token) has no moments either
+    @property
+    def written(self) -> bool:
+        """Whether this process has written its part of a checkpoint that has no name yet."""
+        return self.writing is not None and self.writing[1].done()
+
+    def put_in_place(self) -> None:
+        """Waits for what is being written, by all processes, and gives it its name.
+
+        Raises what writing raised (a full disk); the checkpoints before stay.
+        """
+        if self.writing is None:
+            return
+        (step, future), self.writing = self.writing, None
+        future.result()
+        self.ranks.wait()
+        if self.ranks.first:
+            place = self.folder / f"{step:08d}"
+            shutil.rmtree(place, ignore_errors=True)
+            os.replace(self._fresh(step), place)
+            for old in _whole(self.folder)[: -self.recipe.keep]:
+                shutil.rmtree(old)
+        self.ranks.wait()
+
+    def restore(self, model, optimizer) -> int:
+        """Weights and optimiser state of the latest checkpoint; returns the step to go on with, 0 when there is none.
+
+        Raises EarthGPTError when the run in this folder was started from another recipe, or with another model.
+        """
+        found = _whole(self.folder)
+        if not found:
+            return 0
+        self._refuse_another_recipe()
+        weights, moments = get_state_dict(model, optimizer, options=self.options)
+        kept = FileSystemReader(found[-1]).read_metadata().state_dict_metadata
+        for name, weight in weights.items():
+            stored = kept.get(f"model.{name}")
+            if stored is None or getattr(stored, "size", weight.shape) != weight.shape:
+                has = "no such tensor" if stored is None else f"one of {tuple(stored.size)}"
+                raise EarthGPTError(
+                    f"The checkpoint {found[-1]} is of another model: for {name} {tuple(weight.shape)} it has {has}. "
+                    f"Give another output folder, or the model that the run began with."
+                )
+        state = {"model": weights, "optimizer": moments, "step": 0}
+        # What never had a gradient (DINOv2's mask token) has no moments either.
         dcp.load(state, checkpoint_id=found[-1], planner=DefaultLoadPlanner(allow_partial_load=True))
-    set_state_dict(model, optimizer, model_state_dict=state["model"], optim_state_dict=state["optimizer"])
-    return state["step"]
+        set_state_dict(
+            model,
+            optimizer,
+            model_state_dict=state["model"],
+            optim_state_dict=state["optimizer"],
+            options=self.options,
+        )
+        return state["step"]
 
+    def _refuse_another_recipe(self) -> None:
+        run = self.folder.parent
+        old = Recipe(**json.loads((run / "recipe.json").read_text()))
+        bound = Recipe.model_fields.keys() - FREE
+        changed = sorted(key for key in bound if getattr(old, key) != getattr(self.recipe, key))
+        if changed:
+            raise EarthGPTError(
+                f"{run} holds a run of another recipe ({', '.join(changed)} changed); give another output folder."
+            )
 
-@contextmanager
-def _alone_is_fine() -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "torch.distributed is disabled")
-        yield
+    def _fresh(self, step: int) -> Path:
+        return self.folder / f".{step:08d}.new"
 
 
 def _whole(folder: Path) -> list[Path]:
@@ -98,8 +139,13 @@ def save_model(folder: Path, model, processor: EarthGPTProcessor, ranks: Ranks) 
     if ranks.first:
         fresh = folder.with_suffix(".new")
         shutil.rmtree(fresh, ignore_errors=True)
-        written = EarthGPTForConditionalGeneration(model.config).to(torch.bfloat16)
-        written.load_state_dict(weights)
+        with torch.device("meta"):  # no second copy of the weights
+            written = EarthGPTForConditionalGeneration(model.config).to(torch.bfloat16)
+        weights = {
+            name: value.to(torch.bfloat16) if value.is_floating_point() else value for name, value in weights.items()
+        }
+        written.load_state_dict(weights, assign=True)
+        written.tie_weights()
         written.generation_config = model.generation_config
         written.save_pretrained(fresh)
         processor.save_pretrained(fresh)

@@ -653,7 +653,7 @@ def merge_model(
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder of the merged model.")],
     as_json: AsJson = False,
 ) -> None:
-    """Fold the bias tuning of a model into plain layers: the same answers from a language model of the usual form.
+    """Fold bias tuning or LoRA into plain layers: the same answers from a language model of the usual form.
 
     Example: earthgpt models merge runs/instruct/model -o models/merged
     """

@@ -64,25 +64,44 @@ class NewModel(_Tree):
     vocabulary: Positive = 2048
 
 
+class LoRA(_Tree):
+    """Small matrices beside linear layers of the language model (``model.lora``), trained in their place.
+
+    rank: of the matrices. alpha: their product is scaled by alpha / rank. dropout: of their input. targets: last parts
+    of layer names, such as "q_proj"; empty means every linear layer but the output layer.
+    """
+
+    rank: Positive = 16
+    alpha: Annotated[float, Field(gt=0)] = 32.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    targets: tuple[str, ...] = ()
+
+
 class Recipe(_Tree):
     """A training run.
 
     output: folder for checkpoints, logs and the trained model.
     model: the model to start from: a name, a folder, a hub id, or the parts of a new one.
     trainable: patterns of parameter names (``fnmatch``); all others stay as they are.
-    bias_tuning: gives the language model alpha and beta before training (``model.bias_tuning``).
+    bias_tuning: gives the language model alpha and beta before training (``model.bias_tuning``). lora: gives it a LoRA.
     image_size: side of the padded square in pixels; None keeps the model's.
     steps, batch_size: optimiser steps and images in each, of all processes together.
     accumulate: parts of a batch that a process takes one after the other, to save memory. checkpointing: computes the
-        activations of a layer again when they are needed, to save more.
+        activations of a layer again when they are needed, to save more. compile: lets torch compile the encoders and
+        the feed-forward layers of the language model.
+    cache: keeps the features of frozen encoders in the output folder, so that an image is read and encoded once; takes
+        ``2 * tokens * channels`` bytes for an image and goes without ``augment``.
     learning_rate: peak of a cosine that starts after a linear ``warmup`` (share of the steps) and ends at 0.
     text_tokens: most text tokens for an image; turns are drawn at random until they are full.
     dialogue: share of the images whose turns follow each other in one dialogue; in the others every turn stands on
         its own behind the image (``model.attention``).
     decimals: of the coordinates. augment: turn, mirror, crop and re-light the images, with their facts.
-    precision: of the arithmetic; the weights are kept in float32.
+    precision: of the arithmetic and of frozen weights; trained weights are kept in float32.
     save_every: steps between checkpoints. keep: how many of them stay. workers: processes that prepare batches; 0
         prepares them in this one.
+    validate_every: steps between looks at the ``validation`` data sets, of which at most ``validation_questions`` are
+        asked for each task; None never looks.
+    wandb: a project of Weights & Biases that is told the figures; empty tells nobody.
     """
 
     output: str
@@ -90,12 +109,15 @@ class Recipe(_Tree):
     sources: tuple[Source, ...] = Field(min_length=1)
     trainable: tuple[str, ...] = ("*",)
     bias_tuning: bool = False
+    lora: LoRA | None = None
     image_size: Positive | None = None
     seed: int = 0
     steps: Positive
     batch_size: Positive = 32
     accumulate: Positive = 1
     checkpointing: bool = False
+    compile: bool = False
+    cache: bool = False
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -109,6 +131,20 @@ class Recipe(_Tree):
     save_every: Positive = 500
     keep: Positive = 1
     workers: Annotated[int, Field(ge=0)] = 2
+    validate_every: Positive | None = None
+    validation: tuple[Source, ...] = ()
+    validation_questions: Positive = 64
+    wandb: str = ""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Recipe:
+        if self.cache and self.augment:
+            raise ValueError("cache keeps what an image looks like, and augment changes it: turn one of them off")
+        if self.validate_every and not self.validation:
+            raise ValueError("validate_every needs [[validation]] data sets")
+        if not all(source.dataset for source in self.validation):
+            raise ValueError("a validation source names a dataset")
+        return self
 
 
 class BuildSource(_Tree):
@@ -233,7 +269,7 @@ def _first(error: ValidationError, kind: type[_Tree]) -> str:
     found = min(error.errors(), key=lambda one: order.get(one["type"], 2))
     where = ".".join(str(word) for word in found["loc"] if word not in ("str", "NewModel"))
     if found["type"] == "extra_forbidden":
-        inner = (BuildSource, Evaluation) if kind is BuildRecipe else (Source, NewModel)
+        inner = (BuildSource, Evaluation) if kind is BuildRecipe else (Source, NewModel, LoRA)
         known = {name for tree in (kind, *inner) for name in tree.model_fields}
         close = difflib.get_close_matches(str(found["loc"][-1]), known, 1)
         return f"unknown key {where!r}" + (f"; did you mean {close[0]!r}?" if close else ".")

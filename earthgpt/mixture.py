@@ -8,17 +8,21 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
+from transformers import BatchFeature
 
 from earthgpt import lookup
 from earthgpt.augmentation import augment
 from earthgpt.config import Recipe, Source
 from earthgpt.conversations import Records
 from earthgpt.datasets import at_hand, part_of
+from earthgpt.features import FeatureCache
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import parse_fragment
 from earthgpt.model import EarthGPTProcessor
@@ -32,7 +36,11 @@ Turns = list[tuple[str, str]]  # questions with their answers, as text
 
 @dataclass(frozen=True)
 class Shown:
-    """An image and what is said about it. pixels: uint8, [H, W] or [H, W, 3]; None when nothing is shown."""
+    """An image and what is said about it.
+
+    pixels: uint8, [H, W] or [H, W, 3]; None when nothing is shown, and when nobody looks (``look=False``), which goes
+    only without augmentation.
+    """
 
     name: str
     pixels: np.ndarray | None
@@ -66,12 +74,13 @@ class Facts(_Shuffled):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def show(self, row: int, rng: random.Random) -> Shown:
+    def show(self, row: int, rng: random.Random, look: bool = True) -> Shown:
         """A sample, augmented when the recipe says so."""
-        sample = self.samples[row]
-        pixels = sample.image() if callable(sample.image) else read_pixels(sample.image, None, sample.sensor)
-        if self.augment:
-            sample, pixels = augment(sample, pixels, rng)
+        sample, pixels = self.samples[row], None
+        if look:
+            pixels = sample.image() if callable(sample.image) else read_pixels(sample.image, None, sample.sensor)
+            if self.augment:
+                sample, pixels = augment(sample, pixels, rng)
         turns = [turn for task in self.tasks for turn in balanced(_texts(task, sample, rng), rng)]
         rng.shuffle(turns)
         return Shown(sample.name, pixels, sample.sensor, turns)
@@ -96,13 +105,13 @@ class Told(_Shuffled):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def show(self, row: int, rng: random.Random) -> Shown:
+    def show(self, row: int, rng: random.Random, look: bool = True) -> Shown:
         """A record. Raises EarthGPTError for one with several images, and for a path that leads out of the folder."""
         conversation = self.records[self.start + row]
         if len(conversation.images) > 1:
             raise EarthGPTError(f"{self.name}, record {row + 1}: training takes one image a record.")
         pixels = None
-        for image in conversation.images:
+        for image in conversation.images if look else ():
             name, window = parse_fragment(str(image))
             path = Path(name)
             if path.is_absolute() or ".." in path.parts:
@@ -134,9 +143,11 @@ class Captioned:
             self._order = key, self.shards.order(key, 0)
         return self._order[1][position]
 
-    def show(self, row: int, rng: random.Random) -> Shown:
+    def show(self, row: int, rng: random.Random, look: bool = True) -> Shown:
         """A pair. Raises EarthGPTError for an image that does not decode."""
         key, content, caption = self.shards[row]
+        if not look:
+            return Shown(key, None, Sensor.OPTICAL, self._turns(caption))
         try:
             with Image.open(io.BytesIO(content)) as image:
                 pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
@@ -214,6 +225,20 @@ def balanced(turns: Turns, rng: random.Random, most: int = 3) -> Turns:
     return turns if len(turns) <= most else rng.sample(turns, most)
 
 
+@dataclass(frozen=True)
+class Item:
+    """A rendered conversation with its image.
+
+    number: of the image among all images of the mixture. image: its square (uint8 [S, S, 3]), its features [h * w, C]
+    where they are known, or None where nothing is shown. left_out: what was, by kind.
+    """
+
+    rendered: dict[str, list[int]]
+    number: int
+    image: np.ndarray | torch.Tensor | None
+    left_out: Counter
+
+
 class Mixture:
     """Items that training learns from, by number; item i depends on the recipe and i alone, and no list is kept.
 
@@ -221,10 +246,17 @@ class Mixture:
     each epoch. Parts take turns evenly, so that every batch has its share of each.
     """
 
-    def __init__(self, recipe: Recipe, parts: list[Part], processor: EarthGPTProcessor):
-        self.recipe, self.parts, self.processor = recipe, parts, processor
+    def __init__(
+        self,
+        recipe: Recipe,
+        parts: list[Part],
+        processor: EarthGPTProcessor,
+        cache: FeatureCache | None = None,
+    ):
+        self.recipe, self.parts, self.processor, self.cache = recipe, parts, processor, cache
         self.sizes = [max(1, round(len(part) * part.repeat)) if len(part) else 0 for part in parts]
         self.epoch_size = sum(self.sizes)
+        self.first = [0, *accumulate(map(len, parts))]  # number of the first image of each part
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch_size
@@ -238,17 +270,20 @@ class Mixture:
         key = key_of(self.recipe.seed, epoch, number, time)
         return number, part.row(position, key)
 
-    def __getitem__(self, index: int) -> tuple[dict, np.ndarray | None, Counter]:
-        """A rendered conversation, its square (uint8 [S, S, 3]; None without an image), and what was left out."""
+    def __getitem__(self, index: int) -> Item:
+        """Item ``index``, rendered."""
         recipe, rng = self.recipe, random.Random(f"{self.recipe.seed}/{index}")
-        number, row = self.place(index)
-        shown = self.parts[number].show(row, rng)
+        part, row = self.place(index)
+        number = self.first[part] + row
+        image: np.ndarray | torch.Tensor | None = self.cache.get(number) if self.cache else None
+        shown = self.parts[part].show(row, rng, look=image is None)
+        if shown.pixels is not None:
+            image = self.processor.square(shown.pixels, shown.sensor)
         branches = rng.random() >= recipe.dialogue
         chosen, missed = self.fill(shown.turns)
-        images = () if shown.pixels is None else (shown.name,)
+        images = () if image is None else (shown.name,)
         conversation = Conversation.of(images, *(text for turn in chosen for text in turn))
-        square = None if shown.pixels is None else self.processor.square(shown.pixels, shown.sensor)
-        return self.processor.render(conversation, branches), square, missed
+        return Item(self.processor.render(conversation, branches), number, image, missed)
 
     def fill(self, turns: Turns) -> tuple[Turns, Counter]:
         """Turns until ``text_tokens`` are full; one that is longer than that alone is left out, with a count."""
@@ -274,12 +309,34 @@ class Mixture:
                     yield from turn
 
 
-@dataclass
+@dataclass(frozen=True)
+class Batch:
+    """Items in one packed row, as the model takes them.
+
+    encoded: numbers of the images that come as pixels, in order. images: how many items. left_out: what was, by kind.
+    """
+
+    inputs: BatchFeature
+    encoded: tuple[int, ...]
+    images: int
+    left_out: Counter
+
+
+@dataclass(frozen=True)
 class Collate:
-    """Items of a Mixture to one packed row."""
+    """Items of a Mixture to one Batch. cached: whether features of images are kept, known ones or not."""
 
     processor: EarthGPTProcessor
+    cached: bool = False
 
-    def __call__(self, rows):
-        rendered, squares, missed = zip(*rows, strict=True)
-        return self.processor.pack(rendered, [one for one in squares if one is not None]), sum(missed, Counter())
+    def __call__(self, items: list[Item]) -> Batch:
+        images = [item.image for item in items if item.image is not None]
+        inputs = self.processor.pack([item.rendered for item in items], images)
+        if self.cached and images:
+            inputs.setdefault("known", torch.zeros(len(images), dtype=torch.bool))
+        return Batch(
+            inputs=inputs,
+            encoded=tuple(item.number for item in items if isinstance(item.image, np.ndarray)),
+            images=len(items),
+            left_out=sum((item.left_out for item in items), Counter()),
+        )

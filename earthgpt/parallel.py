@@ -47,6 +47,10 @@ class Ranks:
         if self.count > 1:
             distributed.barrier()
 
+    def own_group(self) -> distributed.ProcessGroup | None:
+        """The same processes with messages of their own, through the processors; None for one process."""
+        return distributed.new_group(backend="gloo") if self.count > 1 else None
+
     @contextmanager
     def first_goes_ahead(self) -> Iterator[None]:
         """The first process does what follows, and then the others."""
@@ -67,7 +71,7 @@ def joined() -> Iterator[Ranks]:
         return
     if cuda:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if cuda else "gloo")
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo")
     try:
         device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
         yield Ranks(distributed.get_rank(), count, device)
@@ -78,16 +82,21 @@ def joined() -> Iterator[Ranks]:
 def shard(model: nn.Module, ranks: Ranks) -> None:
     """Divides the parameters over all processes, by the layers that transformers says must stay together.
 
-    A layer is whole in a process only while it works. Does nothing for one process.
+    A layer is whole in a process only while it works. Frozen encoders stay whole in each: a process may then leave them
+    out where it has no new image. Does nothing for one process.
     """
     if ranks.count == 1:
         return
+    encoder = getattr(model, "vision_encoder", None)
+    stays = encoder is not None and not any(parameter.requires_grad for parameter in encoder.parameters())
+    whole_here = set(encoder.modules()) if stays else set()
+    ignored = set(encoder.parameters()) if stays else set()
     mesh = init_device_mesh(ranks.device.type, (ranks.count,))
     kinds = {kind for module in model.modules() for kind in getattr(module, "_no_split_modules", None) or ()}
     for module in reversed(list(model.modules())):  # what lies within comes first
-        if type(module).__name__ in kinds:
+        if type(module).__name__ in kinds and module not in whole_here:
             fully_shard(module, mesh=mesh)
-    fully_shard(model, mesh=mesh)
+    fully_shard(model, mesh=mesh, ignored_params=ignored)
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:

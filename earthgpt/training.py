@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-import json
 import math
 import signal
 import threading
 import time
-from collections import Counter
+import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,14 +16,20 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 from transformers import AutoConfig, AutoTokenizer
 
-from earthgpt.checkpoints import restore, save, save_model, swap
+from earthgpt import lookup
+from earthgpt.assistant import EarthGPT
+from earthgpt.checkpoints import Checkpoints, save_model, swap
 from earthgpt.config import NewModel, Recipe, load_recipe, save_recipe
-from earthgpt.mixture import Collate, Mixture, Part, open_sources
+from earthgpt.evaluation import evaluate
+from earthgpt.features import FeatureCache, fingerprint
+from earthgpt.logs import RunLog
+from earthgpt.machine import matrix_rate, peak_memory
+from earthgpt.mixture import Batch, Collate, Mixture, Part, open_sources
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
+from earthgpt.model.costs import StepCost
 from earthgpt.model.loading import load
 from earthgpt.model.processing import IGNORED
 from earthgpt.model.tokenization import train_tokenizer
@@ -46,13 +52,14 @@ def train(recipe: Recipe | str | Path) -> Trained:
 
     An interrupted run that goes on gives the same losses as one that was not: what step i sees and draws depends on
     the recipe and i alone. So do several processes (``torchrun``) as one: they share every batch, and each token of
-    it counts the same. Writes ``log.jsonl`` (a line for each step), TensorBoard events in ``tensorboard/`` when
-    tensorboard is installed, ``checkpoints/``, and at the end ``model/``.
+    it counts the same. A batch is one packed row, without padding. Writes ``log.jsonl`` and what else ``logs.RunLog``
+    tells, ``checkpoints/``, and at the end ``model/``.
     Raises EarthGPTError for what a user can mend: no data, no such model, patterns that match no parameter; for a loss
     that is not finite, with the batch kept; and after SIGTERM or SIGINT, with a checkpoint.
     """
     recipe = load_recipe(recipe) if not isinstance(recipe, Recipe) else recipe
-    with joined() as ranks, asked_to_stop() as asked:
+    with joined() as ranks, asked_to_stop() as asked, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process keeps checkpoints alone
         return _train(recipe, ranks, asked)
 
 
@@ -68,23 +75,22 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
         console.print(f"{part.name}: {len(part):,} images{notes}")
     with ranks.first_goes_ahead():  # it writes what the others find
         model, processor = prepare(recipe, parts)
-    trainable = choose_trainable(model, recipe.trainable)
+        trainable = choose_trainable(model, recipe.trainable)
+        cache = open_cache(recipe, model, sum(map(len, parts)))
     total = sum(parameter.numel() for parameter in model.parameters())
     chosen = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    keep_precision(model, recipe.precision)
+    cost = StepCost.of(model)
     if recipe.checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     model.to(device)
+    if recipe.compile:
+        compile_parts(model)
     shard(model, ranks)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [parameter for parameter in parameters if parameter.ndim > 1]
-    plain = [parameter for parameter in parameters if parameter.ndim <= 1]
-    optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-        lr=recipe.learning_rate,
-        betas=recipe.betas,
-    )
-    checkpoints = output / "checkpoints"
-    start = restore(checkpoints, recipe, model, optimizer)
+    optimizer = open_optimizer(recipe, parameters)
+    checkpoints = Checkpoints(output / "checkpoints", recipe, ranks)
+    start = checkpoints.restore(model, optimizer)
     if start:
         console.print(f"Going on from step {start}.")
     if ranks.first:
@@ -94,68 +100,194 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
 
     batches = iter(
         DataLoader(
-            Mixture(recipe, parts, processor),
+            Mixture(recipe, parts, processor, cache),
             batch_size=micro_batch(recipe, ranks),
             sampler=share(
                 start * recipe.batch_size, recipe.steps * recipe.batch_size, ranks.rank, ranks.count, recipe.batch_size
             ),
             num_workers=recipe.workers,
-            collate_fn=Collate(processor),
+            collate_fn=Collate(processor, cached=cache is not None),
             prefetch_factor=4 if recipe.workers else None,
+            pin_memory=device.type == "cuda",
         )
     )
-    writer = open_tensorboard(output) if ranks.first else None
+    meter = Meter(ranks, matrix_rate(device, getattr(torch, recipe.precision)))
     losses, left_out = [], Counter()
-    began = time.perf_counter()
-    with (output / "log.jsonl").open("a", buffering=1) as log, progress_bar(console, recipe, start) as advance:
+    with RunLog(output, recipe.steps, start, console, ranks.first, recipe.wandb) as log, out_of_memory_told(recipe):
         for step in range(start, recipe.steps):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * schedule(step, recipe)
             torch.manual_seed(recipe.seed + step)
             train_mode(model)
-            micro, missed = zip(*(next(batches) for _ in range(recipe.accumulate)), strict=True)
-            left_out.update(sum(missed, Counter()))
+            micro = [meter.fetch(batches) for _ in range(recipe.accumulate)]
+            left_out.update(sum((batch.left_out for batch in micro), Counter()))
             # Every token of the batch counts the same, whichever part and process it is in.
-            learned = [int((batch["labels"][:, 1:] != IGNORED).sum()) for batch in micro]
+            learned = [int((batch.inputs["labels"][:, 1:] != IGNORED).sum()) for batch in micro]
             tokens = max(1, int(ranks.sum(torch.tensor(sum(learned), device=device))))
             loss = torch.zeros((), device=device)
             for batch, count in zip(micro, learned, strict=True):
-                with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-                    share_of_loss = model(**batch.to(device), use_cache=False).loss * (count / tokens)
+                refuse_no_image(batch, cost, ranks)
+                with arithmetic(recipe, device):
+                    found = model(**batch.inputs.to(device), use_cache=False)
+                    share_of_loss = found.loss * (count / tokens)
                 (share_of_loss * ranks.count).backward()  # gradients are averaged over the processes
                 loss += share_of_loss.detach()
+                if cache and batch.encoded:
+                    cache.put(batch.encoded, found.encoded)
+                meter.add(batch, cost)
             norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)))
             losses.append(float(ranks.sum(loss)))
             if not (math.isfinite(losses[-1]) and math.isfinite(norm)):
                 path = output / f"bad_batch_{ranks.rank}.pt"
-                torch.save([dict(batch) for batch in micro], path)
+                torch.save([dict(batch.inputs) for batch in micro], path)
                 raise EarthGPTError(
-                    f"The loss is {losses[-1]} at step {step}; lower the learning rate. What it saw is in {path}."
+                    f"The loss is {losses[-1]} and the norm of its gradient {norm} at step {step}; lower the learning "
+                    f"rate. What it saw is in {path}."
                 )
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
 
-            rate = (step + 1 - start) * recipe.batch_size / (time.perf_counter() - began)
             lr = optimizer.param_groups[0]["lr"]
-            figures = {"loss": losses[-1], "lr": lr, "norm": norm, "images_per_s": rate}
-            if ranks.first:
-                log.write(json.dumps({"step": step, **figures}) + "\n")
-            for name, value in figures.items() if writer else ():
-                writer.add_scalar(name, value, step)
-            advance(losses[-1], rate)
-            stop = bool(ranks.sum(torch.tensor(int(asked()), device=device)))
+            log.step(step, {"loss": losses[-1], "lr": lr, "norm": norm, **meter.figures()})
+            news = torch.tensor([int(asked()), int(checkpoints.written)], device=device)
+            stop, written = ranks.sum(news).tolist()
+            if written == ranks.count:
+                checkpoints.put_in_place()
             if stop or (step + 1) % recipe.save_every == 0:
-                save(checkpoints, step + 1, model, optimizer, ranks, recipe.keep)
+                checkpoints.save(step + 1, model, optimizer)
             if stop and step + 1 < recipe.steps:
+                checkpoints.put_in_place()
                 raise EarthGPTError(f"Stopped after step {step + 1} of {recipe.steps}; the same command goes on.")
-    if writer:
-        writer.close()
+            if recipe.validate_every and (step + 1) % recipe.validate_every == 0:
+                with arithmetic(recipe, device):
+                    log.validation(step, *validate(recipe, model, processor))
+                meter.restart()
+        checkpoints.put_in_place()
     for kind, count in sorted(ranks.gather(left_out).items()):
         console.print(f"{count:,} {kind}")
     folder = output / "model"
     save_model(folder, model, processor, ranks)
     console.print(f"The model is in {folder}")
     return Trained(folder, tuple(losses))
+
+
+def arithmetic(recipe: Recipe, device: torch.device) -> torch.autocast:
+    """The precision of a forward pass."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bfloat16")
+
+
+def open_optimizer(recipe: Recipe, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """AdamW in one pass over the weights; matrices decay and vectors do not."""
+    decayed = [parameter for parameter in parameters if parameter.ndim > 1]
+    plain = [parameter for parameter in parameters if parameter.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, fused=True)
+
+
+def open_cache(recipe: Recipe, model: EarthGPTForConditionalGeneration, images: int) -> FeatureCache | None:
+    """Where features of frozen encoders are kept; None unless the recipe asks for it.
+
+    Raises EarthGPTError when the encoders are trained.
+    """
+    if not recipe.cache:
+        return None
+    encoder, config = model.vision_encoder, model.config
+    if any(parameter.requires_grad for parameter in encoder.parameters()):
+        raise EarthGPTError("cache = true keeps features of frozen encoders, but `trainable` trains them.")
+    return FeatureCache(
+        Path(recipe.output) / "features", images, config.grid**2, config.visual_width, fingerprint(encoder)
+    )
+
+
+def refuse_no_image(batch: Batch, cost: StepCost, ranks: Ranks) -> None:
+    """Several processes must go through the same layers: raises EarthGPTError where one would leave out encoders that
+    are trained and so divided among them, because its part of the batch shows nothing."""
+    if ranks.count > 1 and cost.vision_trained and "pixel_values" not in batch.inputs:
+        raise EarthGPTError(
+            "A part of a batch has no image, and several processes train the encoders: leave out sources without "
+            "images, freeze the encoders, or use larger parts."
+        )
+
+
+@contextmanager
+def out_of_memory_told(recipe: Recipe) -> Iterator[None]:
+    """Turns what torch raises when memory is short into an EarthGPTError with the way out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        short = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error)
+        if not short:
+            raise
+        ways = [f"accumulate = {2 * recipe.accumulate}"]
+        ways += [] if recipe.checkpointing else ["checkpointing = true"]
+        raise EarthGPTError(
+            f"Out of memory. Set {' and '.join(ways)}, a smaller batch_size or image_size, or take more processes; "
+            f"what was kept last is gone on from. `earthgpt doctor` says what fits."
+        ) from error
+
+
+class Meter:
+    """How fast a run is, over the last steps of all its processes together."""
+
+    def __init__(self, ranks: Ranks, rate: float, steps: int = 20):
+        self.ranks, self.rate = ranks, rate  # floating-point operations a second that one process could do
+        self.window: deque[torch.Tensor] = deque(maxlen=steps)
+        self.restart()
+
+    def restart(self) -> None:
+        """The next step begins now."""
+        self.began, self.waited, self.images, self.tokens, self.flops = time.perf_counter(), 0.0, 0, 0, 0.0
+
+    def fetch(self, batches: Iterator[Batch]) -> Batch:
+        """The next batch; the time it takes is waiting."""
+        began = time.perf_counter()
+        batch = next(batches)
+        self.waited += time.perf_counter() - began
+        return batch
+
+    def add(self, batch: Batch, cost: StepCost) -> None:
+        """A batch that was learned from."""
+        self.images += batch.images
+        self.tokens += batch.inputs["input_ids"].numel()
+        self.flops += cost.flops(batch.inputs, len(batch.encoded))
+
+    def figures(self) -> dict[str, float]:
+        """Called at the end of a step. images_per_s and tokens_per_s of all processes; mfu: operations that the model
+        asks for over those that the machine could do in the time (``machine.matrix_rate``); waited: part of the time
+        spent waiting for data; memory_gb: most that this process has held."""
+        took = time.perf_counter() - self.began
+        mine = torch.tensor([self.images, self.tokens, self.flops, took, self.waited], device=self.ranks.device)
+        self.window.append(self.ranks.sum(mine))
+        self.restart()
+        images, tokens, flops, seconds, waited = torch.stack(list(self.window)).sum(0).tolist()
+        each = seconds / self.ranks.count
+        return {
+            "images_per_s": images / each,
+            "tokens_per_s": tokens / each,
+            "mfu": flops / (seconds * self.rate),
+            "waited": waited / seconds,
+            "memory_gb": peak_memory(self.ranks.device) / 2**30,
+        }
+
+
+def validate(recipe: Recipe, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor) -> tuple:
+    """Figures by ``dataset/task/metric``, and by task three questions with what was true and what was said."""
+    assistant = EarthGPT(model.eval(), processor)
+    figures: dict[str, float] = {}
+    answers: dict[str, list[dict[str, str]]] = {}
+    for source in recipe.validation:
+        for task in source.tasks or lookup.find("datasets", source.dataset).tasks:
+            report = evaluate(
+                assistant, source.dataset, task, source.root, source.split, source.part,
+                limit=recipe.validation_questions,
+            )  # fmt: skip
+            name = f"{source.dataset}/{task}"
+            figures |= {f"{name}/{metric}": value for metric, value in report.metrics.items()}
+            answers[name] = [
+                {"image": image, "question": question, "true": true, "said": said}
+                for image, question, true, said in report.answers[:3]
+            ]
+    return figures, answers
 
 
 def micro_batch(recipe: Recipe, ranks: Ranks) -> int:
@@ -198,11 +330,13 @@ def prepare(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditionalGe
     if isinstance(recipe.model, NewModel):
         model, processor = new_model(recipe, parts)
     else:
-        model, processor = load(recipe.model)
+        model, processor = load(recipe.model, dtype="auto")
     if recipe.image_size:
         model.config.image_size = processor.image_size = recipe.image_size
     if recipe.bias_tuning:
         model.add_bias_tuning()
+    if recipe.lora:
+        model.add_lora(**recipe.lora.model_dump())
     return model, processor
 
 
@@ -253,6 +387,28 @@ def choose_trainable(model: torch.nn.Module, patterns: tuple[str, ...]) -> list[
     return sorted(chosen)
 
 
+def keep_precision(model: torch.nn.Module, precision: str) -> None:
+    """Trained weights in float32; frozen ones in the precision of the arithmetic, with what their layers keep."""
+    frozen = getattr(torch, precision)
+    for module in model.modules():
+        own = list(module.parameters(recurse=False))
+        for parameter in own:
+            parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
+        if own and not any(parameter.requires_grad for parameter in own):
+            for buffer in module.buffers(recurse=False):  # means and variances of batch norms
+                if buffer.is_floating_point():
+                    buffer.data = buffer.data.to(frozen)
+
+
+def compile_parts(model: EarthGPTForConditionalGeneration) -> None:
+    """Lets torch compile what has few shapes: the encoders, and the feed-forward layers for rows of any length."""
+    model.vision_encoder.vit.compile()
+    model.vision_encoder.cnn.compile()
+    for layer in model.language_model.modules():
+        if hasattr(layer, "mlp"):
+            layer.mlp.compile(dynamic=True)
+
+
 def train_mode(model: torch.nn.Module) -> None:
     """Training mode where something is trained; frozen parts stay as in use (batch statistics, dropout)."""
     model.eval()
@@ -267,41 +423,3 @@ def schedule(step: int, recipe: Recipe) -> float:
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, recipe.steps - warmup)))
-
-
-# --- progress ---------------------------------------------------------------------------------------------------
-
-
-def open_tensorboard(output: Path):
-    """A TensorBoard writer, or None where tensorboard is not installed (extra "train")."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(output / "tensorboard")
-
-
-class progress_bar:
-    """A bar with loss and throughput on a terminal; a line every hundred steps elsewhere."""
-
-    def __init__(self, console: Console, recipe: Recipe, start: int):
-        self.console, self.total, self.step = console, recipe.steps, start
-        self.bar = Progress(
-            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal,
-        )  # fmt: skip
-        self.task = self.bar.add_task("training", total=recipe.steps, completed=start, figures="")
-
-    def __enter__(self):
-        self.bar.start()
-        return self.advance
-
-    def advance(self, loss: float, rate: float) -> None:
-        self.step += 1
-        figures = f"loss {loss:.3f}, {rate:.1f} images/s"
-        self.bar.update(self.task, completed=self.step, figures=figures)
-        if not self.console.is_terminal and (self.step % 100 == 0 or self.step == self.total):
-            self.console.print(f"step {self.step} of {self.total}: {figures}")
-
-    def __exit__(self, *failure):
-        self.bar.stop()

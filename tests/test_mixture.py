@@ -51,11 +51,11 @@ def test_an_item_of_the_mixture_depends_on_recipe_and_number_alone(tmp_path, pro
     for index in (7, 0, 14):
         other[index]  # asked for in another order, after others
     for index in (0, 7, 14):
-        (rendered, square, missed), (rendered_again, square_again, missed_again) = one[index], other[index]
-        assert rendered == rendered_again and missed == missed_again
-        assert np.array_equal(square, square_again)
+        item, again = one[index], other[index]
+        assert (item.rendered, item.number, item.left_out) == (again.rendered, again.number, again.left_out)
+        assert np.array_equal(item.image, again.image)
     reseeded = mixture(tmp_path, processor, seed=1)
-    assert [reseeded[index][0] for index in range(6)] != [one[index][0] for index in range(6)]
+    assert [reseeded[index].rendered for index in range(6)] != [one[index].rendered for index in range(6)]
 
 
 def test_an_epoch_holds_every_image_as_often_as_its_source_repeats(tmp_path, processor):
@@ -89,14 +89,14 @@ def test_turns_that_are_longer_than_text_tokens_are_counted_and_left_out(tmp_pat
 
 def test_the_text_of_an_image_never_exceeds_text_tokens(tmp_path, processor):
     some = mixture(tmp_path, processor, text_tokens=120)
-    lengths = [len(some[index][0]["input_ids"]) - 1 - processor.tokens_per_image for index in range(12)]
+    lengths = [len(some[index].rendered["input_ids"]) - 1 - processor.tokens_per_image for index in range(12)]
     assert 60 < max(lengths) <= 120
 
 
 def numbers_written(some: Mixture) -> set[int]:
     """How many decimals the coordinates of the first six items have."""
     decode = some.processor.tokenizer.decode
-    texts = [decode([label for label in some[index][0]["labels"] if label >= 0]) for index in range(6)]
+    texts = [decode([label for label in some[index].rendered["labels"] if label >= 0]) for index in range(6)]
     return {len(number) for text in texts for number in re.findall(r"\b[01]\.(\d+)", text)}
 
 
@@ -134,7 +134,7 @@ def built(tmp_path):
 
 
 def texts(some: Mixture, index: int) -> str:
-    return some.processor.tokenizer.decode(some[index][0]["input_ids"])
+    return some.processor.tokenizer.decode(some[index].rendered["input_ids"])
 
 
 def test_a_built_instruction_set_is_trained_on_with_its_weights(tmp_path, processor):
@@ -143,7 +143,7 @@ def test_a_built_instruction_set_is_trained_on_with_its_weights(tmp_path, proces
     assert mixed.sizes == [5 * 2, 3]
     seen = Counter(mixed.place(index) for index in range(13))
     assert set(seen.values()) == {1, 2} and sum(seen[0, row] == 2 for row in range(5)) == 5
-    squares = [mixed[index][1] for index in range(13)]
+    squares = [mixed[index].image for index in range(13)]
     assert all(square.shape == (64, 64, 3) for square in squares)
     said = " ".join(texts(mixed, index) for index in range(13))
     assert "a pond ." in said and "There is one ship [0.04,0.10,0.14,0.16]" in said
@@ -155,7 +155,7 @@ def test_a_released_file_is_trained_on_with_its_folder(tmp_path, processor):
     mixed = Mixture(some, open_sources(some), processor)
     assert mixed.epoch_size == 8
     assert sorted(mixed.place(index)[1] for index in range(8)) == list(range(8))
-    assert mixed[0][1].shape == (64, 64, 3)
+    assert mixed[0].image.shape == (64, 64, 3)
 
 
 def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path, processor):
@@ -185,7 +185,7 @@ def test_shards_are_read_shard_by_shard_beside_other_sources(tmp_path, processor
     assert sum(one != other for one, other in pairwise(shards)) == 2, "a shard is left only when it is through"
     index = next(i for i, (part, row) in enumerate(places) if part == 0 and row == 5)
     assert "picture 1 1" in texts(mixed, index)
-    assert mixed[index][1][32, 32].tolist() == [60, 60, 0]
+    assert mixed[index].image[32, 32].tolist() == [60, 60, 0]
 
 
 def test_every_stretch_of_an_epoch_holds_its_share_of_every_source(tmp_path, processor):

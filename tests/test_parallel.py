@@ -59,7 +59,9 @@ from torch.distributed.tensor import DTensor
 shard = parallel.shard
 def checked(model, ranks):
     shard(model, ranks)
-    assert all(isinstance(parameter, DTensor) for parameter in model.parameters()) == (ranks.count > 1)
+    for name, parameter in model.named_parameters():
+        whole = ranks.count == 1 or ("vision_encoder" in name and not parameter.requires_grad)
+        assert isinstance(parameter, DTensor) != whole, name
 from earthgpt import training
 training.shard = checked
 sys.exit(cli.main())
@@ -116,6 +118,26 @@ def test_parts_of_a_batch_one_after_the_other_give_the_same_losses(runs):
     found = train(runs / "parts", 1, "accumulate=4", "checkpointing=true")
     assert found.returncode == 0, found.stderr
     assert losses(runs / "parts") == pytest.approx(losses(runs / "1"), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        ("bias_tuning=true", 'trainable=["language_model.*.alpha", "language_model.*.beta"]', "cache=true"),
+        ("lora={rank = 4}", 'trainable=["language_model.*.lora_*"]', "precision=bfloat16"),
+    ],
+    ids=["bias tuning on kept features", "lora in bfloat16"],
+)
+def test_two_processes_train_a_part_of_a_model_as_one_does(runs, tmp_path, stage):
+    options = [f"model={runs / '1' / 'model'}", "learning_rate=0.01", "clip=1.0", *stage]
+    for count in (1, 2):
+        found = train(tmp_path / str(count), count, *options)
+        assert found.returncode == 0, found.stderr
+    one, two = losses(tmp_path / "1"), losses(tmp_path / "2")
+    trained = load(tmp_path / "2" / "model")[0].state_dict()
+    moved = [value for name, value in trained.items() if name.endswith(("beta", "lora_B.default.weight"))]
+    assert len(moved) == 14 and all(value.abs().max() > 0.01 for value in moved), "they began at zero"
+    assert two == pytest.approx(one, rel=2e-3 if "bfloat16" not in stage[-1] else 2e-2)
 
 
 def test_the_latest_checkpoints_stay(runs):

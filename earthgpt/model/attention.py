@@ -80,10 +80,17 @@ def segmented_attention(
         length = keys.shape[2]
         if window and length > window:
             raise ValueError(f"A conversation of {length} tokens is longer than the model's window of {window}.")
-        bias = causal_lower_right(queries.shape[2], length) if length > queries.shape[2] else None
+        bias = _causal(queries.shape[2], length, query.device) if length > queries.shape[2] else None
         options = {"dropout_p": dropout, "is_causal": bias is None, "scale": scaling, "enable_gqa": grouped}
         parts.append(functional.scaled_dot_product_attention(queries, keys, values, bias, **options))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def _causal(asking: int, seen: int, device: torch.device) -> torch.Tensor:
+    """The last ``asking`` of ``seen`` tokens each see themselves and those before."""
+    if device.type == "cuda":
+        return causal_lower_right(asking, seen)  # no mask at all in the kernel
+    return torch.ones(asking, seen, dtype=torch.bool, device=device).tril(seen - asking)
 
 
 AttentionInterface.register(NAME, segmented_attention)

@@ -20,8 +20,9 @@ class BiasTunedLinear(nn.Linear):
         self.beta = nn.Parameter(torch.zeros(out_features, device=device, dtype=dtype))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., in_features] to [..., out_features]."""
-        return self.alpha * (functional.linear(x, self.weight, self.bias) + self.beta)
+        """[..., in_features] to [..., out_features], in the precision of the product (that of ``autocast``)."""
+        y = functional.linear(x, self.weight, self.bias)
+        return self.alpha.to(y.dtype) * (y + self.beta.to(y.dtype))
 
     @torch.no_grad()
     def merged(self) -> nn.Linear:

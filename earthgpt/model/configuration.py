@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
@@ -22,6 +23,7 @@ class EarthGPTConfig(PretrainedConfig):
         and blue in [0, 1]. Pixels come with those of the ViT; the CNN gets them as it knows them.
     image_token_id: the token that stands where image start, visual tokens and image end are put.
     bias_tuning: whether the language model's linear layers carry alpha and beta (``earthgpt.model.bias_tuning``).
+    lora: rank, alpha, dropout and targets of the language model's LoRA (``earthgpt.model.lora``); None without one.
     """
 
     model_type = "earthgpt"
@@ -41,6 +43,7 @@ class EarthGPTConfig(PretrainedConfig):
         cnn_std: Sequence[float] = IMAGENET_STD,
         image_token_id: int = 0,
         bias_tuning: bool = False,
+        lora: dict[str, Any] | None = None,
         initializer_range: float = 0.02,
         **kwargs,
     ):
@@ -55,6 +58,7 @@ class EarthGPTConfig(PretrainedConfig):
         self.cnn_mean, self.cnn_std = list(cnn_mean), list(cnn_std)
         self.image_token_id = image_token_id
         self.bias_tuning = bias_tuning
+        self.lora = lora
         self.initializer_range = initializer_range
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(self.text_config, name, None))

@@ -14,13 +14,15 @@ from transformers.modeling_outputs import ModelOutput
 from earthgpt.model.attention import NAME, Segment
 from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
 from earthgpt.model.configuration import EarthGPTConfig
+from earthgpt.model.lora import add_lora, merge_lora
 from earthgpt.model.vision import Projector, VisionEncoder
 from earthgpt.types import EarthGPTError
 
 
 @dataclass
 class EarthGPTOutput(ModelOutput):
-    """``loss`` (scalar, mean over labelled tokens), ``logits`` [B, T, V], ``past_key_values``.
+    """``loss`` (scalar, mean over labelled tokens), ``logits`` [B, T, V], ``past_key_values``, and ``encoded``
+    [n, h * w, C], what the encoders gave for the pixels.
 
     With labels, logits are computed only at positions that are followed by a label somewhere in the batch.
     """
@@ -28,6 +30,7 @@ class EarthGPTOutput(ModelOutput):
     loss: torch.Tensor | None = None
     logits: torch.Tensor | None = None
     past_key_values: object | None = None
+    encoded: torch.Tensor | None = None
 
 
 class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -59,6 +62,8 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
             self.language_model.set_attn_implementation(NAME)  # sdpa that knows segments
         if config.bias_tuning:
             add_bias_tuning(self.language_model)
+        if config.lora:
+            add_lora(self.language_model, **config.lora)
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -74,6 +79,17 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         elif module is self:
             nn.init.normal_(self.image_start, std=std)
             nn.init.normal_(self.image_end, std=std)
+
+    @classmethod
+    def from_pretrained(cls, *names, output_loading_info: bool = False, **options):
+        """As in transformers; raises EarthGPTError where a way of quantising would leave the bias tuning out."""
+        model, found = super().from_pretrained(*names, output_loading_info=True, **options)
+        if lost := [name for name in found["unexpected_keys"] if name.endswith((".alpha", ".beta"))]:
+            raise EarthGPTError(
+                f"The model has bias tuning, which this way of quantising leaves out ({len(lost)} weights). Merge "
+                "first: earthgpt models merge MODEL -o FOLDER"
+            )
+        return (model, found) if output_loading_info else model
 
     def get_input_embeddings(self):
         """The token embedding of the language model."""
@@ -93,6 +109,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def add_bias_tuning(self) -> list[str]:
         """Turns bias tuning on, keeping all weights; names the layers changed."""
+        self._refuse_both(self.config.lora)
         self.config.bias_tuning = True
         return add_bias_tuning(self.language_model)
 
@@ -112,12 +129,38 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.config.bias_tuning = False
         return merge_bias_tuning(self.language_model)
 
+    def add_lora(self, rank: int, alpha: float, dropout: float = 0.0, targets: Sequence[str] = ()) -> list[str]:
+        """Gives the language model a LoRA (``lora.add_lora``), keeping all weights; names the layers changed.
+
+        A model that has one keeps it, and its settings. Raises EarthGPTError when it has bias tuning.
+        """
+        self._refuse_both(self.config.bias_tuning)
+        if self.config.lora:
+            return []
+        self.config.lora = {"rank": rank, "alpha": alpha, "dropout": dropout, "targets": list(targets)}
+        return add_lora(self.language_model, **self.config.lora)
+
+    def merge_lora(self) -> list[str]:
+        """Folds the LoRA into plain Linear layers, and says so in the configuration; names the layers changed."""
+        self.config.lora = None
+        return merge_lora(self.language_model)
+
+    @staticmethod
+    def _refuse_both(other: object) -> None:
+        if other:
+            raise EarthGPTError("A model has LoRA or bias tuning, not both: merge it first (earthgpt models merge).")
+
     def get_image_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[n, 3, S, S] pixels to [n, tokens_per_image, D]: image start, visual tokens, image end."""
+        return self._visual_tokens(self._encode(pixel_values))
+
+    def _encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
         trained = any(parameter.requires_grad for parameter in self.vision_encoder.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):  # frozen encoders keep no activations
-            features = self.vision_encoder(pixel_values)
-        visual = self.mm_projector(features)  # [n, h*w, D]
+            return self.vision_encoder(pixel_values)  # [n, h*w, C]
+
+    def _visual_tokens(self, features: torch.Tensor) -> torch.Tensor:
+        visual = self.mm_projector(features.to(self.mm_projector.linear.weight.dtype))  # [n, h*w, D]
         start = self.image_start.to(visual.dtype).expand(len(visual), 1, -1)
         end = self.image_end.to(visual.dtype).expand(len(visual), 1, -1)
         return torch.cat([start, visual, end], dim=1)
@@ -129,6 +172,8 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.LongTensor | None = None,
         segments: Sequence[Segment] | None = None,
+        image_features: torch.Tensor | None = None,
+        known: torch.BoolTensor | None = None,
         past_key_values=None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
@@ -142,13 +187,20 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         segments: of a packed row [1, T], from its first place to its last (``attention.Segment``): conversations one
             after the other, and independent questions about an image that share its tokens; ``position_ids`` say where
             each token stands in its own conversation.
+        image_features, known: features [m, h * w, C] of images that were encoded before, and which of the n images of
+            the batch these are [n]; ``pixel_values`` are those of the others. All are then rounded to bfloat16, so that
+            it makes no difference which.
         Raises ValueError when pixels and image places do not match, and for segments where the language model does not
         use torch's attention ("sdpa", the default).
         """
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
-        if pixel_values is not None:
-            images = self.get_image_features(pixel_values).to(inputs_embeds.dtype)
+        features = encoded = None if pixel_values is None else self._encode(pixel_values)
+        if known is not None:
+            parts = [one.to(torch.bfloat16) for one in (image_features, encoded) if one is not None]
+            features = torch.cat(parts)[torch.argsort(torch.argsort(~known, stable=True))]
+        if features is not None:
+            images = self._visual_tokens(features).to(inputs_embeds.dtype)
             places = input_ids == self.config.image_token_id  # [B, T]
             if int(places.sum()) != images.shape[0] * images.shape[1]:
                 raise ValueError(
@@ -180,7 +232,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
             logits = output.logits.flatten(0, 1).float()
             loss = functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
             loss = loss / (targets != -100).sum().clamp(min=1)  # a batch without labels has a loss of 0, not NaN
-        return EarthGPTOutput(loss=loss, logits=output.logits, past_key_values=output.past_key_values)
+        return EarthGPTOutput(loss, output.logits, output.past_key_values, encoded)
 
     def prepare_inputs_for_generation(self, input_ids, pixel_values=None, is_first_iteration=False, **kwargs):
         """Pixels go in with the first step only; later steps find them in the cache."""

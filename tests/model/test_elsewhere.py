@@ -1,0 +1,129 @@
+"""A saved model in the hands of transformers alone: loaded with one import, and quantised."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+from transformers import AutoModelForImageTextToText
+
+from earthgpt.model.bias_tuning import BiasTunedLinear
+from earthgpt.types import Conversation, EarthGPTError
+
+torchao = pytest.mark.skipif(not importlib.util.find_spec("torchao"), reason="torchao is not installed")
+quanto = pytest.mark.skipif(not importlib.util.find_spec("optimum"), reason="optimum-quanto is not installed")
+
+# What docs/serving.md tells others to write.
+SCRIPT = """
+import sys, json
+import earthgpt.model
+from PIL import Image
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+folder, image = sys.argv[1:]
+processor = AutoProcessor.from_pretrained(folder)
+model = AutoModelForImageTextToText.from_pretrained(folder)
+inputs = processor(images=Image.open(image), text="What is this?")
+written = model.generate(**inputs, max_new_tokens=6)
+print(json.dumps([type(model).__name__, written[0].tolist()]))
+"""
+
+
+@pytest.fixture
+def tuned(model):
+    """The tiny model with bias tuning that matters."""
+    model.add_bias_tuning()
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if name.endswith((".alpha", ".beta")):
+                value += 0.3 * torch.randn(value.shape, generator=draw)
+    return model
+
+
+@pytest.fixture
+def inputs(processor, squares):
+    batch = processor.batch([Conversation.of(("a",), "What is this?")], squares[:1])
+    return {name: batch[name] for name in ("input_ids", "pixel_values")}
+
+
+def test_one_import_is_all_that_a_program_with_transformers_needs(model_folder, model, processor, squares, tmp_path):
+    from PIL import Image
+
+    Image.fromarray(squares[0]).save(tmp_path / "image.png")
+    words = [sys.executable, "-c", SCRIPT, model_folder, tmp_path / "image.png"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    name, ids = json.loads(done.stdout.strip().splitlines()[-1])
+    assert name == "EarthGPTForConditionalGeneration"
+    assert ids == model.generate(**processor(images=squares[0], text="What is this?"), max_new_tokens=6)[0].tolist()
+
+
+def test_without_that_import_transformers_does_not_know_the_model(model_folder):
+    code = "import sys; from transformers import AutoConfig; AutoConfig.from_pretrained(sys.argv[1])"
+    done = subprocess.run([sys.executable, "-c", code, model_folder], capture_output=True, text=True)
+    assert done.returncode != 0 and "`earthgpt`" in done.stderr
+
+
+# --- quantised ---------------------------------------------------------------------------------------------------
+
+
+def test_weights_of_bias_tuning_that_find_no_place_are_an_error(tuned, tmp_path):
+    tuned.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"bias_tuning": False}))
+    with pytest.raises(EarthGPTError, match=r"leaves out \(56 weights\). Merge first"):  # 2 layers x 14 x ...
+        AutoModelForImageTextToText.from_pretrained(tmp_path)
+
+
+@torchao
+def test_eight_bits_of_torchao_change_little_and_leave_the_output_layer(model, model_folder, inputs):
+    loaded = AutoModelForImageTextToText.from_pretrained(model_folder, quantization_config=eight_bits()).eval()
+    layer = loaded.language_model.model.layers[0].mlp.up_proj
+    assert type(layer) is nn.Linear and type(layer.weight) is not nn.Parameter
+    assert type(loaded.language_model.lm_head.weight) is nn.Parameter
+    with torch.no_grad():
+        difference = loaded(**inputs).logits - model(**inputs).logits
+        scale = model(**inputs).logits.std()
+    assert 0 < difference.abs().mean() < 0.05 * scale
+    assert loaded.generate(**inputs, max_new_tokens=4, min_new_tokens=4).shape[1] == inputs["input_ids"].shape[1] + 4
+
+
+@torchao
+def test_a_model_of_eight_bits_is_saved_and_loaded(model_folder, inputs, tmp_path):
+    first = AutoModelForImageTextToText.from_pretrained(model_folder, quantization_config=eight_bits()).eval()
+    first.save_pretrained(tmp_path)
+    again = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+    with torch.no_grad():
+        assert torch.equal(first(**inputs).logits, again(**inputs).logits)
+
+
+@torchao
+def test_torchao_keeps_bias_tuning(tuned, inputs, tmp_path):
+    tuned.save_pretrained(tmp_path)
+    loaded = AutoModelForImageTextToText.from_pretrained(tmp_path, quantization_config=eight_bits()).eval()
+    layer = loaded.language_model.model.layers[0].mlp.up_proj
+    assert type(layer) is BiasTunedLinear
+    assert torch.equal(layer.alpha, tuned.language_model.model.layers[0].mlp.up_proj.alpha)
+    with torch.no_grad():
+        wanted = tuned(**inputs).logits
+        assert (loaded(**inputs).logits - wanted).abs().mean() < 0.05 * wanted.std()
+
+
+@quanto
+def test_quanto_would_lose_bias_tuning_and_is_refused(tuned, tmp_path):
+    from transformers import QuantoConfig
+
+    tuned.save_pretrained(tmp_path)
+    with pytest.raises(EarthGPTError, match="Merge first"):
+        AutoModelForImageTextToText.from_pretrained(tmp_path, quantization_config=QuantoConfig(weights="int8"))
+
+
+def eight_bits():
+    """Weights of 8 bits, activations as they are."""
+    from torchao.quantization import Int8WeightOnlyConfig
+    from transformers import TorchAoConfig
+
+    return TorchAoConfig(Int8WeightOnlyConfig())
