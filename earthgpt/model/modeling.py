@@ -91,6 +91,16 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
             )
         return (model, found) if output_loading_info else model
 
+    def save_pretrained(self, *names, **options):
+        """As in transformers; raises EarthGPTError for a model quantised by torchao."""
+        # torchao 0.18 cannot read back what it writes where a weight, as image_start, is in no module of its own.
+        quantizer = getattr(self, "hf_quantizer", None)
+        if quantizer is not None and quantizer.quantization_config.quant_method == "torchao":
+            raise EarthGPTError(
+                "A model quantised by torchao cannot be saved; save it plain, and quantise as you load it."
+            )
+        super().save_pretrained(*names, **options)
+
     def get_input_embeddings(self):
         """The token embedding of the language model."""
         return self.language_model.get_input_embeddings()
