@@ -42,7 +42,7 @@ class ImageCaptioning(Task):
         return text.strip() or None
 
     def figures(self, predictions, answers):
-        """BLEU-1..4, ROUGE-L, CIDEr-D and METEOR if asked for, times 100; an answer is a caption or several in a tuple."""
+        """BLEU-1..4, ROUGE-L, CIDEr-D and METEOR if asked for, times 100; an answer is a caption or a tuple of them."""
         references = [(answer,) if isinstance(answer, str) else answer for answer in answers]
         scores = caption_scores(predictions, references, self.tokenizer, self.meteor)
         return lambda weights: {name: 100 * value for name, value in scores.summary(weights).items()}
