@@ -6,6 +6,7 @@ Only where ``EARTHGPT_VLLM_PYTHON`` names the interpreter of an environment that
 import base64
 import json
 import os
+import shutil
 import socket
 import subprocess
 import time
@@ -120,12 +121,19 @@ def test_a_merged_model_of_public_parts_gives_the_same_tokens(tuned, files, tmp_
     assert len({tuple(one) for one in answers}) == len(answers)
 
 
-def test_a_model_with_bias_tuning_is_refused_with_the_way_out(tuned, tmp_path):
+@pytest.mark.parametrize("kind", ["bias tuning", "LoRA inside"])
+def test_a_model_that_is_not_merged_is_refused_with_the_way_out(tuned, tmp_path, kind):
+    if kind == "LoRA inside":  # its configuration is enough
+        tuned = shutil.copytree(tuned, tmp_path / "lora")
+        config = json.loads((tuned / "config.json").read_text())
+        lora = {"rank": 2, "alpha": 4.0, "dropout": 0.0, "targets": []}
+        (tuned / "config.json").write_text(json.dumps(config | {"bias_tuning": False, "lora": lora}))
     (tmp_path / "chats.json").write_text("[]")
     code, printed = run(
         Path(__file__).with_name("vllm_answers.py"), tuned, tmp_path / "chats.json", tmp_path / "answers.json"
     )
     assert code != 0
+    assert f"has {kind}" in printed
     assert f"Merge first: earthgpt models merge {tuned} -o FOLDER" in printed.strip().splitlines()[-1]
 
 

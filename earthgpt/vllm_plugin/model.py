@@ -40,11 +40,12 @@ class ProcessingInfo(BaseProcessingInfo):
     """What vLLM must know of images before it sees one."""
 
     def get_hf_config(self) -> EarthGPTConfig:
-        """The configuration. Raises EarthGPTError when the model has bias tuning."""
+        """The configuration. Raises EarthGPTError when the model has bias tuning or LoRA."""
         config = self.ctx.get_hf_config(EarthGPTConfig)
-        if config.bias_tuning:
+        if config.bias_tuning or config.lora:
+            kind = "bias tuning" if config.bias_tuning else "LoRA inside"
             raise EarthGPTError(
-                f"{self.model_id} has bias tuning, which vLLM's language models do not know. Merge first: "
+                f"{self.model_id} has {kind}, which vLLM's language models do not know. Merge first: "
                 f"earthgpt models merge {self.model_id} -o FOLDER"
             )
         return config
