@@ -170,7 +170,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
             return self.vision_encoder(pixel_values)  # [n, h*w, C]
 
     def _visual_tokens(self, features: torch.Tensor) -> torch.Tensor:
-        visual = self.mm_projector(features.to(self.mm_projector.linear.weight.dtype))  # [n, h*w, D]
+        visual = self.mm_projector(features.to(self.mm_projector.norm.weight.dtype))  # [n, h*w, D]
         start = self.image_start.to(visual.dtype).expand(len(visual), 1, -1)
         end = self.image_end.to(visual.dtype).expand(len(visual), 1, -1)
         return torch.cat([start, visual, end], dim=1)

@@ -17,6 +17,7 @@ torchao = pytest.mark.skipif(not importlib.util.find_spec("torchao"), reason="to
 quanto = pytest.mark.skipif(not importlib.util.find_spec("optimum"), reason="optimum-quanto is not installed")
 
 KEPT = ["language_model.lm_head", "vision_encoder", "mm_projector"]  # as docs/serving.md has it
+bitsandbytes = pytest.mark.skipif(not importlib.util.find_spec("bitsandbytes"), reason="bitsandbytes is not installed")
 # What docs/serving.md tells others to write.
 SCRIPT = """
 import sys, json
@@ -116,6 +117,19 @@ def test_torchao_keeps_bias_tuning(tuned, inputs, tmp_path):
     assert torch.equal(layer.alpha, tuned.language_model.model.layers[0].mlp.up_proj.alpha)
     with torch.no_grad():
         wanted = tuned(**inputs).logits
+        assert (loaded(**inputs).logits - wanted).abs().mean() < 0.05 * wanted.std()
+
+
+@bitsandbytes
+def test_eight_bits_of_bitsandbytes_run_the_whole_model(model, model_folder, inputs):
+    from transformers import BitsAndBytesConfig
+
+    options = BitsAndBytesConfig(load_in_8bit=True)
+    loaded = AutoModelForImageTextToText.from_pretrained(model_folder, quantization_config=options).eval()
+    for layer in (loaded.mm_projector.linear, loaded.language_model.model.layers[0].mlp.up_proj):
+        assert layer.weight.dtype == torch.int8
+    with torch.no_grad():
+        wanted = model(**inputs).logits
         assert (loaded(**inputs).logits - wanted).abs().mean() < 0.05 * wanted.std()
 
 
