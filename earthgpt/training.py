@@ -153,7 +153,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
             stop, written = ranks.sum(news).tolist()
             if written == ranks.count:
                 checkpoints.put_in_place()
-            if stop or (step + 1) % recipe.save_every == 0:
+            if stop or (step + 1) % recipe.save_every == 0 or step + 1 == recipe.steps:
                 checkpoints.save(step + 1, model, optimizer)
             if stop and step + 1 < recipe.steps:
                 checkpoints.put_in_place()
@@ -239,9 +239,12 @@ class Meter:
         self.began, self.waited, self.images, self.tokens, self.flops = time.perf_counter(), 0.0, 0, 0, 0.0
 
     def fetch(self, batches: Iterator[Batch]) -> Batch:
-        """The next batch; the time it takes is waiting."""
+        """The next batch; the time it takes is waiting. Raises the EarthGPTError of a process that prepares batches."""
         began = time.perf_counter()
-        batch = next(batches)
+        try:
+            batch = next(batches)
+        except EarthGPTError as error:  # torch puts the whole traceback of the other process into its text
+            raise EarthGPTError(str(error).strip().rpartition("EarthGPTError: ")[2]) from error
         self.waited += time.perf_counter() - began
         return batch
 

@@ -17,6 +17,7 @@ FLOORS = {
     **dict.fromkeys(("leaks", "model", "generation", "policies", "mixture", "parallel", "checkpoints"), 3),
     **dict.fromkeys(("features", "logs", "machine"), 3),
     **dict.fromkeys(("building", "checking", "training", "evaluation", "scenes", "assistant", "demo", "previews"), 4),
+    "doctor": 4,
     "vllm_plugin": 4,
     **dict.fromkeys(("cli", "serve", "__main__"), 5),
 }
@@ -32,6 +33,7 @@ NEIGHBOURS = {
     ("evaluation", "assistant"),
     ("training", "evaluation"),
     ("training", "assistant"),
+    ("doctor", "training"),
     ("demo", "assistant"),
     ("__main__", "cli"),
 }
