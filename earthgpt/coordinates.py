@@ -8,8 +8,9 @@ axis, and divided by that side (README of the EarthGPT release). Other frames di
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from earthgpt.types import Box, OrientedBox, Point, Size, release_order
 
@@ -58,6 +59,16 @@ def pixels(size: Size) -> Frame:
 def scaled(size: Size, maximum: int) -> Frame:
     """Fractions of the image times a maximum: the 0-100 (GeoChat) and 0-1000 (Qwen-VL) frames."""
     return Frame(size, (0, 0), (size[0] / maximum, size[1] / maximum))
+
+
+# By the names that users give: "square" is ours, "0-100" GeoChat's, "0-1000" Qwen-VL's.
+FRAMES: Mapping[str, Callable[[Size], Frame]] = {
+    "square": padded_square,
+    "image": image_frame,
+    "0-100": partial(scaled, maximum=100),
+    "0-1000": partial(scaled, maximum=1000),
+    "pixels": pixels,
+}
 
 
 def write_box(box: Box | OrientedBox, frame: Frame, decimals: int = 3) -> str:

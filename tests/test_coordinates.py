@@ -4,16 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from earthgpt.coordinates import find_boxes, image_frame, padded_square, pixels, scaled, write_box, write_boxes
+from earthgpt.coordinates import FRAMES, find_boxes, image_frame, padded_square, pixels, scaled, write_box, write_boxes
 from earthgpt.types import Box, OrientedBox
 
-FRAMES = {
-    "image": image_frame,
-    "padded square": padded_square,
-    "pixels": pixels,
-    "0-100": lambda size: scaled(size, 100),
-    "0-1000": lambda size: scaled(size, 1000),
-}
 fraction = st.floats(0, 1)
 corner = st.tuples(fraction, fraction)
 boxes = st.tuples(corner, corner).map(
@@ -103,3 +96,15 @@ def test_zero_is_printed_without_a_sign():
     frame = image_frame((10, 10))
     assert write_box(Box(-1e-7, -0.0, 0.5, 0.5), frame, 1) == "0.0,0.0,0.5,0.5"
     assert found("[-0.0,0,0.5,0.5]", frame) == [Box(0, 0, 0.5, 0.5)]
+
+
+def test_a_named_frame_is_read_as_it_is_written():
+    box = Box(0.1, 0.2, 0.5, 0.6)
+    texts = {name: write_boxes([box], frame((200, 100)), 1) for name, frame in FRAMES.items()}
+    assert texts == {
+        "square": "[0.1,0.3,0.5,0.5]",  # y: 20 and 60 pixels, 50 below the edge of the square, over 200
+        "image": "[0.1,0.2,0.5,0.6]",
+        "0-100": "[10.0,20.0,50.0,60.0]",
+        "0-1000": "[100.0,200.0,500.0,600.0]",
+        "pixels": "[20.0,20.0,100.0,60.0]",
+    }

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from earthgpt.coordinates import Frame, padded_square
 from earthgpt.metrics.statistics import Figures
 from earthgpt.types import Conversation, Message, Sample, Size
 
@@ -31,12 +32,14 @@ class Task(ABC):
 
     ``parse`` and ``format`` are inverses to printed precision. ``decimals`` is how many digits of a coordinate are
     printed: 2 as in the MMRS-1M release, 3 by default. ``varied`` asks in several ways and about more things, for
-    training; without it the wording is that of the paper. Templates are fields, so ``dataclasses.replace`` changes
-    the wording.
+    training; without it the wording is that of the paper. ``frame`` gives the frame that boxes are written in for an
+    image of a (width, height); it is the padded square, unless another model is asked. Templates are fields, so
+    ``dataclasses.replace`` changes the wording.
     """
 
     decimals: int = 3
     varied: bool = False
+    frame: Callable[[Size], Frame] = padded_square
 
     @abstractmethod
     def turns(self, sample: Sample, rng: random.Random) -> list[Turn]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from earthgpt.coordinates import find_boxes, padded_square, write_boxes
+from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Task, Turn
 from earthgpt.tasks.wording import COUNT_WORDS, count_word, plural, singular
@@ -84,7 +84,7 @@ class ObjectDetection(Task):
             boxes = [region.box for region in answer if region.label == label]
             noun = f"{count_word(len(boxes))} {label if len(boxes) == 1 else plural(label)}"
             noun = f"<p>{noun}</p>" if self.tagged else f"{noun} "
-            written = write_boxes(boxes, padded_square(size), self.decimals)
+            written = write_boxes(boxes, self.frame(size), self.decimals)
             sentences.append(f"There {'is' if len(boxes) == 1 else 'are'} {noun}{written} in the image.")
         return " ".join(sentences)
 
@@ -99,7 +99,7 @@ class ObjectDetection(Task):
         for clause in _CLAUSE.finditer(text):
             count, noun = clause.group(1).lower(), " ".join(clause.group(2).split())
             label = noun if count in ("one", "1") else singular(noun)
-            for box, (start, end) in find_boxes(clause.group(3), padded_square(size)):
+            for box, (start, end) in find_boxes(clause.group(3), self.frame(size)):
                 found.append((Region(box, label), (start + clause.start(3), end + clause.start(3))))
         return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from earthgpt.coordinates import padded_square, write_boxes
+from earthgpt.coordinates import write_boxes
 from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.metrics.captions import caption_scores
 from earthgpt.tasks import Task, Turn
@@ -22,7 +22,7 @@ class RegionCaptioning(Task):
 
     def question(self, box: Box | OrientedBox, size: Size, template: str | None = None) -> str:
         """The question; ``size`` is the (width, height) of the image, ``template`` stands in place of the usual one."""
-        return (template or self.template).format(box=write_boxes([box], padded_square(size), self.decimals))
+        return (template or self.template).format(box=write_boxes([box], self.frame(size), self.decimals))
 
     def turns(self, sample, rng):
         """One turn for each expression, or else for each object."""

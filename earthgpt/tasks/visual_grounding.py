@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from earthgpt.coordinates import find_boxes, padded_square, write_boxes
+from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.metrics.grounding import grounding_scores
 from earthgpt.tasks import Task, Turn
 from earthgpt.tasks.wording import expressions
@@ -35,7 +35,7 @@ class VisualGrounding(Task):
 
     def format(self, answer, size):
         """``[xmin,ymin,xmax,ymax]`` in the padded square."""
-        return write_boxes([answer], padded_square(size), self.decimals)
+        return write_boxes([answer], self.frame(size), self.decimals)
 
     def parse(self, text, size):
         """The first box written in the text; None when there is none."""
@@ -43,7 +43,7 @@ class VisualGrounding(Task):
 
     def spans(self, text: str, size: Size) -> Iterator[tuple[Box | OrientedBox, tuple[int, int]]]:
         """The boxes with the characters (start, end) of the text that state their numbers."""
-        return find_boxes(text, padded_square(size))
+        return find_boxes(text, self.frame(size))
 
     def figures(self, predictions, answers):
         """Pr@0.5 .. Pr@0.9, mean and cumulative IoU."""
