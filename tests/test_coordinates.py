@@ -100,11 +100,11 @@ def test_zero_is_printed_without_a_sign():
 
 def test_a_named_frame_is_read_as_it_is_written():
     box = Box(0.1, 0.2, 0.5, 0.6)
-    texts = {name: write_boxes([box], frame((200, 100)), 1) for name, frame in FRAMES.items()}
+    texts = {name: write_boxes([box], frame((200, 100)), 2) for name, frame in FRAMES.items()}
     assert texts == {
-        "square": "[0.1,0.3,0.5,0.5]",  # y: 20 and 60 pixels, 50 below the edge of the square, over 200
-        "image": "[0.1,0.2,0.5,0.6]",
-        "0-100": "[10.0,20.0,50.0,60.0]",
-        "0-1000": "[100.0,200.0,500.0,600.0]",
-        "pixels": "[20.0,20.0,100.0,60.0]",
+        "square": "[0.10,0.35,0.50,0.55]",  # y: 20 and 60 pixels, 50 below the edge of the square, over 200
+        "image": "[0.10,0.20,0.50,0.60]",
+        "0-100": "[10.00,20.00,50.00,60.00]",
+        "0-1000": "[100.00,200.00,500.00,600.00]",
+        "pixels": "[20.00,20.00,100.00,60.00]",
     }
