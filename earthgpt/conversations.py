@@ -42,6 +42,7 @@ class _Turn(BaseModel):
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid")
+    id: str | int | None = None  # LLaVA's records have one; nothing is made of it
     image: str | list[str] = []
     conversations: list[_Turn] = Field(min_length=1)
 

@@ -84,7 +84,7 @@ def test_an_image_that_is_no_path_is_not_written(tmp_path):
         ({"image": "a.png"}, "conversations: Field required"),
         ({"image": "a.png", "conversations": []}, "conversations"),
         ({"image": 7, "conversations": TURNS}, "image"),
-        ({"id": 1, "image": "a.png", "conversations": TURNS}, "id: Extra inputs"),
+        ({"ids": 1, "image": "a.png", "conversations": TURNS}, "ids: Extra inputs"),
         ({"conversations": [TURNS[0], {"from": "bot", "value": "A ship."}]}, r"conversations\.1\.from"),
         ({"conversations": [TURNS[0], {"from": "gpt", "value": None}]}, r"conversations\.1\.value"),
         ({"conversations": TURNS[::-1]}, "message 0 is from assistant"),
@@ -286,7 +286,7 @@ def test_validate_counts_every_defect_and_names_its_first_records(tmp_path, suff
     question, answer = TURNS
     records = [
         good,
-        {**good, "id": 7},
+        {**good, "ids": 7},
         {"image": "data/a.png"},
         {**good, "conversations": []},
         {**good, "conversations": [question]},
