@@ -14,7 +14,7 @@ from functools import partial
 
 from earthgpt.types import Box, OrientedBox, Point, Size, release_order
 
-NUMBER = r"\s*[-+]?(?:\d+\.?\d*|\.\d+)\s*"
+NUMBER = r"\s*[-+]?(?:\d+(?:\.\d*)?|\.\d+)\s*"
 BOX = rf"{NUMBER}(?:,{NUMBER}){{3}}(?:(?:,{NUMBER}){{4}})?"
 BOX_LIST = re.compile(rf"\[{BOX}(?:;{BOX})*;?\s*\]")
 _BOX = re.compile(BOX)

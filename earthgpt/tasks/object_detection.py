@@ -12,7 +12,7 @@ from earthgpt.tasks.wording import COUNT_WORDS, count_word, plural, singular
 from earthgpt.types import OrientedBox, Region, Sample, Size
 
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
-_CLAUSE = re.compile(rf"\b({'|'.join(COUNT_WORDS)}|\d+)\s+([^\[\]<>]*?)\s*(?:</p>)?\s*(\[[^\]]*\])", re.IGNORECASE)
+_CLAUSE = re.compile(rf"\b({'|'.join(COUNT_WORDS)}|\d+)\s([^\[\]<>]*+)(?:</p>)?\s*(\[[^\]]*\])", re.IGNORECASE)
 _NOTHING = re.compile(r"\bthere (?:is|are) no\b", re.IGNORECASE)
 
 
