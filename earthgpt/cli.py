@@ -101,7 +101,7 @@ def _write(path: Path | None, regions: Sequence[Region], raster: Any) -> None:
     else:
         from earthgpt.geo.vectors import write
 
-        write(path, regions, raster)
+        write(path, regions, raster, overwrite=True)
     err.print(f"Wrote {path}", highlight=False)
 
 

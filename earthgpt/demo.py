@@ -64,7 +64,7 @@ def run(assistant: EarthGPT, folder: Path, console: Console) -> None:
 
         shown = [*regions, *([Region(found.box, phrase, found.score)] if found else [])]
         write_picture(folder / f"{sensor}.png", shown, raster)
-        write(folder / f"{sensor}.geojson", shown, raster)
+        write(folder / f"{sensor}.geojson", shown, raster, overwrite=True)
     side_by_side([folder / f"{sensor}.png" for sensor in SCENES]).save(folder / "overview.jpg", quality=90)
     console.rule()
     console.print(f"Pictures and map layers (GeoJSON, for QGIS and others) are in {folder}/", highlight=False)

@@ -46,7 +46,11 @@ NEIGHBOURS = {
 }
 # The lowest floor that may use a library, and the only modules that may.
 LOWEST = {"numpy": 1, "pydantic": 1, "PIL": 1, "torch": 3, "transformers": 3, "tokenizers": 3, "typer": 5, "fastapi": 5}
-ONLY = {"rasterio": {"geo"}, "shapely": {"geo"}, "ray": {"scenes"}, "vllm": {"vllm_plugin"}}
+ONLY = {
+    **{name: {"geo"} for name in ("rasterio", "shapely", "pyogrio", "pyarrow")},
+    "ray": {"scenes"},
+    "vllm": {"vllm_plugin"},
+}
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 
 

@@ -31,7 +31,8 @@ def test_without_a_place_the_coordinates_are_pixels_and_say_so():
     found = features([SHIP], PLAIN)
     assert found["coordinates"] == "pixels of the image, y down"
     assert sorted(map(tuple, ring_of(found)[:4])) == [(2.0, 2.0), (2.0, 6.0), (10.0, 2.0), (10.0, 6.0)]
-    assert found["features"][0]["properties"] == {"label": "ship", "score": 0.8765}
+    corners = [[2.0, 2.0], [10.0, 2.0], [10.0, 6.0], [2.0, 6.0]]
+    assert found["features"][0]["properties"] == {"label": "ship", "score": 0.8765, "pixels": corners}
 
 
 def test_a_ring_is_closed_and_counterclockwise():
@@ -44,7 +45,7 @@ def test_a_ring_is_closed_and_counterclockwise():
 
 
 def test_an_annotation_has_no_score():
-    assert features([Region(SHIP.box, "ship")], PLAIN)["features"][0]["properties"] == {"label": "ship"}
+    assert features([Region(SHIP.box, "ship")], PLAIN)["features"][0]["properties"].keys() == {"label", "pixels"}
 
 
 def test_corners_on_the_map_are_those_of_the_projection(tmp_path):
@@ -96,7 +97,7 @@ def test_a_rotated_image_is_rotated_on_the_map():
 def test_a_file_is_written_whole_and_read_back(tmp_path):
     write(tmp_path / "ships.geojson", [SHIP], PLAIN)
     assert json.loads((tmp_path / "ships.geojson").read_text()) == features([SHIP], PLAIN)
-    write(tmp_path / "ships.geojson", [], PLAIN)
+    write(tmp_path / "ships.geojson", [], PLAIN, overwrite=True)
     assert json.loads((tmp_path / "ships.geojson").read_text())["features"] == []
     assert [path.name for path in tmp_path.iterdir()] == ["ships.geojson"]
 

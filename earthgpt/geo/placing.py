@@ -1,0 +1,269 @@
+"""Features and where they lie: from pixels to the map, and their sizes in metres."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from earthgpt.types import EarthGPTError, Point, Region
+
+# The columns of every table of features, and their types; each may be empty but the label and the pixels.
+COLUMNS: dict[str, type] = {
+    "label": str,
+    "score": float,
+    "answer": str,
+    "area_m2": float,
+    "length_m": float,
+    "width_m": float,
+    "angle_deg": float,
+    "tile": str,
+    "model": str,
+    "prompt": str,
+    "time": str,
+    "pixels": str,
+}
+GIVEN = ("answer", "tile", "model", "prompt", "time")  # those that a caller fills in
+# The ellipsoid of WGS 84: semi-major axis in metres, and the square of the eccentricity (NIMA TR8350.2, table 3.1).
+SEMI_MAJOR_M, ECCENTRICITY_2 = 6378137.0, 0.00669437999014
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """A region of a scene and what else is known of it.
+
+    ``properties`` may hold ``answer`` (what the model said of it), ``tile`` (the window it was found in), ``model``,
+    ``prompt``, ``time`` (when it was made, as text), and the extra columns that the writer was opened with.
+    """
+
+    region: Region
+    properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A feature with its place.
+
+    region: as the model gave it. pixels: its corners in pixels of the file, x to the right and y down.
+    points: the corners in the units of the scene's CRS, None without a CRS and where no place was found.
+    lonlat: the corners as WGS 84 longitude and latitude in degrees, None likewise and on other bodies than the Earth.
+    values: every column in order; None where it is not known.
+    """
+
+    region: Region
+    pixels: list[Point]
+    points: list[Point] | None
+    lonlat: list[Point] | None
+    values: dict[str, Any]
+
+
+class Place:
+    """Where the pixels of a scene lie: a Raster, a Scene, or anything with ``size``, ``crs`` and ``transform``.
+
+    crs: its CRS as text, None where coordinates can only be pixels. notes: what is to be said of that.
+    """
+
+    def __init__(self, raster: Any, columns: Mapping[str, type] | None = None, properties: Mapping[str, Any] = {}):
+        self.raster, self.size = raster, raster.size
+        self.columns = {**COLUMNS, **(columns or {})}
+        self.crs = raster.crs if raster.crs and raster.transform is not None else None
+        self.on_earth = self.crs is not None and _of_earth(self.crs)
+        self.properties = self._known(properties)
+        self.lost = 0
+        self._gsd_m = getattr(raster, "gsd_m", None)
+
+    @property
+    def notes(self) -> list[str]:
+        """What a reader of the coordinates has to know, in sentences."""
+        notes = []
+        if self.crs is None:
+            notes.append("The image has no CRS: coordinates are pixels of the image, y down.")
+        elif not self.on_earth:
+            notes.append("The CRS is not of the Earth: there is no longitude and latitude in WGS 84.")
+        if self.lost:
+            notes.append(f"{self.lost} features lie where the CRS has no place; they have pixels and no geometry.")
+        return notes
+
+    def of(self, features: Iterable[Feature | Region]) -> list[Placed]:
+        """Features with their places; many at once cost little more than one."""
+        features = [one if isinstance(one, Feature) else Feature(one) for one in features]
+        if not features:
+            return []
+        width, height = self.size
+        pixels = np.array([one.region.box.corners for one in features]) * (width, height)  # [N, 4, 2]
+        points = self._to_map(pixels)
+        lonlat = self._to_wgs84(points)
+        there = np.isfinite(points).all(axis=(1, 2))
+        if self.on_earth:
+            there &= np.isfinite(lonlat).all(axis=(1, 2))
+        if self.crs:
+            self.lost += int((~there).sum())
+        sizes = self._sizes_m(pixels, points, lonlat)
+        return [
+            Placed(
+                one.region,
+                _pairs(pixels[i]),
+                _pairs(points[i]) if self.crs and there[i] else None,
+                _pairs(lonlat[i]) if self.on_earth and there[i] else None,
+                self._values(one, pixels[i], sizes[i]),
+            )
+            for i, one in enumerate(features)
+        ]
+
+    def _known(self, properties: Mapping[str, Any]) -> dict[str, Any]:
+        for name in properties:
+            if name not in self.columns or (name in COLUMNS and name not in GIVEN):
+                given = [*GIVEN, *(name for name in self.columns if name not in COLUMNS)]
+                raise ValueError(f"A feature has {', '.join(given)}; not {name!r}.")
+        return dict(properties)
+
+    def _values(self, feature: Feature, pixels: np.ndarray, sizes: np.ndarray) -> dict[str, Any]:
+        region, (area, length, width, angle) = feature.region, sizes
+        corners = [[round(x, 2), round(y, 2)] for x, y in pixels.tolist()]
+        values = {
+            **self.properties,
+            **self._known(feature.properties),
+            "label": region.label,
+            "score": None if region.score is None else round(region.score, 4),
+            "area_m2": _number(area),
+            "length_m": _number(length),
+            "width_m": _number(width),
+            "angle_deg": None if len(set(pixels[:, 0])) == 2 and _upright(region) else _number(angle),
+            "pixels": json.dumps(corners),
+        }
+        return {name: values.get(name) for name in self.columns}
+
+    def _to_map(self, pixels: np.ndarray) -> np.ndarray:
+        if self.crs is None:
+            return pixels
+        a, b, c, d, e, f = self.raster.transform
+        x, y = pixels[..., 0], pixels[..., 1]
+        return np.stack((a * x + b * y + c, d * x + e * y + f), axis=-1)
+
+    def _to_wgs84(self, points: np.ndarray) -> np.ndarray:
+        if not self.on_earth:
+            return np.full_like(points, np.nan)
+        from rasterio.warp import transform
+
+        flat = points.reshape(-1, 2)
+        longitudes, latitudes = transform(_crs(self.crs), _crs("EPSG:4326"), flat[:, 0].tolist(), flat[:, 1].tolist())
+        return np.stack((longitudes, latitudes), axis=-1).reshape(points.shape)
+
+    def _sizes_m(self, pixels: np.ndarray, points: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
+        """Area in m2, length and width in metres and the angle in degrees of quadrilaterals: [N, 4], NaN if unknown.
+
+        On the Earth corners are taken to geocentric coordinates on the ellipsoid, so that neither the projection nor
+        degrees distort them: straight lines through the Earth, short by 1e-5 at 100 km. On other bodies the units of a
+        projected CRS count, and without a CRS the metres of a pixel, if they were given.
+        """
+        count = len(pixels)
+        if self.on_earth:
+            corners, north, east = _geocentric(lonlat)
+        else:
+            metres = self._gsd_m if self.crs is None else _unit_m(self.crs)
+            if metres is None:
+                return np.full((count, 4), np.nan)
+            flat = points * np.asarray(metres)
+            corners = np.concatenate((flat, np.zeros((count, 4, 1))), axis=2)
+            north = np.broadcast_to((0.0, 1.0 if self.crs else -1.0, 0.0), (count, 3))
+            east = np.broadcast_to((1.0, 0.0, 0.0), (count, 3))
+        sides = np.roll(corners, -1, axis=1) - corners  # [N, 4, 3]
+        lengths = np.linalg.norm(sides, axis=2)
+        first, second = (lengths[:, 0] + lengths[:, 2]) / 2, (lengths[:, 1] + lengths[:, 3]) / 2
+        diagonals = corners[:, 2] - corners[:, 0], corners[:, 3] - corners[:, 1]
+        area = np.linalg.norm(np.cross(*diagonals), axis=1) / 2
+        along = np.where((first >= second)[:, None], sides[:, 0] - sides[:, 2], sides[:, 1] - sides[:, 3])
+        angle = np.degrees(np.arctan2((along * east).sum(axis=1), (along * north).sum(axis=1))) % 180
+        return np.stack((area, np.maximum(first, second), np.minimum(first, second), angle), axis=1)
+
+
+def _geocentric(lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Corners [N, 4, 3] in metres from the Earth's centre, and north and east [N, 3] at the first of them."""
+    longitude, latitude = np.radians(lonlat[..., 0]), np.radians(lonlat[..., 1])
+    normal = SEMI_MAJOR_M / np.sqrt(1 - ECCENTRICITY_2 * np.sin(latitude) ** 2)  # radius of the prime vertical
+    across = normal * np.cos(latitude)
+    corners = np.stack(
+        (across * np.cos(longitude), across * np.sin(longitude), normal * (1 - ECCENTRICITY_2) * np.sin(latitude)),
+        axis=-1,
+    )
+    lam, phi = longitude[:, 0], latitude[:, 0]
+    north = np.stack((-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)), axis=-1)
+    east = np.stack((-np.sin(lam), np.cos(lam), np.zeros_like(lam)), axis=-1)
+    return corners, north, east
+
+
+def _upright(region: Region) -> bool:
+    return region.box == region.box.bounds
+
+
+def _number(value: float) -> float | None:
+    """Rounded to millimetres (or their squares); None for NaN."""
+    return round(float(value), 3) if math.isfinite(value) else None
+
+
+def _pairs(points: np.ndarray) -> list[Point]:
+    return [(x, y) for x, y in points.tolist()]
+
+
+def _crs(text: str) -> Any:
+    try:
+        from rasterio.crs import CRS
+    except ImportError:
+        raise EarthGPTError('Map coordinates need rasterio: pip install "earthgpt[geo]".') from None
+    return CRS.from_user_input(text)
+
+
+def _of_earth(crs: str) -> bool:
+    """Whether the ellipsoid of a CRS has the size of the Earth; False where it has none (local grids)."""
+    wkt = _crs(crs).to_wkt()
+    _, found, rest = wkt.partition("SPHEROID[")
+    return bool(found) and abs(float(rest.split(",")[1].rstrip("]")) / SEMI_MAJOR_M - 1) < 0.01
+
+
+def _unit_m(crs: str) -> float | None:
+    """How many metres the unit of a projected CRS has; None of degrees and of what is no projection."""
+    parsed = _crs(crs)
+    return parsed.linear_units_factor[1] if parsed.is_projected else None
+
+
+def clockwise(points: Sequence[Point]) -> bool:
+    """Whether a ring turns clockwise where y points up."""
+    following = [*points[1:], points[0]]
+    return sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(points, following, strict=True)) < 0
+
+
+def closed(points: Sequence[Point]) -> list[Point]:
+    """A ring as the OGC and RFC 7946 want it: counterclockwise where y points up, the first point again at the end."""
+    ring = list(reversed(points)) if clockwise(points) else list(points)
+    return [*ring, ring[0]]
+
+
+def rings_on_earth(points: Sequence[Point]) -> list[list[Point]]:
+    """The closed rings of a polygon in longitude and latitude: one, or two where it crosses the antimeridian.
+
+    RFC 7946, 3.1.9: what crosses it is cut in two. A polygon that spans more than 180 degrees is taken to cross.
+    """
+    longitudes = [x for x, _ in points]
+    if max(longitudes) - min(longitudes) <= 180:
+        return [closed(points)]
+    eastward = [(x + 360 if x < 0 else x, y) for x, y in points]
+    west = _half(eastward, lambda x: 180 - x)
+    east = _half(eastward, lambda x: x - 180)
+    return [closed(ring) for ring in (west, [(x - 360, y) for x, y in east]) if len(ring) > 2]
+
+
+def _half(points: Sequence[Point], inside: Any) -> list[Point]:
+    """The part of a convex polygon where ``inside(x)`` is not negative; it must be linear in x."""
+    kept = []
+    for (x0, y0), (x1, y1) in zip([points[-1], *points[:-1]], points, strict=True):
+        before, here = inside(x0), inside(x1)
+        if (before > 0 > here) or (before < 0 < here):
+            part = before / (before - here)
+            kept.append((x0 + part * (x1 - x0), y0 + part * (y1 - y0)))
+        if here >= 0:
+            kept.append((x1, y1))
+    return kept
