@@ -20,10 +20,12 @@ _NOTHING = re.compile(r"\bthere (?:is|are) no\b", re.IGNORECASE)
 class ObjectDetection(Task):
     """The answer is a tuple of Regions, each with its class as the label; empty when there is nothing.
 
-    ``tagged`` writes the noun as the released records do: ``<p>two ships</p>[...]``.
+    ``tagged`` writes the noun as the released records do: ``<p>two ships</p>[...]``. ``protocol`` is that of
+    ``metrics.detection`` by which boxes are matched and AP is averaged.
     """
 
     tagged: bool = False
+    protocol: str = "coco"
     all_template: str = "Detect all objects shown in the remote sensing image and describe using {kind} bounding boxes."
     class_template: str = "Detect all {nouns} shown in the image and describe using {kind} bounding boxes."
 
@@ -104,8 +106,8 @@ class ObjectDetection(Task):
         return found
 
     def figures(self, predictions, answers):
-        """AP of COCO's protocol averaged over classes, precision, recall, F1; regions without a score count as sure."""
-        return match_detections(predictions, answers).summary
+        """AP averaged over classes, precision, recall, F1; regions without a score count as sure."""
+        return match_detections(predictions, answers, protocol=self.protocol).summary
 
 
 TASK = ObjectDetection()
