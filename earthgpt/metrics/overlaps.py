@@ -71,6 +71,7 @@ def ious(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def _corners(boxes: np.ndarray) -> np.ndarray:
+    boxes = boxes.astype(float, copy=False)  # whole pixels too
     return boxes if boxes.ndim == 3 else boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
 
 
