@@ -20,8 +20,8 @@ class Detection:
     """An object found in a tile.
 
     corners: its four, in pixels of the scene, in order around it. upright: whether it is a horizontal box. score in
-    [0, 1]; None counts as sure. tiles: where it was found. cut: the sides of its tile that it touches (left, top, right,
-    bottom), but for those that are the edge of the scene.
+    [0, 1]; None counts as sure. tiles: where it was found. cut: the sides of its tile that it touches (left, top,
+    right, bottom), but for those that are the edge of the scene.
     """
 
     corners: tuple[tuple[float, float], ...]
@@ -88,7 +88,7 @@ def _join(parts: list[Detection]) -> list[Detection]:
 def _face(one: Detection, other: Detection) -> bool:
     """Whether the first is cut on the side where the second, of a neighbouring tile, goes on."""
     (a, b, c, d), (e, f, g, h) = one.bounds, other.bounds
-    (left, top, width, height), (left_2, top_2, width_2, height_2) = one.tiles[0], other.tiles[0]
+    (left, top, width, height), (left_2, top_2, *_) = one.tiles[0], other.tiles[0]
     beside = left < left_2 <= left + width and one.cut[2] and other.cut[0]
     below = top < top_2 <= top + height and one.cut[3] and other.cut[1]
     along_y = min(d, h) - max(b, f) >= ALONG * min(d - b, h - f)

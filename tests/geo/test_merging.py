@@ -19,7 +19,7 @@ def box(left, top, right, bottom):
 
 
 def seen(boxes, tile=400, overlap=100, label="ship", size=SIZE):
-    """What a detector that makes no mistakes finds in each tile: the part of every box that shows, if it is 4 pixels."""
+    """What a detector that makes no mistakes finds in each tile: the part of every box that shows."""
     found = []
     for window in windows(size, tile, overlap):
         left, top, width, height = window
