@@ -1,21 +1,45 @@
-"""How well a model answers a task on a data set, beside what chance gives."""
+"""How well a model answers a task on a data set: it is asked every question, and what it says is kept and scored."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
-from earthgpt.datasets import at_hand, part_of
+from earthgpt.coordinates import FRAMES
+from earthgpt.datasets import Dataset, at_hand, part_of
+from earthgpt.endpoints import Endpoint
 from earthgpt.generation import Answer, generate
-from earthgpt.geo.raster import open_raster
+from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
 from earthgpt.metrics import statistics
 from earthgpt.tasks import Task, Turn
-from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Sample
+from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Sample, Size
+
+# What another pass over the questions shows in place of the image.
+BLIND = ("text-only", "blank", "shuffled-images")
+# How other models are told to write a box; ours knows.
+_BOX = "Write a box as [xmin,ymin,xmax,ymax] in {unit} from its top left corner; an oriented one as its four corners."
+_UNITS = {
+    "image": "fractions of the width and height of the image,",
+    "0-100": "whole numbers from 0 to 100 over the width and height of the image,",
+    "0-1000": "whole numbers from 0 to 1000 over the width and height of the image,",
+    "pixels": "pixels of the image",
+}
+_LIST = (
+    " Name what you find like this: There are two ships [box;box] in the image. There is one harbor [box] in the image."
+)
+
+Pair = tuple[Sample, Turn]
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -23,9 +47,9 @@ class Report:
     """The result of one evaluation.
 
     examples: questions asked. unparsed: answers that could not be read; they count as wrong. metrics: of the task.
-    baselines: the same metrics for answers that never saw the image: those of other images ("shuffled answers"),
-    for answers in words the most common one, for one box the mean of all ("constant box"). defects: what the reader
-    left out or mended. settings: how it was asked. answers: (image, question, true answer, text) of each.
+    baselines: the same metrics for answers that never saw the image. defects: what the reader left out or mended.
+    settings: how it was asked. answers: (image, question, true answer, text) of each. data: the ``fingerprint`` of what
+    was asked. unreadable: why, by name of each image that could not be read.
     """
 
     examples: int
@@ -35,14 +59,39 @@ class Report:
     defects: dict[str, int]
     settings: dict[str, Any]
     answers: tuple[tuple[str, str, str, str], ...]
+    data: str
+    unreadable: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
 
+    @classmethod
+    def read(cls, path: Path) -> Report:
+        """A report that ``write`` wrote."""
+        found = json.loads(path.read_text())
+        return cls(**(found | {"answers": tuple(map(tuple, found["answers"]))}))
+
+    def write(self, path: Path) -> None:
+        """Writes the report as JSON."""
+        path.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a model said to a question.
+
+    scores: of the regions that the text states, in [0, 1]; None where the task has none or the model does not tell.
+    unreadable: why the image could not be read, so that nothing was asked; None when it could.
+    """
+
+    text: str
+    scores: tuple[float, ...] | None = None
+    unreadable: str | None = None
+
 
 def evaluate(
-    assistant: EarthGPT,
+    model: EarthGPT | Endpoint,
     dataset: str,
     task: str,
     root: str = "",
@@ -52,68 +101,339 @@ def evaluate(
     limit: int | None = None,
     batch_size: int = 16,
     max_new_tokens: int = 512,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
+    *,
+    name: str = "",
+    output: Path | None = None,
+    blind: Sequence[str] = (),
+    frame: str = "square",
+    instruction: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    keep: Callable[[Sample, Turn], bool] = lambda sample, turn: True,
 ) -> Report:
     """Asks every question of a task about every image of a split, in the wording of the paper, and scores the answers.
 
-    part: "train" or "val" of a split that its owners did not divide. kind: only questions of that kind ("hbb",
-    "count", ...). limit: that many questions, drawn with a fixed seed; None asks all. An image with several true
-    captions is asked once. ``progress`` is told how many of how many questions were answered.
-    Raises EarthGPTError when the data set has no question of the task.
-    """
-    source, asked = lookup.find("datasets", dataset), lookup.find("tasks", task)
-    if task not in source.tasks and dataset != "synthetic":
-        raise EarthGPTError(f"{source.title} has no facts for {task}; it has {', '.join(source.tasks)}.")
-    defects: Counter = Counter()
-    questions = [
-        (sample, turn)
-        for sample in source.read(root, split, defects)
-        if part in (None, part_of(sample.name)) and at_hand(sample)
-        for turn in once(asked.turns(sample, random.Random(sample.name)))
-        if kind in (None, turn.kind)
-    ]
-    if not questions:
-        raise EarthGPTError(f"{source.title} ({split}) has no questions for {task}.")
-    if limit is not None and limit < len(questions):
-        questions = random.Random(0).sample(questions, limit)
-    # Long questions together: a batch is as slow as its longest row.
-    questions.sort(key=lambda pair: len(pair[1].question))
+    split: "all" is every split of the set. part: "train" or "val" of a split that its owners did not divide. kind: only
+    questions of that kind ("hbb", "count", ...), or of several ("presence,comp"). limit: that many questions, drawn
+    with a fixed seed; None asks all. An image with several true captions is asked once. ``progress`` is told how many
+    of how many questions were answered.
 
-    texts: list[str] = []
-    predictions: list[Any] = []
-    for start in range(0, len(questions), batch_size):
-        batch = questions[start : start + batch_size]
-        for (sample, _), answer in zip(batch, _answers(assistant, batch, max_new_tokens), strict=True):
-            texts.append(answer.text)
-            predictions.append(_value(asked, answer, sample))
-        progress(len(texts), len(questions))
-    truth = [turn.references or turn.answer for _, turn in questions]
-    return Report(
-        examples=len(questions),
-        unparsed=sum(value is None for value in predictions),
-        metrics=asked.score(predictions, truth),
-        baselines=chance(asked, truth),
-        defects=dict(defects),
-        settings={
-            "dataset": dataset,
-            "task": task,
-            "split": split,
-            "part": part,
-            "kind": kind,
-            "limit": limit,
-            "decimals": asked.decimals,
-            "image_size": assistant.processor.image_size,
-        },
-        answers=tuple(
-            (sample.name, turn.question, asked.format(turn.answer, sample.size), text)
-            for (sample, turn), text in zip(questions, texts, strict=True)
-        ),
-    )
+    name: of the model, for the report. output: where the report is written; answers are kept beside it as they come
+    (``OUTPUT.partial.jsonl``), so that a run that was stopped goes on, and a finished one is not asked again. Both only
+    where settings, weights and annotations are the same. blind: other passes, of ``BLIND``, over the same questions:
+    without the image, with a grey one of its size, and with that of another question. frame: of ``coordinates.FRAMES``,
+    what boxes are written in. instruction: a sentence behind every question; None tells a model how to write boxes
+    where the frame is not ours. options: fields of the task. keep: which questions are asked at all.
+
+    An image that is there but cannot be read is counted, named, and its answer wrong. A question without an image file
+    is left out, and counted.
+
+    Raises EarthGPTError when the data set has no question of the task, when ``output`` is of another run, and where the
+    model cannot be asked.
+    """
+    card, asked = lookup.find("datasets", dataset), _task(task, frame, options or {})
+    if unknown := [one for one in blind if one not in BLIND]:
+        raise EarthGPTError(f"A baseline is one of {', '.join(BLIND)}; not {unknown[0]!r}.")
+    if task not in card.tasks and dataset != "synthetic":
+        raise EarthGPTError(f"{card.title} has no facts for {task}; it has {', '.join(card.tasks)}.")
+    defects: Counter[str] = Counter()
+    pairs = list(_pairs(card, asked, root, split, part, kind, keep, defects))
+    if not pairs:
+        raise EarthGPTError(f"{card.title} ({split}) has no questions for {task}.")
+    if limit is not None and limit < len(pairs):
+        pairs = random.Random(0).sample(pairs, limit)
+    if instruction is None:
+        instruction = _instruction(task, frame)
+    settings = {
+        "model": name,
+        **_asked_of(model),
+        "dataset": dataset,
+        "task": task,
+        "split": split,
+        "part": part,
+        "kind": kind,
+        "limit": limit,
+        "batch_size": None if isinstance(model, Endpoint) else batch_size,
+        "max_new_tokens": max_new_tokens,
+        "decoding": "greedy",
+        "frame": frame,
+        "decimals": asked.decimals,
+        "instruction": instruction,
+        "options": dict(options or {}),
+        "blind": list(blind),
+        "example": f"{pairs[0][1].question} {instruction}".strip(),
+    }
+    begun = {"settings": json.loads(json.dumps(settings)), "data": fingerprint(asked, pairs)}
+    if output is not None and output.is_file():
+        finished = Report.read(output)
+        _same(output, {"settings": finished.settings, "data": finished.data}, begun)
+        return finished
+
+    passes = ("image", *blind)
+    journal = Journal(output and output.with_name(f"{output.name}.partial.jsonl"), begun)
+    # Long questions together: a batch is as slow as its longest row. Batches are the same in a run that goes on, for
+    # the last digits of a probability depend on what a question is asked with.
+    order = sorted(range(len(pairs)), key=lambda number: len(pairs[number][1].question))
+    size = 1 if isinstance(model, Endpoint) else batch_size
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    done = journal.count
+    progress(done, len(pairs) * len(passes))
+    with journal:
+        for which in passes:
+            left = [batch for batch in batches if batch[0] not in journal.said[which]]
+            show = _show(which, [sample for sample, _ in pairs])
+            for answers in _answers(model, asked, pairs, left, show, instruction, max_new_tokens):
+                journal.add(which, answers)
+                done += len(answers)
+                progress(done, len(pairs) * len(passes))
+    found = _report(asked, pairs, journal.said, begun, defects)
+    if output is not None:
+        found.write(output)
+        journal.path.unlink()
+    return found
 
 
 def once(turns: Sequence[Turn]) -> Iterator[Turn]:
     """The turns without those that ask the same again (a caption for each reference)."""
     return iter({turn.question: turn for turn in reversed(turns)}.values())
+
+
+def fingerprint(task: Task, pairs: Sequence[Pair]) -> str:
+    """A hash of what is asked: the names of the images, the questions and all true answers, in their order."""
+    found = hashlib.sha256()
+    for sample, turn in pairs:
+        truth = [task.format(answer, sample.size) for answer in turn.references or (turn.answer,)]
+        found.update(json.dumps([sample.name, turn.question, truth]).encode())
+    return found.hexdigest()
+
+
+class Journal:
+    """Answers on disk as they come: a line that says what was begun, and then a line for each batch.
+
+    said: what was said to each question, by pass and number. count: how many answers that are.
+    Raises EarthGPTError when the file is of another run. Without a path nothing is written.
+    """
+
+    def __init__(self, path: Path | None, begun: dict[str, Any]):
+        self.path, self.count = path, 0
+        self.said: dict[str, dict[int, Said]] = {one: {} for one in ("image", *BLIND)}
+        self._file = None
+        whole = 0  # bytes up to the end of the last whole line: a killed run may have written half a line
+        if path is not None and path.is_file():
+            whole = self._read(path, begun)
+        if path is not None:
+            self._file = path.open("r+b" if whole else "wb")
+            self._file.seek(whole)
+            self._file.truncate()
+            if not whole:
+                self._write(begun)
+
+    def _read(self, path: Path, begun: dict[str, Any]) -> int:
+        whole = 0
+        with path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    row = json.loads(line)
+                    if number == 1:
+                        _same(path, row, begun)
+                    else:
+                        self._keep(row["pass"], {one: _said(*said) for one, said in row["answers"]})
+                except (AttributeError, KeyError, TypeError, ValueError):
+                    raise EarthGPTError(f"{path} is damaged in line {number}; delete it to begin anew.") from None
+                whole += len(line)
+        return whole
+
+    def add(self, which: str, answers: dict[int, Said]) -> None:
+        """Keeps the answers of one batch of a pass, by number."""
+        self._keep(which, answers)
+        rows = [[number, [said.text, said.scores, said.unreadable]] for number, said in answers.items()]
+        self._write({"pass": which, "answers": rows})
+
+    def _keep(self, which: str, answers: dict[int, Said]) -> None:
+        self.said[which] |= answers
+        self.count += len(answers)
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if self._file is not None:
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+
+def _said(text: str, scores: list[float] | None, unreadable: str | None) -> Said:
+    return Said(text, None if scores is None else tuple(scores), unreadable)
+
+
+# --- what is asked -----------------------------------------------------------------------------------------------
+
+
+def _task(name: str, frame: str, options: Mapping[str, Any]) -> Task:
+    if frame not in FRAMES:
+        raise EarthGPTError(f"A frame is one of {', '.join(FRAMES)}; not {frame!r}.")
+    task = lookup.find("tasks", name)
+    whole = {} if frame in ("square", "image") else {"decimals": 0}
+    return replace(task, **{"frame": FRAMES[frame], **whole, **options})
+
+
+def _instruction(task: str, frame: str) -> str:
+    if frame == "square" or task not in ("visual_grounding", "object_detection"):
+        return ""
+    return _BOX.format(unit=_UNITS[frame]) + (_LIST if task == "object_detection" else "")
+
+
+def _pairs(
+    card: Dataset,
+    task: Task,
+    root: str,
+    split: str,
+    part: str | None,
+    kind: str | None,
+    keep: Callable[[Sample, Turn], bool],
+    defects: Counter[str],
+) -> Iterator[Pair]:
+    kinds = None if kind is None else kind.split(",")
+    texts: dict[str, str] = {}  # a question that is asked of every image is one string
+    for one in card.splits if split == "all" and "all" not in card.splits else (split,):
+        for sample in card.read(root, one, defects):
+            if part not in (None, part_of(sample.name)):
+                continue
+            there = at_hand(sample)
+            for turn in once(task.turns(sample, random.Random(sample.name))):
+                if (kinds is None or turn.kind in kinds) and keep(sample, turn):
+                    if there:
+                        yield sample, replace(turn, question=texts.setdefault(turn.question, turn.question))
+                    defects["questions left out: no image file"] += not there
+
+
+def _asked_of(model: EarthGPT | Endpoint) -> dict[str, Any]:
+    """What a report says of the model itself."""
+    if isinstance(model, Endpoint):
+        return {"endpoint": model.url, "endpoint_model": model.name}
+    parameters = model.model.state_dict()
+    found = hashlib.sha256()
+    for key in sorted(parameters):
+        value = parameters[key].flatten()
+        # A few values of each tensor tell one training from another.
+        few = value[:: max(1, len(value) // 16)][:16].float().cpu().numpy()
+        found.update(f"{key}{tuple(parameters[key].shape)}".encode() + few.tobytes())
+    first = next(iter(parameters.values()), None)
+    return {
+        "weights": found.hexdigest()[:16],
+        "dtype": str(getattr(first, "dtype", "")).removeprefix("torch."),
+        "device": str(getattr(first, "device", "")),
+        "image_size": model.processor.image_size,
+    }
+
+
+def _same(path: Path, old: Any, new: dict[str, Any]) -> None:
+    """Raises EarthGPTError when a file was begun with other settings, or on other annotations, than now."""
+    again = "name another file, or delete it to begin anew"
+    for key, value in new["settings"].items():
+        if (was := old["settings"].get(key)) != value:
+            raise EarthGPTError(f"{path} was begun with {key} = {was!r}, not {value!r}: {again}.")
+    if old["data"] != new["data"]:
+        raise EarthGPTError(f"{path} was begun on other images, questions or true answers: {again}.")
+
+
+# --- asking ------------------------------------------------------------------------------------------------------
+
+
+def _show(which: str, samples: Sequence[Sample]) -> Callable[[int], Raster | None]:
+    """What is shown with each question in a pass; raises EarthGPTError for an image that cannot be read."""
+    if which == "text-only":
+        return lambda number: None
+    if which == "blank":
+        return lambda number: _grey(samples[number])
+    shown = samples
+    if which == "shuffled-images":
+        images = list({sample.name: sample for sample in samples}.values())
+        random.Random(0).shuffle(images)
+        # The one before: never its own, unless it is the only one.
+        following = {sample.name: images[i - 1] for i, sample in enumerate(images)}
+        shown = [following[sample.name] for sample in samples]
+    return lambda number: open_raster(shown[number].image, shown[number].sensor)
+
+
+def _grey(sample: Sample) -> Raster:
+    width, height = sample.size
+    part = min(1.0, LARGEST_SIDE / max(*sample.size, 1))
+    shape = max(1, round(height * part)), max(1, round(width * part)), 3
+    return Raster(np.full(shape, 128, np.uint8), sample.size, sample.sensor, "grey")
+
+
+def _answers(
+    model: EarthGPT | Endpoint,
+    task: Task,
+    pairs: Sequence[Pair],
+    batches: Iterable[list[int]],
+    show: Callable[[int], Raster | None],
+    instruction: str,
+    max_new_tokens: int,
+) -> Iterator[dict[int, Said]]:
+    """What is said to each question, a batch at a time, by number."""
+    unreadable: dict[int, Said] = {}
+
+    def put(batch: list[int]) -> Iterator[tuple[int, Conversation]]:
+        for number in batch:
+            try:
+                raster = show(number)
+            except EarthGPTError as error:
+                unreadable[number] = Said("", None, str(error))
+            else:
+                images = () if raster is None else (raster,)
+                yield number, Conversation.of(images, f"{pairs[number][1].question} {instruction}".strip())
+
+    def said(number: int, answer: Answer) -> Said:
+        return Said(answer.text, _scores(task, answer, pairs[number][0].size))
+
+    if isinstance(model, Endpoint):
+        asked = ((number, conversation) for batch in batches for number, conversation in put(batch))
+        for number, answer in model.ask_all(asked, max_new_tokens):
+            yield {number: said(number, answer), **unreadable}
+            unreadable.clear()
+    else:
+        for batch in batches:
+            asked = dict(put(batch))
+            answers = ask(model, list(asked.values()), max_new_tokens) if asked else []
+            found = {number: said(number, answer) for number, answer in zip(asked, answers, strict=True)}
+            yield {**found, **unreadable}
+            unreadable.clear()
+    if unreadable:
+        yield dict(unreadable)
+
+
+def ask(assistant: EarthGPT, conversations: Sequence[Conversation], max_new_tokens: int) -> list[Answer]:
+    """The next message of each conversation about open images, all in one batch."""
+    squares = [
+        assistant.processor.square(raster.pixels, raster.sensor) for one in conversations for raster in one.images
+    ]
+    return generate(assistant.model, assistant.processor, conversations, squares, max_new_tokens)
+
+
+def _scores(task: Task, answer: Answer, size: Size) -> tuple[float, ...] | None:
+    """The scores of the regions in an answer, of their tokens; None where there are none to tell."""
+    if not answer.probabilities or not isinstance(task.parse(answer.text, size), tuple):
+        return None
+    return tuple(answer.probability(*span) for _, span in task.spans(answer.text, size))
+
+
+def value_of(task: Task, said: Said, size: Size) -> Any | None:
+    """What was said as a value of the task, regions with their scores; None when it cannot be read."""
+    value = None if said.unreadable else task.parse(said.text, size)
+    if said.scores and isinstance(value, tuple):
+        return tuple(replace(region, score=score) for region, score in zip(value, said.scores, strict=True))
+    return value
+
+
+# --- scoring -----------------------------------------------------------------------------------------------------
 
 
 def chance(task: Task, truth: Sequence[Any]) -> dict[str, dict[str, float]]:
@@ -129,19 +449,33 @@ def chance(task: Task, truth: Sequence[Any]) -> dict[str, dict[str, float]]:
     return found
 
 
-def _answers(assistant: EarthGPT, batch: list[tuple[Sample, Turn]], max_new_tokens: int) -> list[Answer]:
-    rasters = [open_raster(sample.image, sample.sensor) for sample, _ in batch]
-    squares = [assistant.processor.square(raster.pixels, raster.sensor) for raster in rasters]
-    conversations = [
-        Conversation.of((raster,), turn.question) for raster, (_, turn) in zip(rasters, batch, strict=True)
-    ]
-    return generate(assistant.model, assistant.processor, conversations, squares, max_new_tokens)
-
-
-def _value(task: Task, answer: Answer, sample: Sample) -> Any:
-    """The answer as a value of the task; detections with the scores of their tokens."""
-    value = task.parse(answer.text, sample.size)
-    if value and hasattr(task, "spans") and isinstance(value, tuple):
-        spans = task.spans(answer.text, sample.size)
-        return tuple(replace(region, score=answer.probability(*span)) for region, span in spans)
-    return value
+def _report(
+    task: Task,
+    pairs: Sequence[Pair],
+    said: Mapping[str, Mapping[int, Said]],
+    begun: Mapping[str, Any],
+    defects: Counter[str],
+) -> Report:
+    truth = [turn.references or turn.answer for _, turn in pairs]
+    values = {
+        which: [value_of(task, answers[i], pairs[i][0].size) for i in range(len(pairs))]
+        for which, answers in said.items()
+        if answers
+    }
+    predictions = values.pop("image")
+    blind = {which.replace("-", " "): task.score(found, truth) for which, found in values.items()}
+    unreadable = {pairs[i][0].name: one.unreadable for i, one in sorted(said["image"].items()) if one.unreadable}
+    return Report(
+        examples=len(pairs),
+        unparsed=sum(value is None for value in predictions),
+        metrics=task.score(predictions, truth),
+        baselines=chance(task, truth) | blind,
+        defects={kind: count for kind, count in defects.items() if count},
+        settings=begun["settings"],
+        answers=tuple(
+            (sample.name, turn.question, task.format(turn.answer, sample.size), said["image"][i].text)
+            for i, (sample, turn) in enumerate(pairs)
+        ),
+        data=begun["data"],
+        unreadable=unreadable,
+    )

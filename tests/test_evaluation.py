@@ -1,17 +1,28 @@
 """True answers score best, unreadable ones count as wrong, and chance is stated beside them."""
 
 import json
+import math
+import os
+import signal
+import subprocess
 import sys
+import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
+from chat_server import completion, question_of, serve
+from PIL import Image
 
 from earthgpt import evaluation
-from earthgpt.assistant import EarthGPT
+from earthgpt.assistant import EarthGPT, load
 from earthgpt.datasets import Dataset, part_of, synthetic
-from earthgpt.evaluation import chance, evaluate, once
+from earthgpt.endpoints import Endpoint
+from earthgpt.evaluation import BLIND, Journal, Said, chance, evaluate, fingerprint, once, value_of
 from earthgpt.generation import Answer
+from earthgpt.geo.raster import Raster
 from earthgpt.lookup import find
 from earthgpt.tasks import Turn
 from earthgpt.types import Box, EarthGPTError, Sample, Sensor
@@ -32,7 +43,7 @@ def answer_of(text: str) -> Answer:
 
 @pytest.fixture
 def fake(processor):
-    return EarthGPT(None, processor)
+    return EarthGPT(torch.nn.Linear(1, 1), processor)
 
 
 @pytest.fixture
@@ -50,7 +61,7 @@ def says(monkeypatch):
     def script(speak):
         def generate(model, processor, conversations, squares, max_new_tokens):
             batches.append(len(conversations))
-            assert len(squares) == len(conversations)
+            assert len(squares) == sum(len(one.images) for one in conversations)
             return [answer_of(speak(one)) for one in conversations]
 
         monkeypatch.setattr(evaluation, "generate", generate)
@@ -63,18 +74,15 @@ def says(monkeypatch):
 def says_the_truth(monkeypatch):
     """Makes the model answer every question as the data set does."""
 
-    def script(task):
-        def answers(assistant, batch, max_new_tokens):
-            return [answer_of(find("tasks", task).format(turn.answer, sample.size)) for sample, turn in batch]
+    def answers(model, task, pairs, batches, *rest):
+        for batch in batches:
+            yield {i: Said(task.format(pairs[i][1].answer, pairs[i][0].size)) for i in batch}
 
-        monkeypatch.setattr(evaluation, "_answers", answers)
-
-    return script
+    monkeypatch.setattr(evaluation, "_answers", answers)
 
 
 @pytest.mark.parametrize("task", synthetic.DATASET.tasks)
 def test_true_answers_score_best(task, fake, scenes, says_the_truth):
-    says_the_truth(task)
     report = evaluate(fake, "synthetic", task)
     assert report.unparsed == 0
     assert report.examples == len(report.answers) >= 10
@@ -100,7 +108,7 @@ def test_every_question_is_asked_once_in_batches_with_its_own_image(fake, scenes
         fake, "synthetic", "scene_classification", batch_size=5, progress=lambda *numbers: progress.append(numbers)
     )
     assert batches == [5, 5, 2]
-    assert progress == [(5, 12), (10, 12), (12, 12)]
+    assert progress == [(0, 12), (5, 12), (10, 12), (12, 12)]
     assert sorted(name for name, *_ in report.answers) == sorted(sample.name for sample in scenes)
     right = sum(sample.label == "harbor" for sample in scenes)
     assert report.metrics["accuracy_strict"] == pytest.approx(right / 12)
@@ -156,8 +164,11 @@ def test_scores_of_detections_are_those_of_their_tokens(fake, scenes, says):
     sure = text.index("0.300")
     probabilities = tuple(0.25 if i < sure else 0.81 for i in range(len(text)))
     answer = Answer(text, tuple((i, i + 1) for i in range(len(text))), probabilities, True)
-    value = evaluation._value(find("tasks", "object_detection"), answer, scenes[0])
-    assert [region.score for region in value] == pytest.approx([0.25, 0.81])
+    task, size = find("tasks", "object_detection"), scenes[0].size
+    scores = evaluation._scores(task, answer, size)
+    assert [region.score for region in value_of(task, Said(text, scores), size)] == pytest.approx([0.25, 0.81])
+    assert evaluation._scores(task, Answer(text, (), (), True), size) is None
+    assert [region.score for region in value_of(task, Said(text), size)] == [None, None]
 
 
 def test_chance_worked_out_by_hand():
@@ -207,3 +218,264 @@ def test_what_cannot_be_asked_is_told(fake, dataset, task, says):
     with pytest.raises(EarthGPTError) as told:
         evaluate(fake, dataset, task)
     assert says in str(told.value)
+
+
+# --- images ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """A data set "my_own.pictures" of files: 0.png .. 5.png, each of the class "a" or "b" and of its own grey."""
+    samples = []
+    for i in range(6):
+        path = tmp_path / "pictures" / f"{i}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.new("L", (20, 10), 40 * i).save(path)
+        samples.append(Sample(path, path.name, (20, 10), Sensor.OPTICAL, label="ab"[i % 2], choices=("a", "b")))
+    read = {"train": samples[:4], "test": samples[4:]}
+    dataset = Dataset("Mine", (Sensor.OPTICAL,), ("scene_classification",), "", "", "", ("train", "test"), (), {},
+                      lambda root, split, defects: iter(read[split]))  # fmt: skip
+    monkeypatch.setitem(sys.modules, "my_own.pictures", SimpleNamespace(DATASET=dataset))
+    monkeypatch.setitem(sys.modules, "my_own", SimpleNamespace())
+    return tmp_path / "pictures"
+
+
+def grey(conversation) -> int | None:
+    """The grey of the image in a question."""
+    return int(conversation.images[0].pixels[0, 0, 0]) if conversation.images else None
+
+
+def test_images_that_cannot_be_read_are_named_and_wrong(fake, pictures, says):
+    (pictures / "1.png").write_bytes(b"no image")
+    (pictures / "3.png").unlink()
+    says(lambda conversation: "ab"[grey(conversation) // 40 % 2])  # always right
+    report = evaluate(fake, "my_own.pictures", "scene_classification", str(pictures), "all", batch_size=1)
+    assert report.examples == 5
+    assert list(report.unreadable) == ["1.png"] and "1.png" in report.unreadable["1.png"]
+    assert report.unparsed == 1
+    assert report.metrics["accuracy_strict"] == pytest.approx(4 / 5)
+    assert report.defects == {"questions left out: no image file": 1}
+
+
+def test_all_splits_are_those_of_the_card(fake, pictures, says):
+    says(lambda conversation: "a")
+    whole = evaluate(fake, "my_own.pictures", "scene_classification", str(pictures), "all")
+    assert [name for name, *_ in whole.answers] == [f"{i}.png" for i in range(6)]
+    assert whole.metrics["accuracy_strict"] == 0.5
+    assert evaluate(fake, "my_own.pictures", "scene_classification", str(pictures), "test").examples == 2
+
+
+def test_the_same_questions_without_the_image_a_blank_one_and_another_one(fake, pictures, says):
+    shown = []
+    says(lambda conversation: shown.append(grey(conversation)) or "a")
+    report = evaluate(fake, "my_own.pictures", "scene_classification", str(pictures), "train", blind=BLIND)
+    own, nothing, blank, other = (shown[i : i + 4] for i in range(0, 16, 4))
+    assert own == [0, 40, 80, 120]
+    assert nothing == [None] * 4
+    assert blank == [128] * 4
+    assert sorted(other) == own and all(one != another for one, another in zip(own, other, strict=True))
+    assert {name: scores["accuracy_strict"] for name, scores in report.baselines.items()} == {
+        "shuffled answers": report.baselines["shuffled answers"]["accuracy_strict"],
+        "most common answer": 0.5,
+        "text only": 0.5,
+        "blank": 0.5,
+        "shuffled images": 0.5,
+    }
+
+
+# --- runs that go on ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_stopped_goes_on_and_gives_the_same_report(fake, scenes, says, tmp_path):
+    batches = says(lambda conversation: "harbor")
+    ask = {"batch_size": 5, "output": tmp_path / "report.json", "blind": ("blank",)}
+    whole = evaluate(fake, "synthetic", "scene_classification", **(ask | {"output": tmp_path / "whole.json"}))
+    del batches[:]
+
+    def stop(done, total):
+        if done == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(fake, "synthetic", "scene_classification", **ask, progress=stop)
+    assert batches == [5, 5, 2, 5]
+    partial = tmp_path / "report.json.partial.jsonl"
+    with partial.open("ab") as file:
+        file.write(b'{"pass": "blank", "answers": [[5, ["harb')  # killed while it wrote
+    progress = []
+    report = evaluate(
+        fake, "synthetic", "scene_classification", **ask, progress=lambda *numbers: progress.append(numbers)
+    )
+    assert batches == [5, 5, 2, 5, 5, 2]
+    assert progress == [(17, 24), (22, 24), (24, 24)]
+    assert report == whole
+    assert (tmp_path / "report.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.json", "whole.json"]
+    # A finished run is not asked again.
+    assert evaluate(fake, "synthetic", "scene_classification", **ask) == report
+    assert batches == [5, 5, 2, 5, 5, 2]
+
+
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"batch_size": 6}, r"was begun with batch_size = 5, not 6: name another file, or delete it"),
+        ({"blind": ("blank",)}, r"was begun with blind = \[\], not \['blank'\]"),
+        ({"frame": "image"}, "was begun with frame = 'square', not 'image'"),
+        ({"keep": lambda sample, turn: sample.sensor != "sar"}, "was begun on other images, questions or true answers"),
+    ],
+)
+def test_a_run_with_other_settings_or_data_is_refused(fake, scenes, says, tmp_path, change, told, finished):
+    says(lambda conversation: "harbor")
+    ask = {"batch_size": 5, "output": tmp_path / "report.json"}
+    if finished:
+        evaluate(fake, "synthetic", "scene_classification", **ask)
+    else:
+        with pytest.raises(ZeroDivisionError):
+            evaluate(fake, "synthetic", "scene_classification", **ask, progress=lambda done, total: 1 / 0)
+    with pytest.raises(EarthGPTError, match=told) as error:
+        evaluate(fake, "synthetic", "scene_classification", **(ask | change))
+    assert "\n" not in str(error.value)
+
+
+def test_other_weights_are_another_run(scenes, says, processor, tmp_path):
+    says(lambda conversation: "harbor")
+    for i in range(2):
+        torch.manual_seed(i)
+        fake = EarthGPT(torch.nn.Linear(40, 40), processor)
+        if i:
+            with pytest.raises(EarthGPTError, match="was begun with weights = "):
+                evaluate(fake, "synthetic", "scene_classification", output=tmp_path / "a.json")
+        else:
+            evaluate(fake, "synthetic", "scene_classification", output=tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[]", b"nonsense", b'{"pass": "x", "answers": []}', b'{"pass": "image", "answers": [[1]]}']
+)
+def test_a_damaged_line_is_told(tmp_path, line):
+    begun = {"settings": {"a": 1}, "data": "x"}
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(json.dumps(begun).encode() + b"\n" + line + b"\n" + line)
+    with pytest.raises(EarthGPTError, match="damaged in line 2"):
+        Journal(path, begun)
+
+
+def test_a_fingerprint_is_of_names_questions_and_truths(scenes):
+    task = find("tasks", "image_captioning")
+    sample = replace(scenes[0], captions=("a ship .", "two ships ."))
+    (one, two) = task.turns(sample, None)
+    first = fingerprint(task, [(sample, one)])
+    assert first == fingerprint(task, [(sample, one)])
+    others = [
+        [(replace(sample, name="x"), one)],
+        [(sample, replace(one, question="x"))],
+        [(sample, replace(one, references=("a ship .",)))],
+        [(sample, one), (sample, two)],
+    ]
+    assert len({first, *(fingerprint(task, pairs) for pairs in others)}) == 5
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from earthgpt import evaluation
+from earthgpt.assistant import load
+generate = evaluation.generate
+def slow(*given):
+    time.sleep(float(sys.argv[2]))
+    return generate(*given)
+evaluation.generate = slow
+evaluation.evaluate(load("earthgpt-tiny"), "synthetic", "object_detection", limit=12, batch_size=2,
+                    max_new_tokens=48, output=Path(sys.argv[1]), blind=("text-only",), name="tiny")
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_and_gives_the_same_report(tmp_path):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def start(name, wait):
+        return subprocess.Popen([sys.executable, "-c", SLOW, str(tmp_path / name), str(wait)], env=environment)
+
+    assert start("whole.json", 0).wait(120) == 0
+    partial = tmp_path / "killed.json.partial.jsonl"
+    killed = start("killed.json", 0.4)
+    began = time.monotonic()
+    while not partial.is_file() or partial.read_bytes().count(b"\n") < 4:
+        assert time.monotonic() - began < 120
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait(60) == -signal.SIGKILL
+    kept = partial.read_bytes()
+    assert 4 <= kept.count(b"\n") < 13
+    assert start("killed.json", 0).wait(120) == 0
+    assert (tmp_path / "killed.json").read_bytes() == (tmp_path / "whole.json").read_bytes()
+
+
+# --- endpoints ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", ["visual_question_answering", "object_detection"])
+def test_an_endpoint_gives_the_report_of_the_model_behind_it(task, tmp_path):
+    assistant = load("earthgpt-tiny")
+
+    def answer(request, number):
+        question, pixels = question_of(request)
+        conversation = evaluation.Conversation.of((Raster(pixels, pixels.shape[1::-1]),), question)
+        (said,) = evaluation.ask(assistant, [conversation], request["max_tokens"])
+        pairs = zip(said.spans, said.probabilities, strict=True)
+        return completion(said.text, [(said.text[a:b], math.log(chance)) for (a, b), chance in pairs])
+
+    asked = {"limit": 5, "max_new_tokens": 48}
+    local = evaluate(assistant, "synthetic", task, batch_size=1, **asked)
+    with serve(answer) as server:
+        model = Endpoint(server.url, "earthgpt-tiny", concurrency=2, probabilities=True)
+        report = evaluate(model, "synthetic", task, output=tmp_path / "report.json", **asked)
+    assert report.answers == local.answers and any(said for *_, said in local.answers)
+    assert report.metrics == pytest.approx(local.metrics, nan_ok=True)
+    assert report.baselines == local.baselines
+    assert report.settings["endpoint_model"] == "earthgpt-tiny"
+
+
+def test_an_endpoint_run_goes_on_after_an_error(scenes, tmp_path):
+    def answer(request, number):
+        return completion("harbor") if broken != number else (401, {}, b'{"error": "the key has expired"}')
+
+    with serve(answer) as server:
+        model = Endpoint(server.url, "some-model", concurrency=1)
+        broken = 7
+        with pytest.raises(EarthGPTError, match="the key has expired"):
+            evaluate(model, "synthetic", "scene_classification", output=tmp_path / "a.json")
+        assert len(server.requests) == 8
+        report = evaluate(model, "synthetic", "scene_classification", output=tmp_path / "a.json")
+        assert len(server.requests) == 13
+    right = sum(sample.label == "harbor" for sample in scenes)
+    assert report.metrics["accuracy_strict"] == pytest.approx(right / 12)
+
+
+def test_another_model_is_told_how_to_write_boxes_and_read_in_its_frame(scenes):
+    sample = next(sample for sample in scenes if find("tasks", "visual_grounding").turns(sample, None))
+    turn = find("tasks", "visual_grounding").turns(sample, None)[0]
+    box = turn.answer.to_pixels(sample.size)
+    text = f"It is [{', '.join(map(str, box))}]."
+    with serve(lambda request, number: completion(text)) as server:
+        report = evaluate(
+            Endpoint(server.url, "x"), "synthetic", "visual_grounding", frame="pixels",
+            keep=lambda one, asked: one.name == sample.name and asked.question == turn.question,
+        )  # fmt: skip
+    (request,) = server.requests
+    assert question_of(request)[0] == (
+        f"{turn.question} Write a box as [xmin,ymin,xmax,ymax] in pixels of the image from its top left corner; an "
+        "oriented one as its four corners."
+    )
+    assert report.metrics["mean_iou"] == pytest.approx(1)
+    assert report.settings["frame"] == "pixels"
+
+
+def test_an_unknown_frame_or_baseline_is_told(fake):
+    with pytest.raises(EarthGPTError, match="A frame is one of square, image, 0-100, 0-1000, pixels; not 'x'"):
+        evaluate(fake, "synthetic", "visual_grounding", frame="x")
+    with pytest.raises(EarthGPTError, match="A baseline is one of text-only, blank, shuffled-images; not 'x'"):
+        evaluate(fake, "synthetic", "visual_grounding", blind=["x"])
