@@ -367,42 +367,85 @@ def validate(
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A model's name, folder or hub id.")],
-    dataset: Annotated[str, typer.Argument(help="See: earthgpt datasets list")],
-    task: Annotated[str, typer.Argument(help="See: earthgpt tasks list")],
+    model: Annotated[str, typer.Argument(help="A model's name, folder or hub id, or http://HOST:PORT/v1#NAME.")],
+    dataset: Annotated[str, typer.Argument(help="See: earthgpt datasets list. With --suite, the folder of all.")] = "",
+    task: Annotated[str, typer.Argument(help="See: earthgpt tasks list")] = "",
     root: Annotated[str, typer.Argument(help="The folder of the data set; none for synthetic.")] = "",
-    split: Annotated[str, typer.Option(help="The split.")] = "val",
+    suite: Annotated[str | None, typer.Option(help="Run a protocol on the sets in a folder: paper.")] = None,
+    split: Annotated[str, typer.Option(help='The split; "all" for every one.')] = "val",
     part: Annotated[str | None, typer.Option(help='"train" or "val" of the split "all".')] = None,
-    kind: Annotated[str | None, typer.Option(help="Only questions of this kind, such as hbb, obb, count.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Only questions of these kinds: hbb, presence,count, ...")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="That many questions, drawn with a fixed seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at a time.")] = 16,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report as JSON.")] = None,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
+    baselines: Annotated[
+        str, typer.Option(help="Other passes: text-only,blank,shuffled-images. Each takes as long as the first.")
+    ] = "",
+    frame: Annotated[
+        str, typer.Option(help="How a model writes boxes: square (ours), image, 0-100, 0-1000 or pixels.")
+    ] = "square",
+    instruction: Annotated[
+        str | None, typer.Option(help="A sentence behind every question; by default it tells of the frame.")
+    ] = None,
+    endpoint: Annotated[str | None, typer.Option(help="The server of MODEL: http://HOST:PORT/v1")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Requests to a server in flight.")] = 8,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a server may take for an answer.")] = 120.0,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Ask a server for those of tokens: scores of detections.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write the report as JSON; with --suite, a folder.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a model on a task of a data set, beside chance.
+    """Score a model on a task of a data set, beside chance. With -o a run that was stopped goes on where it was.
 
-    Example: earthgpt eval earthgpt-tiny synthetic object_detection --limit 100
+    A server speaks OpenAI's chat API; its key is taken from OPENAI_API_KEY.
+
+    Example: earthgpt eval earthgpt-tiny synthetic object_detection --limit 100 -o report.json
     """
     _be_quiet()
     from rich.progress import Progress
 
+    if suite is None and not (dataset and task):
+        raise EarthGPTError("Name a data set and a task, or a --suite and the folder of its sets.")
     if output and not output.absolute().parent.is_dir():
         raise EarthGPTError(f"There is no folder {output.parent} for the report {output.name}.")
-    assistant = _load(model)
+    asked = _asked(f"{endpoint}#{model}" if endpoint else model, concurrency, timeout, probabilities)
     from earthgpt.evaluation import evaluate as run
 
+    options = {
+        "limit": limit, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "name": model, "frame": frame,
+        "blind": [one.strip() for one in baselines.split(",") if one.strip()], "instruction": instruction,
+    }  # fmt: skip
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        bar = progress.add_task("asking")
-        report = run(
-            assistant, dataset, task, root, split, part, kind, limit, batch_size,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )  # fmt: skip
-    if output:
-        output.write_text(json.dumps(report.to_dict(), indent=1) + "\n")
+        bar = progress.add_task("asking", total=None)
+        try:
+            report = run(
+                asked, dataset, task, root, split, part, kind, output=output, **options,
+                progress=lambda done, total: progress.update(bar, completed=done, total=total),
+            )  # fmt: skip
+        except KeyboardInterrupt:
+            if output:
+                err.print("What was answered is kept: the same command goes on.", highlight=False)
+            raise
+    _print_report(report, f"{dataset} {task}", model, as_json)
+
+
+def _asked(model: str, concurrency: int, timeout: float, probabilities: bool) -> Any:
+    """The model to evaluate: one behind an address, or one that is loaded."""
+    from earthgpt.endpoints import endpoint_of
+
+    key = os.environ.get("OPENAI_API_KEY", "").strip()
+    found = endpoint_of(model, key=key, concurrency=concurrency, timeout_s=timeout, probabilities=probabilities)
+    return found or _load(model)
+
+
+def _print_report(report: Any, title: str, model: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
         return
-    table = Table(title=f"{dataset} {task} ({report.examples} questions, {report.unparsed} unread)")
+    table = Table(title=f"{title} ({report.examples} questions, {report.unparsed} unread)")
     table.add_column("metric")
     table.add_column(model.rstrip("/").rpartition("/")[2], justify="right")
     for name in report.baselines:
@@ -411,6 +454,12 @@ def evaluate(
         chance = (f"{scores[metric]:.3f}" if metric in scores else "" for scores in report.baselines.values())
         table.add_row(metric, f"{value:.3f}", *chance)
     out.print(table)
+    for kind, count in report.defects.items():
+        out.print(f"{kind}: {count:,}", highlight=False)
+    for name in list(report.unreadable)[:5]:
+        out.print(f"could not be read: {name}", highlight=False, soft_wrap=True)
+    if len(report.unreadable) > 5:
+        out.print(f"... and {len(report.unreadable) - 5:,} more images", highlight=False)
 
 
 @datasets_app.command("list")
