@@ -1,0 +1,343 @@
+"""Large scenes: any task over tiles of a raster of any size, resumed where it was, and put together as map features."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from earthgpt.assistant import EarthGPT
+from earthgpt.generation import choice_probabilities, generate
+from earthgpt.geo.merging import Detection, detection, merge
+from earthgpt.geo.placing import Feature
+from earthgpt.geo.scene import Scene
+from earthgpt.geo.tiles import Window, windows
+from earthgpt.metrics.accuracy import number
+from earthgpt.tasks import image_captioning, object_detection, scene_classification, visual_question_answering
+from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Region, Size
+
+VALID = 0.1  # a detection of which less than this lies on valid pixels is dropped
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is asked about every tile of a scene.
+
+    task: detections, or a class, a caption or an answer for each tile. classes: that are looked for, or chosen from;
+    empty means all that the model knows. question: of "ask". oriented: boxes with an angle.
+    tile: side in pixels of the scene; the model sees a tile as it sees an image. overlap: pixels that neighbours share;
+        0 for what is said of each tile. scales: tile sides as multiples of ``tile``, each gone through (detections).
+    area: the window of the scene that is looked at, (left, top, width, height); None means all. model: its name.
+    """
+
+    task: Literal["detect", "classify", "caption", "ask"]
+    tile: int
+    overlap: int = 0
+    classes: tuple[str, ...] = ()
+    question: str = ""
+    oriented: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    area: Window | None = None
+    model: str = ""
+
+    def __post_init__(self) -> None:
+        if self.tile < 16 or not 0 <= self.overlap < self.tile:
+            raise EarthGPTError(f"A tile has at least 16 pixels and an overlap below its side, not {self.overlap}.")
+        if self.task != "detect" and (self.overlap or self.scales != (1.0,)):
+            raise EarthGPTError("Only detections are merged: other tasks go without overlap and scales.")
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A window of the scene, and the cell of the map that what is said of it stands for: cells do not overlap."""
+
+    window: Window
+    cell: Window
+
+
+def plan(job: Job, size: Size) -> Iterator[Tile]:
+    """The tiles of a scene of ``size`` (width, height), scale by scale and row by row; they cover all of the area."""
+    left, top, width, height = job.area or (0, 0, *size)
+    for scale in job.scales:
+        tile, overlap = max(16, round(scale * job.tile)), round(scale * job.overlap)
+        for x, y, w, h in windows((width, height), tile, overlap):
+            (cell_x, cell_w), (cell_y, cell_h) = (
+                _cell_of(start, side, length, tile - overlap) for start, side, length in ((x, w, width), (y, h, height))
+            )
+            yield Tile((left + x, top + y, w, h), (left + cell_x, top + cell_y, cell_w, cell_h))
+
+
+def _cell_of(start: int, side: int, length: int, step: int) -> tuple[int, int]:
+    """Where the cell of a window begins along one axis, and how long it is: up to where the next one begins."""
+    begins = math.ceil(start / step) * step  # the last window of a row moves inwards, its cell does not
+    ends = length if start + side == length else begins + step
+    return begins, ends - begins
+
+
+@dataclass
+class Findings:
+    """What was found in a scene.
+
+    features: detections, or the cell of each tile with what was said of it. counts: of each class, or each answer.
+    tiles: looked at. empty: left out because no pixel of them is valid. total: the sum of answers that are numbers,
+    None without any. area_km2: of the valid pixels, None where the scene has no place on Earth. seconds: of this run.
+    """
+
+    features: list[Feature]
+    counts: Counter
+    tiles: int
+    empty: int
+    total: float | None
+    area_km2: float | None
+    seconds: float
+
+    @property
+    def density(self) -> dict[str, float]:
+        """Objects for each square kilometre, by class; empty where the area is not known."""
+        return {label: count / self.area_km2 for label, count in self.counts.items()} if self.area_km2 else {}
+
+
+def scan(
+    assistant: EarthGPT,
+    scene: Scene,
+    job: Job,
+    record: str | Path | None = None,
+    batch_size: int = 16,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Findings:
+    """Goes through the tiles of a scene, and puts together what was said.
+
+    record: a file that keeps the answer of each tile as it comes; a run that was stopped goes on from there, and no
+    tile is asked twice. None keeps them in memory. ``progress`` is told how many of how many tiles are done.
+    Memory holds a batch of tiles and what was found, however large the scene.
+    Raises EarthGPTError when the record is of another job.
+    """
+    return collect(scene, job, _through(assistant, scene, job, record, batch_size, progress))
+
+
+def _through(assistant, scene, job, record, batch_size, progress) -> Record:
+    kept = Record(record, scene, job)
+    left = (tile for tile in plan(job, scene.size) if tile.window not in kept.done)
+    total = sum(1 for _ in plan(job, scene.size))
+    progress(len(kept.done), total)
+    with kept, ThreadPoolExecutor(1) as reader:  # the next tiles are read while the model looks at these
+        batches = iter(lambda: list(islice(left, batch_size)), [])
+        for tiles, shown in _ahead(reader, batches, lambda tiles: [scene.window(*tile.window) for tile in tiles]):
+            kept.add(look(assistant, job, scene, tiles, shown))
+            progress(len(kept.done), total)
+    return kept
+
+
+def _ahead(reader: ThreadPoolExecutor, batches: Iterable[list], read: Callable[[list], Any]) -> Iterator[tuple]:
+    """Each batch with what is read for it, one batch ahead."""
+    waiting = None
+    for batch in batches:
+        following = batch, reader.submit(read, batch)
+        if waiting:
+            yield waiting[0], waiting[1].result()
+        waiting = following
+    if waiting:
+        yield waiting[0], waiting[1].result()
+
+
+@dataclass
+class Record:
+    """The answers of tiles, in memory or as lines of a file that grows; the first line says of which job they are."""
+
+    path: str | Path | None
+    scene: Scene
+    job: Job
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    began: float = field(default_factory=time.perf_counter)
+
+    def __post_init__(self) -> None:
+        self.path = Path(self.path) if self.path else None
+        self.file = None
+        about = {"scene": Path(self.scene.name).name, "size": list(self.scene.size), "job": asdict(self.job)}
+        about = json.loads(json.dumps(about))
+        if self.path and self.path.exists():
+            lines = self.path.read_bytes().split(b"\n")
+            torn = lines.pop()  # empty, or what a killed run had begun to write
+            if torn:
+                with self.path.open("r+b") as file:
+                    file.truncate(self.path.stat().st_size - len(torn))
+            if lines and json.loads(lines[0]) != about:
+                raise EarthGPTError(f"{self.path} is of another job; remove it, or choose another output.")
+            self.rows = [json.loads(line) for line in lines[1:]]
+        self.done = {tuple(row["window"]) for row in self.rows}
+        if self.path:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = self.path.open("a", encoding="utf-8")
+            if self.path.stat().st_size == 0:
+                self.file.write(json.dumps(about) + "\n")
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, *failure) -> None:
+        if self.file:
+            self.file.close()
+
+    def add(self, rows: Iterable[dict[str, Any]]) -> None:
+        """Keeps answers; what is in the file when this returns survives a killed process."""
+        for row in rows:
+            window = tuple(row["window"])
+            if window in self.done:  # a worker that came back says the same again
+                continue
+            self.rows.append(row)
+            self.done.add(window)
+            if self.file:
+                self.file.write(json.dumps(row) + "\n")
+        if self.file:
+            self.file.flush()
+
+
+# --- one batch of tiles ------------------------------------------------------------------------------------------
+
+
+def look(
+    assistant: EarthGPT, job: Job, scene: Scene, tiles: Sequence[Tile], shown: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> list[dict[str, Any]]:
+    """What the model says of tiles, as rows of the record; ``shown`` are their pixels and valid masks."""
+    rows = [
+        {"window": list(tile.window), "cell": list(tile.cell), "valid": int(valid.sum())}
+        for tile, (_, valid) in zip(tiles, shown, strict=True)
+    ]
+    asked = [i for i, row in enumerate(rows) if row["valid"]]
+    squares = [assistant.processor.square(shown[i][0], scene.sensor) for i in asked]
+    if not asked:
+        return rows
+    answer = {"detect": _detect, "classify": _classify, "caption": _say, "ask": _say}[job.task]
+    found = answer(assistant, job, [tiles[i] for i in asked], squares)
+    for i, said in zip(asked, found, strict=True):
+        rows[i] |= said
+        if "objects" in said:
+            rows[i]["objects"] = [one for one in said["objects"] if _on_valid(one["corners"], shown[i][1])]
+    return rows
+
+
+def _ask(assistant: EarthGPT, questions: Sequence[str], squares: Sequence[np.ndarray]) -> list:
+    conversations = [Conversation.of((i,), question) for i, question in enumerate(questions)]
+    return generate(assistant.model, assistant.processor, conversations, squares)
+
+
+def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
+    task = object_detection.TASK
+    found: list[dict] = [{"objects": []} for _ in tiles]
+    for label in job.classes or (None,):
+        question = task.question(label, job.oriented)
+        for i, answer in enumerate(_ask(assistant, [question] * len(tiles), squares)):
+            size = tiles[i].window[2:]
+            for region, span in task.spans(answer.text, size):
+                corners = [[round(x * size[0], 2), round(y * size[1], 2)] for x, y in region.box.corners]
+                upright = isinstance(region.box, Box)
+                score = round(answer.probability(*span), 4)
+                found[i]["objects"].append(
+                    {"label": region.label, "corners": corners, "upright": upright, "score": score}
+                )
+    return found
+
+
+def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
+    task = scene_classification.TASK
+    if not job.classes:
+        answers = _ask(assistant, [task.question()] * len(tiles), squares)
+        return [{"said": answer.text.strip(), "score": round(answer.probability(), 4)} for answer in answers]
+    found = []
+    for square in squares:
+        conversation = Conversation.of((0,), task.question(job.classes))
+        likely = choice_probabilities(assistant.model, assistant.processor, conversation, [square], job.classes)
+        best = int(np.argmax(likely))
+        found.append({"said": job.classes[best], "score": round(likely[best], 4)})
+    return found
+
+
+def _say(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
+    asks = job.task == "ask"
+    question = visual_question_answering.TASK.question(job.question) if asks else image_captioning.TASK.question()
+    answers = _ask(assistant, [question] * len(tiles), squares)
+    return [{"said": answer.text.strip(), "score": round(answer.probability(), 4)} for answer in answers]
+
+
+def _on_valid(corners: Sequence[Sequence[float]], valid: np.ndarray) -> bool:
+    """Whether enough of an object's hull lies on valid pixels of its tile."""
+    (left, top), (right, bottom) = np.floor(np.min(corners, axis=0)), np.ceil(np.max(corners, axis=0))
+    part = valid[max(0, int(top)) : max(1, int(bottom)), max(0, int(left)) : max(1, int(right))]
+    return bool(part.size) and part.mean() >= VALID
+
+
+# --- all tiles ---------------------------------------------------------------------------------------------------
+
+
+def collect(scene: Scene, job: Job, record: Record) -> Findings:
+    """Puts the answers of all tiles together: detections merged across seams, or the cells of a map."""
+    order = {tile.window: i for i, tile in enumerate(plan(job, scene.size))}
+    rows = sorted(record.rows, key=lambda row: order[tuple(row["window"])])
+    asked = [row for row in rows if row["valid"]]
+    if job.task == "detect":
+        found = merge([one for row in asked for one in _detections(row, scene.size)])
+        features = [_feature(one, scene.size) for one in found]
+    else:
+        features = [_cell(row, scene.size) for row in asked]
+    numbers = [value for row in asked if job.task == "ask" and (value := number(row["said"])) is not None]
+    side = scene.gsd_m
+    scale = len(job.scales)  # every scale sees each pixel
+    seen = sum(row["valid"] * _share(row) for row in asked) / scale
+    return Findings(
+        features=features,
+        counts=Counter(feature.region.label for feature in features),
+        tiles=len(rows),
+        empty=len(rows) - len(asked),
+        total=sum(numbers) if numbers else None,
+        area_km2=seen * side**2 / 1e6 if side else None,
+        seconds=time.perf_counter() - record.began,
+    )
+
+
+def _share(row: dict[str, Any]) -> float:
+    """How much of a window its cell is."""
+    (_, _, width, height), (_, _, w, h) = row["window"], row["cell"]
+    return w * h / (width * height)
+
+
+def _detections(row: dict[str, Any], size: Size) -> Iterator[Detection]:
+    left, top, width, height = window = tuple(row["window"])
+    for one in row["objects"]:
+        corners = [(left + min(max(x, 0), width), top + min(max(y, 0), height)) for x, y in one["corners"]]
+        yield detection(corners, one["label"], one["score"], one["upright"], window, size)
+
+
+def _feature(one: Detection, size: Size) -> Feature:
+    left, top, right, bottom = one.bounds
+    box = Box.from_pixels(left, top, right, bottom, size) if one.upright else OrientedBox.from_pixels(one.corners, size)
+    tile = " ".join(",".join(map(str, tile)) for tile in one.tiles)
+    return Feature(Region(box, one.label, one.score), {"tile": tile})
+
+
+def _cell(row: dict[str, Any], size: Size) -> Feature:
+    left, top, width, height = row["cell"]
+    box = Box.from_pixels(left, top, left + width, top + height, size)
+    return Feature(Region(box, row["said"], row["score"]), {"tile": ",".join(map(str, row["window"]))})
+
+
+def tile_for(scene: Scene, seen: int, gsd_m: float | None = None) -> int:
+    """The side of a tile in pixels of the scene, for a model that sees ``seen`` pixels a side.
+
+    gsd_m: metres that a pixel of what the model sees shall have. Without it, four pixels of the scene become one: the
+    scale of the images that the model learned from, which it sees whole.
+    Raises EarthGPTError where the scene's own is not known.
+    """
+    if gsd_m is None:
+        return 4 * seen
+    if not scene.gsd_m:
+        raise EarthGPTError(f"{scene.name} does not say how many metres a pixel has: give --tile in pixels.")
+    return max(16, round(seen * gsd_m / scene.gsd_m))

@@ -1,0 +1,256 @@
+"""A scene of any size is gone through in tiles: all of it, once, resumed where it was, and put together right."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from earthgpt import scenes
+from earthgpt.geo.scene import open_scene
+from earthgpt.scenes import Job, plan, scan, tile_for
+from earthgpt.types import EarthGPTError
+
+SHIPS = [(30, 30, 60, 50), (190, 100, 240, 130), (150, 195, 250, 215), (300, 10, 330, 30), (10, 270, 40, 290)]
+SIZE = (360, 300)
+
+
+class Detector:
+    """Stands for a model that makes no mistakes: what it says of a tile follows from the pixels, ships being white."""
+
+    class processor:
+        image_size = 64
+
+        @staticmethod
+        def square(pixels, sensor):
+            return pixels
+
+    def __init__(self):
+        self.asked = 0
+
+
+@pytest.fixture
+def detector(monkeypatch):
+    """The model, and what it answers: the bounds of every white blob."""
+    one = Detector()
+
+    def detect(assistant, job, tiles, squares):
+        assistant.asked += len(tiles)
+        found = []
+        for pixels in squares:
+            objects = []
+            for left, top, right, bottom in blobs(pixels[..., 0] > 128):
+                corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+                objects.append({"label": "ship", "corners": corners, "upright": True, "score": 0.8})
+            found.append({"objects": objects})
+        return found
+
+    def say(assistant, job, tiles, squares):
+        assistant.asked += len(tiles)
+        return [{"said": str(len(blobs(pixels[..., 0] > 128))), "score": 0.5} for pixels in squares]
+
+    monkeypatch.setattr(scenes, "_detect", detect)
+    monkeypatch.setattr(scenes, "_say", say)
+    return one
+
+
+def blobs(mask):
+    """Bounds of connected parts; all are rectangles."""
+    mask, found = mask.copy(), []
+    for top, left in np.argwhere(mask).tolist():
+        if mask[top, left]:
+            right = left + int(np.argmin(np.append(mask[top, left:], False)))
+            bottom = top + int(np.argmin(np.append(mask[top:, left], False)))
+            mask[top:bottom, left:right] = False
+            found.append((left, top, right, bottom))
+    return found
+
+
+@pytest.fixture(scope="module")
+def pixels():
+    image = np.zeros((SIZE[1], SIZE[0], 3), np.uint8)
+    for left, top, right, bottom in SHIPS:
+        image[top:bottom, left:right] = 255
+    return image
+
+
+def bounds(findings):
+    return sorted(tuple(round(v) for v in feature.region.box.to_pixels(SIZE)) for feature in findings.features)
+
+
+# --- the plan ----------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.tuples(st.integers(1, 700), st.integers(1, 700)), st.integers(16, 300), st.floats(0, 0.9),
+    st.sampled_from([(1.0,), (1.0, 2.0)]),
+)  # fmt: skip
+def test_every_pixel_is_seen_and_is_in_one_cell_of_every_scale(size, tile, part, scales):
+    seen, cells = np.zeros(size[::-1], bool), np.zeros(size[::-1], int)
+    for one in plan(Job("detect", tile, int(part * tile), scales=scales), size):
+        x, y, w, h = one.window
+        assert w > 0 and h > 0 and x + w <= size[0] and y + h <= size[1]
+        seen[y : y + h, x : x + w] = True
+        x, y, w, h = one.cell
+        cells[y : y + h, x : x + w] += 1
+    assert seen.all() and (cells == len(scales)).all()
+
+
+def test_a_part_of_the_scene_is_planned_where_it_lies():
+    tiles = list(plan(Job("classify", 100, area=(50, 60, 150, 100)), SIZE))
+    assert [one.window for one in tiles] == [(50, 60, 100, 100), (100, 60, 100, 100)]
+    assert [one.cell for one in tiles] == [(50, 60, 100, 100), (150, 60, 50, 100)]
+
+
+@pytest.mark.parametrize("wrong", [{"tile": 8}, {"tile": 64, "overlap": 64}, {"task": "ask", "tile": 64, "overlap": 8}])
+def test_a_job_that_cannot_be_done_is_refused(wrong):
+    with pytest.raises(EarthGPTError, match=r"tile|overlap"):
+        Job(**{"task": "detect", **wrong})
+
+
+# --- detections --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(400, 0), (128, 32), (100, 20), (64, 16), (200, 100)])
+def test_every_object_is_found_once_whatever_the_tiles(detector, pixels, tile, overlap):
+    found = scan(detector, open_scene(pixels), Job("detect", tile, overlap), batch_size=3)
+    assert bounds(found) == sorted(SHIPS)
+    assert found.counts == {"ship": 5} and found.empty == 0
+    assert found.tiles == detector.asked == len(list(plan(Job("detect", tile, overlap), SIZE)))
+
+
+def test_several_scales_find_every_object_once(detector, pixels):
+    found = scan(detector, open_scene(pixels), Job("detect", 64, 16, scales=(1.0, 2.0, 4.0)))
+    assert bounds(found) == sorted(SHIPS)
+
+
+def test_what_lies_on_no_valid_pixel_is_no_detection(detector, pixels, tmp_path):
+    path = write(tmp_path / "scene.tif", pixels, nodata=255)
+    found = scan(detector, open_scene(path), Job("detect", 128, 32))
+    assert found.features == []
+
+
+def write(path, pixels, nodata=None):
+    import rasterio
+    from rasterio.transform import Affine
+
+    options = {"driver": "GTiff", "width": pixels.shape[1], "height": pixels.shape[0], "count": 3, "dtype": "uint8"}
+    place = {"crs": "EPSG:32633", "transform": Affine(2.0, 0, 500_000, 0, -2.0, 5_000_000), "nodata": nodata}
+    with rasterio.open(path, "w", **options, **place) as file:
+        file.write(pixels.transpose(2, 0, 1))
+    return path
+
+
+def test_tiles_without_a_valid_pixel_are_not_asked(detector, tmp_path):
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[:90, :90] = 40
+    found = scan(detector, open_scene(write(tmp_path / "scene.tif", image, nodata=0)), Job("ask", 100, question="n?"))
+    assert (found.tiles, found.empty, detector.asked) == (4, 3, 1)
+    assert found.area_km2 == pytest.approx(90 * 90 * 4 / 1e6, rel=0.01)
+
+
+# --- a map of answers --------------------------------------------------------------------------------------------
+
+
+def test_answers_make_a_map_and_numbers_a_total(detector, pixels, tmp_path):
+    found = scan(detector, open_scene(write(tmp_path / "s.tif", pixels)), Job("ask", 120, question="How many ships?"))
+    assert len(found.features) == found.tiles == 9
+    assert sum(feature.region.box.area for feature in found.features) == pytest.approx(1)
+    assert found.total == sum(int(feature.region.label) for feature in found.features) >= 5
+    assert found.area_km2 == pytest.approx(360 * 300 * 4 / 1e6, rel=0.01)
+    assert found.density["0"] == pytest.approx(found.counts["0"] / found.area_km2)
+
+
+# --- the record --------------------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_where_it_was_and_no_tile_is_asked_twice(detector, pixels, tmp_path):
+    record, job, scene = tmp_path / "tiles.jsonl", Job("detect", 100, 20), open_scene(pixels)
+
+    class Killed(BaseException):
+        pass
+
+    def stop(done, total):
+        if done >= 6:
+            raise Killed
+
+    with pytest.raises(Killed):
+        scan(detector, scene, job, record, batch_size=3, progress=stop)
+    with record.open("a") as file:
+        file.write('{"window": [0, 0, 1')  # what was being written
+    told = []
+    found = scan(detector, scene, job, record, batch_size=3, progress=lambda *one: told.append(one))
+    assert told[0] == (6, 20) and told[-1] == (20, 20)
+    assert detector.asked == 20 and bounds(found) == sorted(SHIPS)
+    lines = record.read_text().splitlines()
+    assert len(lines) == 21 and len({tuple(json.loads(line)["window"]) for line in lines[1:]}) == 20
+    assert bounds(scan(detector, scene, job, record)) == sorted(SHIPS) and detector.asked == 20
+
+
+def test_a_record_of_another_job_is_refused(detector, pixels, tmp_path):
+    scan(detector, open_scene(pixels), Job("detect", 100, 20), tmp_path / "r")
+    with pytest.raises(EarthGPTError, match="of another job"):
+        scan(detector, open_scene(pixels), Job("detect", 100, 10), tmp_path / "r")
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from earthgpt.assistant import load
+from earthgpt.geo.scene import open_scene
+from earthgpt.scenes import Job, scan
+found = scan(load(sys.argv[1]), open_scene(np.full((400, 400, 3), 90, np.uint8)), Job("classify", 50), sys.argv[2], 2)
+print(len(found.features), found.tiles)
+"""
+
+
+def test_a_killed_process_goes_on_to_the_same_end(tmp_path, model_folder):
+    record = tmp_path / "tiles.jsonl"
+    command = [sys.executable, "-c", SCRIPT, str(model_folder), str(record)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE)
+    until = time.monotonic() + 120
+    while not record.exists() or record.read_bytes().count(b"\n") < 4:
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    kept = record.read_bytes().count(b"\n") - 1
+    assert 0 < kept < 64
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert again.stdout.split() == ["64", "64"]
+    windows = [tuple(json.loads(line)["window"]) for line in record.read_text().splitlines()[1:]]
+    assert len(windows) == len(set(windows)) == 64
+
+
+# --- the real model ----------------------------------------------------------------------------------------------
+
+
+def test_the_model_answers_each_tile_as_it_answers_an_image(model, processor, pixels):
+    from earthgpt.assistant import EarthGPT
+
+    assistant = EarthGPT(model, processor)
+    found = scan(assistant, open_scene(pixels), Job("classify", 180, classes=("harbor", "airport")))
+    for feature in found.features:
+        left, top, right, bottom = (round(v) for v in feature.region.box.to_pixels(SIZE))
+        window = tuple(int(value) for value in feature.properties["tile"].split(","))
+        x, y, w, h = window
+        alone = assistant.classify(pixels[y : y + h, x : x + w], ["harbor", "airport"])
+        assert feature.region.label == alone.label
+        assert feature.region.score == pytest.approx(alone.probabilities[alone.label], abs=1e-3)
+    said = scan(assistant, open_scene(pixels), Job("ask", 180, question="How many ships?"))
+    assert len(said.features) == 4
+
+
+def test_a_tile_has_the_size_that_the_model_and_the_metres_ask_for(pixels, tmp_path):
+    scene = open_scene(write(tmp_path / "scene.tif", pixels))
+    assert tile_for(scene, 224) == 896
+    assert tile_for(scene, 224, gsd_m=4.0) == pytest.approx(448, abs=2)
+    with pytest.raises(EarthGPTError, match="give --tile"):
+        tile_for(open_scene(pixels), 224, gsd_m=4.0)
