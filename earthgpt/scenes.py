@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from earthgpt.assistant import EarthGPT
+from earthgpt.assistant import EarthGPT, load
 from earthgpt.generation import choice_probabilities, generate
 from earthgpt.geo.merging import Detection, detection, merge
 from earthgpt.geo.placing import Feature
@@ -135,6 +135,57 @@ def _through(assistant, scene, job, record, batch_size, progress) -> Record:
             kept.add(look(assistant, job, scene, tiles, shown))
             progress(len(kept.done), total)
     return kept
+
+
+def scan_on_ray(
+    model: str,
+    scene: Scene,
+    job: Job,
+    record: str | Path | None = None,
+    batch_size: int = 16,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    workers: int = 2,
+) -> Findings:
+    """``scan`` by ``workers`` processes of Ray Data, on this machine or on the cluster that Ray is connected to.
+
+    model: a name, folder or hub id, which every worker loads; it and the raster are found under the same path on every
+    machine. A worker that is lost is replaced, and its tiles are asked again: the record takes each once.
+    Raises EarthGPTError where Ray is not installed, and as ``scan`` does.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise EarthGPTError("This engine needs Ray: pip install 'earthgpt[ray]'.") from None
+    kept = Record(record, scene, job)
+    tiles = list(plan(job, scene.size))
+    progress(len(kept.done), len(tiles))
+    left = [{"window": list(one.window), "cell": list(one.cell)} for one in tiles if one.window not in kept.done]
+    with kept:
+        if left:
+            asked = ray.data.from_items(left, override_num_blocks=max(1, math.ceil(len(left) / batch_size)))
+            found = asked.map_batches(
+                _Worker,
+                fn_constructor_args=(model, scene, job),
+                batch_size=batch_size,
+                compute=ray.data.ActorPoolStrategy(size=workers),
+            )
+            for row in found.iter_rows():
+                kept.add([json.loads(row["row"])])
+                progress(len(kept.done), len(tiles))
+    return collect(scene, job, kept)
+
+
+class _Worker:
+    """One process of Ray Data: windows in, rows of the record out."""
+
+    def __init__(self, model: str, scene: Scene, job: Job):
+        self.assistant, self.scene, self.job = load(model), scene, job
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
+        pairs = zip(batch["window"], batch["cell"], strict=True)
+        tiles = [Tile(tuple(map(int, window)), tuple(map(int, cell))) for window, cell in pairs]
+        shown = [self.scene.window(*tile.window) for tile in tiles]
+        return {"row": [json.dumps(row) for row in look(self.assistant, self.job, self.scene, tiles, shown)]}
 
 
 def _ahead(reader: ThreadPoolExecutor, batches: Iterable[list], read: Callable[[list], Any]) -> Iterator[tuple]:

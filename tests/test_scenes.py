@@ -229,6 +229,39 @@ def test_a_killed_process_goes_on_to_the_same_end(tmp_path, model_folder):
     assert len(windows) == len(set(windows)) == 64
 
 
+# --- Ray ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_workers_of_ray_of_which_one_is_killed_find_what_one_process_does(tmp_path, model_folder, pixels):
+    ray = pytest.importorskip("ray", reason="needs the extra ray")
+    pytest.importorskip("ray.data")
+    from earthgpt.assistant import load
+
+    scene = open_scene(write(tmp_path / "scene.tif", np.tile(pixels, (3, 3, 1))))
+    job = Job("classify", 60)
+    killed = []
+
+    def kill(done, total):
+        if 0 < done < total and not killed:
+            names = ["ps", "-eo", "pid,args"]
+            lines = subprocess.run(names, capture_output=True, text=True, check=True).stdout.splitlines()
+            workers = [int(line.split()[0]) for line in lines if "ray::" in line and "MapWorker" in line]
+            killed.extend(workers[:1])
+            for number in killed:
+                os.kill(number, signal.SIGKILL)
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    try:
+        record = tmp_path / "tiles.jsonl"
+        together = scenes.scan_on_ray(str(model_folder), scene, job, record, 8, kill, workers=2)
+    finally:
+        ray.shutdown()
+    assert killed, "a worker was there to be killed"
+    alone = scan(load(str(model_folder)), scene, job, batch_size=8)
+    assert together.tiles == alone.tiles == 270 and len(record.read_text().splitlines()) == 271
+    assert [f.region.label for f in together.features] == [f.region.label for f in alone.features]
+
+
 # --- the real model ----------------------------------------------------------------------------------------------
 
 
