@@ -103,6 +103,16 @@ class Detections:
             "f1": 2 * right / (predicted + answered) if predicted + answered else math.nan,
         }
 
+    def image_f1(self, iou: float = 0.5) -> np.ndarray:
+        """F1 in [0, 1] of each image by itself, [N]; 1 where nothing is there and nothing was found, 0 where the answer
+        could not be read. Raises ValueError for an IoU that was not matched at.
+        """
+        hits, counted = self._at(iou)
+        count = len(self.unread)
+        right, predicted = (np.bincount(self.image, kept, count) for kept in (hits & counted, counted))
+        both = predicted + np.bincount(self.true_image, minlength=count)
+        return np.divide(2 * right, both, out=(~self.unread).astype(float), where=both > 0)
+
     def summary(self, weights: np.ndarray | None = None) -> dict[str, float]:
         """The figures by name, in [0, 1]; ``weights`` say how often each image counts.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from earthgpt.coordinates import Frame, padded_square
+from earthgpt.metrics.accuracy import AnswerScores, ConfusionMatrix
 from earthgpt.metrics.statistics import Figures
 from earthgpt.types import Conversation, Message, Sample, Size
 
@@ -24,6 +25,24 @@ class Turn:
     answer: Any
     references: tuple[Any, ...] = ()
     kind: str = ""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a task finds when predictions are compared with true answers.
+
+    ``figures`` is a function of weights: how often each question counts, None for once. It returns metrics by name,
+    fractions in [0, 1] except those of captions, which are times 100, and errors of counts. ``each`` says of every
+    question how good its answer is: a ``score`` in [0, 1], and ``right``, a bool, where an answer is right or wrong.
+    ``by_class`` are figures of single classes, ``confusion`` says what is taken for what, where there are classes.
+    ``left_out`` says of each metric that is missing why.
+    """
+
+    figures: Figures
+    each: Sequence[Mapping[str, Any]]
+    by_class: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    confusion: ConfusionMatrix | None = None
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,11 +73,12 @@ class Task(ABC):
         """The answer in a text; None when it cannot be read."""
 
     @abstractmethod
+    def compare(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Comparison:
+        """Compares the predictions with the answers. A prediction of None counts as wrong."""
+
     def figures(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Figures:
-        """Compares the predictions with the answers once, and gives a function of weights: how often each question
-        counts, None for once. It returns metrics by name, fractions in [0, 1] except those of captions, which are
-        times 100, and errors of counts. A prediction of None counts as wrong.
-        """
+        """The ``figures`` of ``compare``."""
+        return self.compare(predictions, answers).figures
 
     def score(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> dict[str, float]:
         """The ``figures`` of all questions."""
@@ -71,6 +91,12 @@ class Task(ABC):
     def for_training(self) -> Task:
         """The same task with varied questions."""
         return replace(self, varied=True)
+
+
+def right_or_wrong(scores: AnswerScores) -> list[dict[str, Any]]:
+    """``Comparison.each`` of answers in words: right by the lenient policy, and by the strict one."""
+    pairs = zip(scores.lenient.tolist(), scores.strict.tolist(), strict=True)
+    return [{"score": float(right), "right": right, "right_strict": strict} for right, strict in pairs]
 
 
 def converse(image: Any, size: Size, turns: Iterable[tuple[Task, Turn]]) -> Conversation:

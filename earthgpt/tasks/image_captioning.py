@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from earthgpt.metrics.captions import caption_scores
-from earthgpt.tasks import Task, Turn
+from earthgpt.tasks import Comparison, Task, Turn
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,15 @@ class ImageCaptioning(Task):
         """The text without white space around it; None when nothing is left."""
         return text.strip() or None
 
-    def figures(self, predictions, answers):
+    def compare(self, predictions, answers):
         """BLEU-1..4, ROUGE-L, CIDEr-D and METEOR if asked for, times 100; an answer is a caption or a tuple of them."""
         references = [(answer,) if isinstance(answer, str) else answer for answer in answers]
         scores = caption_scores(predictions, references, self.tokenizer, self.meteor)
-        return lambda weights: {name: 100 * value for name, value in scores.summary(weights).items()}
+        return Comparison(
+            lambda weights: {name: 100 * value for name, value in scores.summary(weights).items()},
+            [{"score": value} for value in scores.rouge_l.tolist()],
+            left_out=scores.left_out,
+        )
 
 
 TASK = ImageCaptioning()

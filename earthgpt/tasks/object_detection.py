@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.metrics.detection import match_detections
-from earthgpt.tasks import Task, Turn
+from earthgpt.tasks import Comparison, Task, Turn
 from earthgpt.tasks.wording import COUNT_WORDS, count_word, plural, singular
 from earthgpt.types import OrientedBox, Region, Sample, Size
 
@@ -105,9 +106,22 @@ class ObjectDetection(Task):
                 found.append((Region(box, label), (start + clause.start(3), end + clause.start(3))))
         return found
 
-    def figures(self, predictions, answers):
-        """AP averaged over classes, precision, recall, F1; regions without a score count as sure."""
-        return match_detections(predictions, answers, protocol=self.protocol).summary
+    def compare(self, predictions, answers):
+        """AP averaged over classes, precision, recall, F1; regions without a score count as sure.
+
+        The score of a single answer is its F1 at an IoU of 0.5; 1 where nothing is there and nothing was found.
+        """
+        found = match_detections(predictions, answers, protocol=self.protocol)
+        levels = {f"ap_{iou * 100:.0f}": found.average_precision(iou) for iou in (0.4, 0.5)}
+        counts = Counter(region.label for answer in answers for region in answer)
+        return Comparison(
+            found.summary,
+            [{"score": score} for score in found.image_f1().tolist()],
+            {
+                label: {"objects": count, **{name: by_class[label] for name, by_class in levels.items()}}
+                for label, count in sorted(counts.items())
+            },
+        )
 
 
 TASK = ObjectDetection()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from earthgpt.coordinates import write_boxes
 from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.metrics.captions import caption_scores
-from earthgpt.tasks import Task, Turn
+from earthgpt.tasks import Comparison, Task, Turn, right_or_wrong
 from earthgpt.tasks.wording import with_article
 from earthgpt.types import Box, OrientedBox, Size
 
@@ -42,13 +42,20 @@ class RegionCaptioning(Task):
         """The text without white space around it; None when nothing is left."""
         return text.strip() or None
 
-    def figures(self, predictions, answers):
+    def compare(self, predictions, answers):
         """Both accuracies of the whole phrase, and the caption metrics, times 100, with it as the only reference."""
         whole, scores = answer_scores(predictions, answers), caption_scores(predictions, [(one,) for one in answers])
-        return lambda weights: {
-            **whole.accuracy(weights),
-            **{name: 100 * value for name, value in scores.summary(weights).items()},
-        }
+        return Comparison(
+            lambda weights: {
+                **whole.accuracy(weights),
+                **{name: 100 * value for name, value in scores.summary(weights).items()},
+            },
+            [
+                {**one, "score": value}
+                for one, value in zip(right_or_wrong(whole), scores.rouge_l.tolist(), strict=True)
+            ],
+            left_out=scores.left_out,
+        )
 
 
 TASK = RegionCaptioning()

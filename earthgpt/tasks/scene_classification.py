@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from earthgpt.metrics.accuracy import answer_scores
-from earthgpt.tasks import Task, Turn
+from earthgpt.metrics.accuracy import accuracy_by, answer_scores, confusion_matrix
+from earthgpt.tasks import Comparison, Task, Turn, right_or_wrong
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,19 @@ class SceneClassification(Task):
         """The text without white space and full stop around it; None when nothing is left."""
         return text.strip().rstrip(".").strip() or None
 
-    def figures(self, predictions, answers):
+    def compare(self, predictions, answers):
         """Top-1 accuracy and its average over the classes, each by the strict and the lenient policy."""
         scores = answer_scores(predictions, answers)
-        return lambda weights: {**scores.accuracy(weights), **scores.average_accuracy(weights)}
+        strict, lenient = (accuracy_by(hits, answers) for hits in (scores.strict, scores.lenient))
+        return Comparison(
+            lambda weights: {**scores.accuracy(weights), **scores.average_accuracy(weights)},
+            right_or_wrong(scores),
+            {
+                name: {"examples": count, "accuracy_strict": strict[name], "accuracy_lenient": lenient[name]}
+                for name, count in sorted(Counter(answers).items())
+            },
+            confusion_matrix(predictions, answers),
+        )
 
 
 TASK = SceneClassification()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.metrics.grounding import grounding_scores
-from earthgpt.tasks import Task, Turn
+from earthgpt.tasks import Comparison, Task, Turn
 from earthgpt.tasks.wording import expressions
 from earthgpt.types import Box, OrientedBox, Size
 
@@ -45,9 +45,11 @@ class VisualGrounding(Task):
         """The boxes with the characters (start, end) of the text that state their numbers."""
         return find_boxes(text, self.frame(size))
 
-    def figures(self, predictions, answers):
-        """Pr@0.5 .. Pr@0.9, mean and cumulative IoU."""
-        return grounding_scores(predictions, answers).summary
+    def compare(self, predictions, answers):
+        """Pr@0.5 .. Pr@0.9, mean and cumulative IoU; an answer is right from an IoU of 0.5."""
+        scores = grounding_scores(predictions, answers)
+        each = [{"score": iou, "right": iou >= 0.5} for iou in scores.ious.tolist()]
+        return Comparison(scores.summary, each)
 
 
 TASK = VisualGrounding()

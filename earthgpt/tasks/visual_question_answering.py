@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from earthgpt.metrics.accuracy import answer_scores
-from earthgpt.tasks import Task, Turn
+from earthgpt.tasks import Comparison, Task, Turn, right_or_wrong
 from earthgpt.tasks.wording import place, plural, single, with_article
 from earthgpt.types import Question
 
@@ -74,10 +74,12 @@ class VisualQuestionAnswering(Task):
         """The text without white space and full stop around it; None when nothing is left."""
         return text.strip().rstrip(".").strip() or None
 
-    def figures(self, predictions, answers):
+    def compare(self, predictions, answers):
         """Accuracy by the strict and the lenient policy; counts apart where any true answer is a number."""
         scores = answer_scores(predictions, answers)
-        return lambda weights: {**scores.accuracy(weights), **scores.counting(weights)}
+        return Comparison(
+            lambda weights: {**scores.accuracy(weights), **scores.counting(weights)}, right_or_wrong(scores)
+        )
 
 
 TASK = VisualQuestionAnswering()
