@@ -1,0 +1,64 @@
+"""What a user names as input: files, folders, patterns and STAC items, as a list of images."""
+
+from __future__ import annotations
+
+import glob
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from earthgpt.types import EarthGPTError
+
+SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".webp", ".bmp"))
+_ROLES = ("visual", "data", "overview")  # of a STAC asset, the one that is shown first
+
+
+def expand(inputs: Iterable[str | Path]) -> list[Path]:
+    """The images that inputs stand for, each once, in order.
+
+    A folder is all images below it, by name; a pattern (``*.tif``) what it matches; a ``.json`` file a STAC item, or a
+    collection of items, of whose assets the first of the roles visual, data and overview is taken (STAC 1.0). Other
+    files are taken as they are. Raises EarthGPTError for what is not there and for what holds no image.
+    """
+    found: dict[Path, None] = {}
+    for one in map(str, inputs):
+        before = len(found)
+        found |= dict.fromkeys(_expand(one))
+        if len(found) == before and not Path(one).is_file():
+            raise EarthGPTError(f"{one} holds no image ({', '.join(sorted(SUFFIXES))}).")
+    return list(found)
+
+
+def _expand(one: str) -> Iterator[Path]:
+    path = Path(one)
+    if path.is_dir():
+        yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+    elif path.suffix.lower() == ".json" and path.is_file():
+        yield from _assets(path)
+    elif path.exists() or not glob.has_magic(one):
+        yield path
+    else:
+        yield from (Path(name) for name in sorted(glob.iglob(one, recursive=True)))  # noqa: PTH207
+
+
+def _assets(path: Path) -> Iterator[Path]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        items = value["features"] if value.get("type") == "FeatureCollection" else [value]
+        chosen = [_asset(item) for item in items]
+    except (ValueError, KeyError, AttributeError, TypeError, OSError):
+        raise EarthGPTError(f"{path} is no STAC item and no collection of items.") from None
+    for href in chosen:
+        if "://" in href:
+            raise EarthGPTError(f"{path} names {href}, which is not on this machine: download it first.")
+        yield path.parent / href
+
+
+def _asset(item: dict[str, Any]) -> str:
+    assets = list(item["assets"].values())
+    for role in _ROLES:
+        for asset in assets:
+            if role in asset.get("roles", ()):
+                return str(asset["href"])
+    return str(next(asset["href"] for asset in assets if "image/" in asset.get("type", "image/")))

@@ -1,0 +1,67 @@
+"""Files, folders, patterns and STAC items become a list of images."""
+
+import json
+
+import pytest
+
+from earthgpt.geo.inputs import expand
+from earthgpt.types import EarthGPTError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.tif", "a.PNG", "deep/c.jpg", "notes.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    return tmp_path
+
+
+def names(found, folder):
+    return [path.relative_to(folder).as_posix() for path in found]
+
+
+def test_a_folder_is_all_images_below_it(folder):
+    assert names(expand([folder]), folder) == ["a.PNG", "b.tif", "deep/c.jpg"]
+
+
+def test_patterns_and_files_come_in_order_and_each_once(folder):
+    found = expand([folder / "b.tif", folder / "**" / "*.[tj][ip][fg]"])
+    assert names(found, folder) == ["b.tif", "deep/c.jpg"]
+
+
+def item(**assets):
+    return {"type": "Feature", "stac_version": "1.0.0", "assets": assets}
+
+
+def test_of_a_stac_item_the_asset_that_shows_it_is_taken(folder):
+    assets = {"thumbnail": {"href": "a.PNG", "roles": ["thumbnail"]}, "image": {"href": "b.tif", "roles": ["data"]}}
+    (folder / "item.json").write_text(json.dumps(item(**assets)))
+    assert names(expand([folder / "item.json"]), folder) == ["b.tif"]
+    both = {
+        "type": "FeatureCollection",
+        "features": [item(**assets), item(x={"href": "deep/c.jpg", "type": "image/jpeg"})],
+    }
+    (folder / "items.json").write_text(json.dumps(both))
+    assert names(expand([folder / "items.json"]), folder) == ["b.tif", "deep/c.jpg"]
+
+
+@pytest.mark.parametrize("content", ["7", "{}", "[1]", '{"assets": 3}', "nothing"])
+def test_other_json_is_told(folder, content):
+    (folder / "some.json").write_text(content)
+    with pytest.raises(EarthGPTError, match=r"some\.json is no STAC item"):
+        expand([folder / "some.json"])
+
+
+def test_what_is_elsewhere_is_not_fetched(folder):
+    (folder / "item.json").write_text(json.dumps(item(x={"href": "https://example.org/x.tif", "roles": ["data"]})))
+    with pytest.raises(EarthGPTError, match="download it first"):
+        expand([folder / "item.json"])
+
+
+def test_nothing_is_told(folder):
+    (folder / "empty").mkdir()
+    for one in (folder / "empty", folder / "*.jp2"):
+        with pytest.raises(EarthGPTError, match="holds no image"):
+            expand([one])
+    assert expand([folder / "missing.tif"]) == [folder / "missing.tif"]  # whoever opens it says that it is missing
