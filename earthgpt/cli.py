@@ -38,8 +38,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", help="Also write here: .geojson features or a .png picture.")
 ]
+Images = Annotated[
+    list[str], typer.Argument(help="Images: files, folders, patterns or STAC items.", metavar="IMAGE...")
+]
+Tile = Annotated[int | None, typer.Option(min=0, help="Side of a tile in pixels of the image; 0 is the whole image.")]
+Overlap = Annotated[int | None, typer.Option(min=0, help="Pixels that neighbouring tiles share; a quarter without it.")]
+Metres = Annotated[float | None, typer.Option("--gsd", min=1e-4, help="Metres of a pixel that the model sees.")]
+Part = Annotated[str | None, typer.Option("--window", help="left,top,width,height in pixels: only this part.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, and begin anew.")]
+Engine = Annotated[str, typer.Option(help="local, or ray: Ray Data, on this machine or a cluster.")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes of the engine ray.")]
+Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Tiles that the model looks at together.")]
 Oriented = Annotated[bool, typer.Option("--oriented", help="Ask for oriented boxes.")]
 DEFAULT = "earthgpt-tiny"
+PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def _ready(model: str, image: Path, sensor: str | None) -> tuple[Any, Any]:
@@ -94,7 +106,7 @@ def _line(region: Region, size: tuple[int, int]) -> str:
 def _write(path: Path | None, regions: Sequence[Region], raster: Any) -> None:
     if path is None:
         return
-    if path.suffix.lower() in (".png", ".jpg", ".jpeg"):
+    if path.suffix.lower() in PICTURES:
         from earthgpt.geo.pictures import write_picture
 
         write_picture(path, regions, raster)
@@ -107,51 +119,96 @@ def _write(path: Path | None, regions: Sequence[Region], raster: Any) -> None:
 
 @app.command()
 def ask(
-    image: Image,
+    images: Images,
     question: Annotated[str, typer.Argument(help="A question in words.")],
+    output: Output = None,
+    tile: Tile = None,
+    window: Part = None,
+    overwrite: Overwrite = False,
+    engine: Engine = "local",
+    workers: Workers = 2,
+    batch_size: Batch = 16,
     model: ModelName = DEFAULT,
     sensor: SensorName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Answer a question.
+    """Answer a question; with --tile for each tile of a large scene, as a map.
 
     Example: earthgpt ask harbor.png "How many ships are there in the image?"
+    Example: earthgpt ask city.tif "How many cars are there?" --tile 512 -o cars.gpkg
     """
-    assistant, raster = _ready(model, image, sensor)
-    answer = assistant.ask(raster, question)
-    _print({"image": str(image), "question": question, "answer": answer}, as_json, answer)
+    paths = _expand(images)
+    if len(paths) == 1 and not (tile or output):
+        assistant, raster = _ready(model, paths[0], sensor)
+        answer = assistant.ask(raster, question)
+        _print({"image": str(paths[0]), "question": question, "answer": answer}, as_json, answer)
+        return
+    job = {"task": "ask", "question": question, "tile": tile, "window": window}
+    _survey(paths, job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
 @app.command()
-def caption(image: Image, model: ModelName = DEFAULT, sensor: SensorName = None, as_json: AsJson = False) -> None:
-    """Describe the image in one sentence.
+def caption(
+    images: Images,
+    output: Output = None,
+    tile: Tile = None,
+    window: Part = None,
+    overwrite: Overwrite = False,
+    engine: Engine = "local",
+    workers: Workers = 2,
+    batch_size: Batch = 16,
+    model: ModelName = DEFAULT,
+    sensor: SensorName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Describe images in one sentence each; with --tile each tile of a large scene.
 
     Example: earthgpt caption harbor.png
+    Example: earthgpt caption photos/ -o captions.csv
     """
-    assistant, raster = _ready(model, image, sensor)
-    text = assistant.caption(raster)
-    _print({"image": str(image), "caption": text}, as_json, text)
+    paths = _expand(images)
+    if len(paths) == 1 and not (tile or output):
+        assistant, raster = _ready(model, paths[0], sensor)
+        text = assistant.caption(raster)
+        _print({"image": str(paths[0]), "caption": text}, as_json, text)
+        return
+    job = {"task": "caption", "tile": tile, "window": window}
+    _survey(paths, job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
 @app.command()
 def classify(
-    image: Image,
+    images: Images,
     classes: Annotated[
-        str | None, typer.Option("--classes", "-c", help="Names to choose from, separated by commas.")
+        list[str] | None, typer.Option("--classes", "-c", help="Names to choose from: repeated, or with commas.")
     ] = None,
+    output: Output = None,
+    tile: Tile = None,
+    window: Part = None,
+    overwrite: Overwrite = False,
+    engine: Engine = "local",
+    workers: Workers = 2,
+    batch_size: Batch = 16,
     model: ModelName = DEFAULT,
     sensor: SensorName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Name the class of the scene, with a probability for each class of a list.
+    """Name the class of the scene, with a probability for each class of a list; with --tile a map of classes.
 
     Example: earthgpt classify scene.tif --classes "harbor,airport,forest"
+    Example: earthgpt classify region.tif -c forest -c farmland --tile 256 -o landuse.gpkg
     """
-    assistant, raster = _ready(model, image, sensor)
-    found = assistant.classify(raster, classes.split(",") if classes is not None else None)
-    lines = [f"{probability:6.1%}  {name}" for name, probability in found.probabilities.items()]
-    value = {"image": str(image), "class": found.label, "probabilities": found.probabilities}
-    _print(value, as_json, "\n".join(lines))
+    names = _names(classes)
+    paths = _expand(images)
+    if len(paths) == 1 and not (tile or output):
+        assistant, raster = _ready(model, paths[0], sensor)
+        found = assistant.classify(raster, names)
+        lines = [f"{probability:6.1%}  {name}" for name, probability in found.probabilities.items()]
+        value = {"image": str(paths[0]), "class": found.label, "probabilities": found.probabilities}
+        _print(value, as_json, "\n".join(lines))
+        return
+    job = {"task": "classify", "classes": tuple(names or ()), "tile": tile, "window": window}
+    _survey(paths, job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
 @app.command()
@@ -210,23 +267,243 @@ def ground(
 
 @app.command()
 def detect(
-    image: Image,
-    label: Annotated[str | None, typer.Argument(help="A class, in the singular; all objects without it.")] = None,
+    images: Images,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", "-c", help="A class, in the singular; repeated for several.")
+    ] = None,
     oriented: Oriented = False,
     output: Output = None,
+    tile: Tile = None,
+    overlap: Overlap = None,
+    scales: Annotated[str, typer.Option(help="Sides of tiles as multiples of --tile, with commas.")] = "1",
+    gsd: Metres = None,
+    window: Part = None,
+    overwrite: Overwrite = False,
+    engine: Engine = "local",
+    workers: Workers = 2,
+    batch_size: Batch = 16,
     model: ModelName = DEFAULT,
     sensor: SensorName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find the objects of a class, or all of them.
+    """Find the objects of some classes, or all; images larger than a tile are gone through in overlapping tiles.
 
-    Example: earthgpt detect harbor.tif ship --oriented -o ships.geojson
+    Example: earthgpt detect harbor.tif -c ship --oriented -o ships.gpkg
+    Example: earthgpt detect scenes/ -c ship -c "storage tank" -o "found/{name}.geojson"
     """
-    assistant, raster = _ready(model, image, sensor)
-    regions = assistant.detect(raster, label, oriented)
-    value = {"image": str(image), "regions": [_region(region, raster.size) for region in regions]}
-    _print(value, as_json, "\n".join(_line(region, raster.size) for region in regions) or "nothing found")
-    _write(output, regions, raster)
+    job = {
+        "task": "detect", "classes": tuple(_names(classes) or ()), "oriented": oriented, "tile": tile,
+        "overlap": overlap, "gsd": gsd, "window": window, "scales": _scales(scales),
+    }  # fmt: skip
+    _survey(_expand(images), job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
+
+
+def _expand(images: Sequence[str]) -> list[Path]:
+    from earthgpt.geo.inputs import expand
+
+    return expand(images)
+
+
+def _names(given: Sequence[str] | None) -> list[str] | None:
+    """Names that were repeated or written with commas; None where none was given."""
+    if given is None:
+        return None
+    names = [name.strip() for one in given for name in one.split(",") if name.strip()]
+    if not names:
+        raise EarthGPTError("The list of classes is empty; give at least one, or none at all.")
+    return list(dict.fromkeys(names))
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        scales = tuple(float(value) for value in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or min(scales) <= 0:
+        raise EarthGPTError(f"--scales are positive numbers with commas between them, not {text!r}.")
+    return scales
+
+
+def _survey(
+    paths: Sequence[Path], wanted: dict[str, Any], output: Path | None, overwrite: bool, engine: str, workers: int,
+    batch_size: int, model: str, sensor: str | None, as_json: bool,
+) -> None:  # fmt: skip
+    """Goes through images one after the other. One that fails is named, and the others are done.
+
+    Exit code 1 when all failed, 3 when some did.
+    """
+    if engine not in ("local", "ray"):
+        raise EarthGPTError(f"The engine is local or ray, not {engine!r}.")
+    names = [path.stem for path in paths]
+    if output and output.suffix.lower() == ".csv" and wanted["task"] != "detect" and not wanted["tile"]:
+        _table(paths, wanted, output, overwrite, model, sensor)
+        return
+    many = output is not None and len(paths) > 1
+    if many and "{name}" not in output.name:
+        raise EarthGPTError(f"There are {len(paths)} images: put {{name}} into the output, as in {{name}}.geojson.")
+    if many and len(set(names)) < len(names):
+        raise EarthGPTError("Several images have the same name, and so would their outputs.")
+    outputs = [output and output.with_name(output.name.replace("{name}", name)) for name in names]
+    for one in filter(None, outputs):
+        _check_output(one, overwrite)
+    assistant, failed = None, 0
+    for path, place in zip(paths, outputs, strict=True):
+        try:
+            from earthgpt.geo.scene import open_scene
+
+            scene = open_scene(path, sensor)
+            assistant = assistant or _load(model)
+            _survey_one(scene, wanted, place, overwrite, engine, workers, batch_size, model, assistant, as_json)
+        except EarthGPTError as error:
+            if len(paths) == 1:
+                raise
+            failed += 1
+            err.print(f"{path}: {error}", highlight=False, markup=False)
+    if failed:
+        err.print(f"{failed} of {len(paths)} images failed.", highlight=False)
+        raise typer.Exit(1 if failed == len(paths) else 3)
+
+
+def _check_output(path: Path, overwrite: bool) -> None:
+    """What would be found out too late, after the work."""
+    from earthgpt.geo.vectors import FORMATS
+
+    if not path.name.lower().endswith((*FORMATS, *PICTURES)):
+        raise EarthGPTError(f"Results are written as {', '.join((*FORMATS, *PICTURES))}; not {path.suffix!r}.")
+    if path.exists() and not overwrite:
+        raise EarthGPTError(f"{path} is there already; choose another name, or say --overwrite.")
+    if not path.parent.is_dir():
+        raise EarthGPTError(f"Cannot write {path}: there is no folder {path.parent}.")
+
+
+def _table(
+    paths: Sequence[Path], wanted: dict[str, Any], output: Path, overwrite: bool, model: str, sensor: str | None
+) -> None:
+    """A line of CSV for each image: what was said, its score, and what went wrong. Lines that are there stay."""
+    import csv
+
+    from rich.progress import track
+
+    from earthgpt.geo.scene import open_scene
+    from earthgpt.scenes import Job, scan
+
+    header, done = ["image", wanted["task"], "score", "error"], set()
+    if output.exists() and not overwrite:
+        with output.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.reader(file))
+        if not rows or rows[0] != header:
+            raise EarthGPTError(f"{output} is there already and has other columns; say --overwrite, or another name.")
+        done = {row[0] for row in rows[1:]}
+    assistant, failed = _load(model), 0
+    with output.open("a" if done else "w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        if not done:
+            lines.writerow(header)
+        left = [path for path in paths if str(path) not in done]
+        for path in track(left, "images", console=err, transient=True, disable=not err.is_terminal):
+            try:
+                scene = open_scene(path, sensor)
+                job = Job(
+                    wanted["task"], max(16, *scene.size), 0, wanted.get("classes", ()), wanted.get("question", "")
+                )
+                found = scan(assistant, scene, job).features
+                row = (
+                    [found[0].region.label, f"{found[0].region.score:.4f}", ""] if found else ["", "", "no valid pixel"]
+                )
+            except EarthGPTError as error:
+                row = ["", "", str(error)]
+            failed += bool(row[2])
+            lines.writerow([path, *row])
+            file.flush()
+    err.print(f"Wrote {output}: {len(paths):,} images, {failed:,} of them failed.", highlight=False)
+    if failed:
+        raise typer.Exit(1 if failed == len(paths) else 3)
+
+
+def _survey_one(
+    scene: Any, wanted: dict[str, Any], output: Path | None, overwrite: bool, engine: str, workers: int,
+    batch_size: int, model: str, assistant: Any, as_json: bool,
+) -> None:  # fmt: skip
+    import time
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from earthgpt.scenes import Job, plan, scan, scan_on_ray, tile_for
+
+    wanted = dict(wanted)
+    tile, gsd, overlap = wanted.pop("tile", None), wanted.pop("gsd", None), wanted.pop("overlap", None)
+    window, detects = wanted.pop("window", None), wanted["task"] == "detect"
+    if tile is None:
+        tile = tile_for(scene, assistant.processor.image_size, gsd) if detects else 0
+    tile = tile or max(scene.size)
+    overlap = (tile // 4 if overlap is None else overlap) if detects else 0
+    job = Job(tile=max(16, tile), overlap=overlap, area=_window(window, scene.size), model=model, **wanted)
+    record = output and output.with_name(f"{output.name}.tiles.jsonl")
+    if record and overwrite:
+        record.unlink(missing_ok=True)
+    total = sum(1 for _ in plan(job, scene.size))
+    for note in scene.notes if output else ():
+        err.print(f"{scene.name}: {note}", highlight=False, markup=False)
+    if total > 1:
+        size = f"{scene.size[0]:,} x {scene.size[1]:,} pixels"
+        err.print(f"{scene.name}: {size} in {total:,} tiles of {tile}", highlight=False, markup=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or total == 1) as progress:
+        bar = progress.add_task("tiles", total=total)
+
+        def told(done: int, total: int) -> None:
+            progress.update(bar, completed=done)
+
+        if engine == "ray":
+            found = scan_on_ray(model, scene, job, record, batch_size, told, workers)
+        else:
+            found = scan(assistant, scene, job, record, batch_size, told)
+    regions = [feature.region for feature in found.features]
+    value = {
+        "image": str(scene.name), "regions": [_region(region, scene.size) for region in regions],
+        "counts": dict(found.counts), "tiles": found.tiles, "empty_tiles": found.empty, "total": found.total,
+        "area_km2": found.area_km2, "per_km2": found.density,
+    }  # fmt: skip
+    lines = [_line(region, scene.size) for region in regions[:20]]
+    lines += [f"... {len(regions) - 20:,} more"] if len(regions) > 20 else []
+    if total > 1:
+        lines += [f"{count:,} {label}" for label, count in found.counts.most_common()]
+        lines += [f"sum of the answers: {found.total:,.0f}"] if found.total is not None else []
+    _print(value, as_json, "\n".join(lines) or "nothing found")
+    if output:
+        said = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        _write_features(output, found.features, scene, {"model": model, "time": said}, overwrite)
+        record.unlink(missing_ok=True)
+
+
+def _window(text: str | None, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    if text is None:
+        return None
+    try:
+        left, top, width, height = (int(value) for value in text.split(","))
+        inside = left >= 0 and top >= 0 and width > 0 and height > 0
+        inside = inside and left + width <= size[0] and top + height <= size[1]
+    except ValueError:
+        inside = False
+    if not inside:
+        raise EarthGPTError(
+            f"A window is left,top,width,height in pixels inside the image ({size[0]} x {size[1]}); not {text!r}."
+        )
+    return left, top, width, height
+
+
+def _write_features(path: Path, features: Sequence[Any], scene: Any, common: dict[str, Any], overwrite: bool) -> None:
+    if path.suffix.lower() in PICTURES:
+        from earthgpt.geo.pictures import write_picture
+        from earthgpt.geo.raster import open_raster
+
+        write_picture(path, [feature.region for feature in features], open_raster(scene.name, scene.sensor))
+    else:
+        from earthgpt.geo.vectors import open_writer
+
+        with open_writer(path, scene, properties=common, overwrite=overwrite) as writer:
+            writer.add(features)
+    err.print(f"Wrote {path}", highlight=False)
 
 
 @app.command()
@@ -454,12 +731,13 @@ def _print_report(report: Any, title: str, model: str, as_json: bool) -> None:
         chance = (f"{scores[metric]:.3f}" if metric in scores else "" for scores in report.baselines.values())
         table.add_row(metric, f"{value:.3f}", *chance)
     out.print(table)
-    for kind, count in report.defects.items():
+    for kind, count in report.data["defects"].items():
         out.print(f"{kind}: {count:,}", highlight=False)
-    for name in list(report.unreadable)[:5]:
-        out.print(f"could not be read: {name}", highlight=False, soft_wrap=True)
-    if len(report.unreadable) > 5:
-        out.print(f"... and {len(report.unreadable) - 5:,} more images", highlight=False)
+    unreadable = list(report.data["unreadable"].values())
+    for why in unreadable[:5]:
+        out.print(why, highlight=False, soft_wrap=True)
+    if len(unreadable) > 5:
+        out.print(f"... and {len(unreadable) - 5:,} more images", highlight=False)
 
 
 @datasets_app.command("list")

@@ -7,7 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,12 @@ from earthgpt.datasets import Dataset, at_hand, part_of
 from earthgpt.endpoints import Endpoint
 from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
-from earthgpt.metrics import statistics
+from earthgpt.reports import Report, Scored, fingerprint, report
 from earthgpt.tasks import Task, Turn
-from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Sample, Size
+from earthgpt.types import Conversation, EarthGPTError, Sample, Size
 
-# What another pass over the questions shows in place of the image.
-BLIND = ("text-only", "blank", "shuffled-images")
+# What another pass over the questions shows in place of the image, and the name of that baseline in a report.
+BLIND = {"text-only": "text only", "blank": "blank image", "shuffled-images": "shuffled images"}
 # How other models are told to write a box; ours knows.
 _BOX = "Write a box as [xmin,ymin,xmax,ymax] in {unit} from its top left corner; an oriented one as its four corners."
 _UNITS = {
@@ -38,43 +38,11 @@ _LIST = (
     " Name what you find like this: There are two ships [box;box] in the image. There is one harbor [box] in the image."
 )
 
-Pair = tuple[Sample, Turn]
 Progress = Callable[[int, int], None]
 
 
-@dataclass(frozen=True)
-class Report:
-    """The result of one evaluation.
-
-    examples: questions asked. unparsed: answers that could not be read; they count as wrong. metrics: of the task.
-    baselines: the same metrics for answers that never saw the image. defects: what the reader left out or mended.
-    settings: how it was asked. answers: (image, question, true answer, text) of each. data: the ``fingerprint`` of what
-    was asked. unreadable: why, by name of each image that could not be read.
-    """
-
-    examples: int
-    unparsed: int
-    metrics: dict[str, float]
-    baselines: dict[str, dict[str, float]]
-    defects: dict[str, int]
-    settings: dict[str, Any]
-    answers: tuple[tuple[str, str, str, str], ...]
-    data: str
-    unreadable: dict[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def read(cls, path: Path) -> Report:
-        """A report that ``write`` wrote."""
-        found = json.loads(path.read_text())
-        return cls(**(found | {"answers": tuple(map(tuple, found["answers"]))}))
-
-    def write(self, path: Path) -> None:
-        """Writes the report as JSON."""
-        path.write_text(json.dumps(self.to_dict(), indent=1) + "\n")
+class NoQuestionsError(EarthGPTError):
+    """A data set has no question of a task, or none whose image is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +78,7 @@ def evaluate(
     instruction: str | None = None,
     options: Mapping[str, Any] | None = None,
     keep: Callable[[Sample, Turn], bool] = lambda sample, turn: True,
+    rounds: int = 1000,
 ) -> Report:
     """Asks every question of a task about every image of a split, in the wording of the paper, and scores the answers.
 
@@ -124,12 +93,13 @@ def evaluate(
     without the image, with a grey one of its size, and with that of another question. frame: of ``coordinates.FRAMES``,
     what boxes are written in. instruction: a sentence behind every question; None tells a model how to write boxes
     where the frame is not ours. options: fields of the task. keep: which questions are asked at all.
+    rounds: resamples behind the intervals of the report.
 
     An image that is there but cannot be read is counted, named, and its answer wrong. A question without an image file
     is left out, and counted.
 
-    Raises EarthGPTError when the data set has no question of the task, when ``output`` is of another run, and where the
-    model cannot be asked.
+    Raises NoQuestionsError when there is nothing to ask, and EarthGPTError for a task that the data set has no facts
+    for, when ``output`` is of another run or cannot be written, and where the model cannot be asked.
     """
     card, asked = lookup.find("datasets", dataset), _task(task, frame, options or {})
     if unknown := [one for one in blind if one not in BLIND]:
@@ -137,74 +107,49 @@ def evaluate(
     if task not in card.tasks and dataset != "synthetic":
         raise EarthGPTError(f"{card.title} has no facts for {task}; it has {', '.join(card.tasks)}.")
     defects: Counter[str] = Counter()
-    pairs = list(_pairs(card, asked, root, split, part, kind, keep, defects))
+    pairs = list(_questions(card, asked, root, split, part, kind, keep, defects))
     if not pairs:
-        raise EarthGPTError(f"{card.title} ({split}) has no questions for {task}.")
+        raise NoQuestionsError(f"{card.title} ({split}) has no questions for {task}.")
     if limit is not None and limit < len(pairs):
         pairs = random.Random(0).sample(pairs, limit)
-    if instruction is None:
-        instruction = _instruction(task, frame)
+    questions, samples = [question for question, _ in pairs], [sample for _, sample in pairs]
+    instruction = _instruction(task, frame) if instruction is None else instruction
+    batch_size = 1 if isinstance(model, Endpoint) else batch_size
     settings = {
-        "model": name,
-        **_asked_of(model),
-        "dataset": dataset,
-        "task": task,
-        "split": split,
-        "part": part,
-        "kind": kind,
-        "limit": limit,
-        "batch_size": None if isinstance(model, Endpoint) else batch_size,
-        "max_new_tokens": max_new_tokens,
-        "decoding": "greedy",
-        "frame": frame,
-        "decimals": asked.decimals,
-        "instruction": instruction,
-        "options": dict(options or {}),
-        "blind": list(blind),
-        "example": f"{pairs[0][1].question} {instruction}".strip(),
-    }
-    begun = {"settings": json.loads(json.dumps(settings)), "data": fingerprint(asked, pairs)}
+        "model": name, **_model_settings(model), "dataset": dataset, "task": task, "split": split, "part": part,
+        "kind": kind, "limit": limit, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "decoding": "greedy",
+        "frame": frame, "decimals": asked.decimals, "instruction": instruction, "options": dict(options or {}),
+        "blind": list(blind), "example": _worded(questions[0], instruction),
+    }  # fmt: skip
+    begun = {"settings": json.loads(json.dumps(settings)), "fingerprint": fingerprint(questions)}
     if output is not None and output.is_file():
         finished = Report.read(output)
-        _same(output, {"settings": finished.settings, "data": finished.data}, begun)
+        _same(output, {"settings": finished.settings, "fingerprint": finished.data.get("fingerprint")}, begun)
         return finished
 
-    passes = ("image", *blind)
-    journal = Journal(output and output.with_name(f"{output.name}.partial.jsonl"), begun)
     # Long questions together: a batch is as slow as its longest row. Batches are the same in a run that goes on, for
     # the last digits of a probability depend on what a question is asked with.
-    order = sorted(range(len(pairs)), key=lambda number: len(pairs[number][1].question))
-    size = 1 if isinstance(model, Endpoint) else batch_size
-    batches = [order[start : start + size] for start in range(0, len(order), size)]
-    done = journal.count
-    progress(done, len(pairs) * len(passes))
-    with journal:
+    order = sorted(range(len(questions)), key=lambda number: len(questions[number].question))
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    passes = ("image", *blind)
+    with Journal(output and output.with_name(f"{output.name}.partial.jsonl"), begun) as journal:
+        progress(journal.count, len(questions) * len(passes))
         for which in passes:
             left = [batch for batch in batches if batch[0] not in journal.said[which]]
-            show = _show(which, [sample for sample, _ in pairs])
-            for answers in _answers(model, asked, pairs, left, show, instruction, max_new_tokens):
+            shown = _show(which, samples)
+            for answers in _answers(model, asked, questions, left, shown, instruction, max_new_tokens):
                 journal.add(which, answers)
-                done += len(answers)
-                progress(done, len(pairs) * len(passes))
-    found = _report(asked, pairs, journal.said, begun, defects)
+                progress(journal.count, len(questions) * len(passes))
+    found = _report(asked, task, questions, journal.said, begun["settings"], defects, rounds)
     if output is not None:
         found.write(output)
-        journal.path.unlink()
+        journal.remove()
     return found
 
 
 def once(turns: Sequence[Turn]) -> Iterator[Turn]:
     """The turns without those that ask the same again (a caption for each reference)."""
     return iter({turn.question: turn for turn in reversed(turns)}.values())
-
-
-def fingerprint(task: Task, pairs: Sequence[Pair]) -> str:
-    """A hash of what is asked: the names of the images, the questions and all true answers, in their order."""
-    found = hashlib.sha256()
-    for sample, turn in pairs:
-        truth = [task.format(answer, sample.size) for answer in turn.references or (turn.answer,)]
-        found.update(json.dumps([sample.name, turn.question, truth]).encode())
-    return found.hexdigest()
 
 
 class Journal:
@@ -222,7 +167,10 @@ class Journal:
         if path is not None and path.is_file():
             whole = self._read(path, begun)
         if path is not None:
-            self._file = path.open("r+b" if whole else "wb")
+            try:
+                self._file = path.open("r+b" if whole else "wb")
+            except OSError as error:
+                raise EarthGPTError(f"Cannot write {path}: {error.strerror}.") from None
             self._file.seek(whole)
             self._file.truncate()
             if not whole:
@@ -260,6 +208,11 @@ class Journal:
             self._file.write(json.dumps(row).encode() + b"\n")
             self._file.flush()
 
+    def remove(self) -> None:
+        """Takes the file away: the report holds what it held."""
+        if self.path is not None:
+            self.path.unlink()
+
     def __enter__(self) -> Journal:
         return self
 
@@ -289,7 +242,7 @@ def _instruction(task: str, frame: str) -> str:
     return _BOX.format(unit=_UNITS[frame]) + (_LIST if task == "object_detection" else "")
 
 
-def _pairs(
+def _questions(
     card: Dataset,
     task: Task,
     root: str,
@@ -298,7 +251,7 @@ def _pairs(
     kind: str | None,
     keep: Callable[[Sample, Turn], bool],
     defects: Counter[str],
-) -> Iterator[Pair]:
+) -> Iterator[tuple[Scored, Sample]]:
     kinds = None if kind is None else kind.split(",")
     texts: dict[str, str] = {}  # a question that is asked of every image is one string
     for one in card.splits if split == "all" and "all" not in card.splits else (split,):
@@ -306,14 +259,22 @@ def _pairs(
             if part not in (None, part_of(sample.name)):
                 continue
             there = at_hand(sample)
-            for turn in once(task.turns(sample, random.Random(sample.name))):
-                if (kinds is None or turn.kind in kinds) and keep(sample, turn):
-                    if there:
-                        yield sample, replace(turn, question=texts.setdefault(turn.question, turn.question))
-                    defects["questions left out: no image file"] += not there
+            for number, turn in enumerate(once(task.turns(sample, random.Random(sample.name)))):
+                if (kinds is not None and turn.kind not in kinds) or not keep(sample, turn):
+                    continue
+                text = texts.setdefault(turn.question, turn.question)
+                truth = turn.references or turn.answer
+                if there:
+                    name = f"{sample.name}#{number}"  # whichever questions are asked
+                    yield Scored(name, sample.name, text, truth, None, None, turn.kind, sample.size), sample
+                defects["questions left out: no image file"] += not there
 
 
-def _asked_of(model: EarthGPT | Endpoint) -> dict[str, Any]:
+def _worded(question: Scored, instruction: str) -> str:
+    return f"{question.question} {instruction}".strip()
+
+
+def _model_settings(model: EarthGPT | Endpoint) -> dict[str, Any]:
     """What a report says of the model itself."""
     if isinstance(model, Endpoint):
         return {"endpoint": model.url, "endpoint_model": model.name}
@@ -339,7 +300,7 @@ def _same(path: Path, old: Any, new: dict[str, Any]) -> None:
     for key, value in new["settings"].items():
         if (was := old["settings"].get(key)) != value:
             raise EarthGPTError(f"{path} was begun with {key} = {was!r}, not {value!r}: {again}.")
-    if old["data"] != new["data"]:
+    if old["fingerprint"] != new["fingerprint"]:
         raise EarthGPTError(f"{path} was begun on other images, questions or true answers: {again}.")
 
 
@@ -372,7 +333,7 @@ def _grey(sample: Sample) -> Raster:
 def _answers(
     model: EarthGPT | Endpoint,
     task: Task,
-    pairs: Sequence[Pair],
+    questions: Sequence[Scored],
     batches: Iterable[list[int]],
     show: Callable[[int], Raster | None],
     instruction: str,
@@ -389,10 +350,10 @@ def _answers(
                 unreadable[number] = Said("", None, str(error))
             else:
                 images = () if raster is None else (raster,)
-                yield number, Conversation.of(images, f"{pairs[number][1].question} {instruction}".strip())
+                yield number, Conversation.of(images, _worded(questions[number], instruction))
 
     def said(number: int, answer: Answer) -> Said:
-        return Said(answer.text, _scores(task, answer, pairs[number][0].size))
+        return Said(answer.text, _scores(task, answer, questions[number].size))
 
     if isinstance(model, Endpoint):
         asked = ((number, conversation) for batch in batches for number, conversation in put(batch))
@@ -433,49 +394,34 @@ def value_of(task: Task, said: Said, size: Size) -> Any | None:
     return value
 
 
-# --- scoring -----------------------------------------------------------------------------------------------------
-
-
-def chance(task: Task, truth: Sequence[Any]) -> dict[str, dict[str, float]]:
-    """Scores of answers that do not depend on the image."""
-    single = [
-        value[0] if isinstance(value, tuple) and value and isinstance(value[0], str) else value for value in truth
-    ]
-    found = {"shuffled answers": task.score(statistics.shuffled(single), truth)}
-    if all(isinstance(value, str) for value in single):
-        found["most common answer"] = task.score([statistics.most_common(single)] * len(truth), truth)
-    if all(isinstance(value, Box | OrientedBox) for value in single):
-        found["constant box"] = task.score([statistics.mean_box(single)] * len(truth), truth)
-    return found
-
-
 def _report(
     task: Task,
-    pairs: Sequence[Pair],
+    name: str,
+    questions: Sequence[Scored],
     said: Mapping[str, Mapping[int, Said]],
-    begun: Mapping[str, Any],
+    settings: dict[str, Any],
     defects: Counter[str],
+    rounds: int,
 ) -> Report:
-    truth = [turn.references or turn.answer for _, turn in pairs]
     values = {
-        which: [value_of(task, answers[i], pairs[i][0].size) for i in range(len(pairs))]
+        which: [value_of(task, answers[i], question.size) for i, question in enumerate(questions)]
         for which, answers in said.items()
         if answers
     }
-    predictions = values.pop("image")
-    blind = {which.replace("-", " "): task.score(found, truth) for which, found in values.items()}
-    unreadable = {pairs[i][0].name: one.unreadable for i, one in sorted(said["image"].items()) if one.unreadable}
-    return Report(
-        examples=len(pairs),
-        unparsed=sum(value is None for value in predictions),
-        metrics=task.score(predictions, truth),
-        baselines=chance(task, truth) | blind,
-        defects={kind: count for kind, count in defects.items() if count},
-        settings=begun["settings"],
-        answers=tuple(
-            (sample.name, turn.question, task.format(turn.answer, sample.size), said["image"][i].text)
-            for i, (sample, turn) in enumerate(pairs)
-        ),
-        data=begun["data"],
-        unreadable=unreadable,
+    own = [said["image"][i] for i in range(len(questions))]
+    defects["questions whose image cannot be read"] = sum(one.unreadable is not None for one in own)
+    unreadable = {one.image: was.unreadable for one, was in zip(questions, own, strict=True) if was.unreadable}
+    scored = [
+        replace(one, prediction=value, text=None if was.unreadable else was.text)
+        for one, value, was in zip(questions, values.pop("image"), own, strict=True)
+    ]
+    return report(
+        task,
+        name,
+        scored,
+        settings=settings,
+        data={"defects": {kind: count for kind, count in defects.items() if count}, "unreadable": unreadable},
+        blind={BLIND[which]: predictions for which, predictions in values.items()},
+        libraries=("pillow", "torch", "transformers"),
+        rounds=rounds,
     )

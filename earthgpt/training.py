@@ -282,13 +282,13 @@ def validate(recipe: Recipe, model: EarthGPTForConditionalGeneration, processor:
         for task in source.tasks or lookup.find("datasets", source.dataset).tasks:
             report = evaluate(
                 assistant, source.dataset, task, source.root, source.split, source.part,
-                limit=recipe.validation_questions,
+                limit=recipe.validation_questions, rounds=0,
             )  # fmt: skip
             name = f"{source.dataset}/{task}"
             figures |= {f"{name}/{metric}": value for metric, value in report.metrics.items()}
             answers[name] = [
-                {"image": image, "question": question, "true": true, "said": said}
-                for image, question, true, said in report.answers[:3]
+                {"image": one["image"], "question": one["question"], "true": one["truth"], "said": one["prediction"]}
+                for one in report.answers[:3]
             ]
     return figures, answers
 

@@ -89,7 +89,7 @@ def tokenize(texts: Sequence[str], tokenizer: str = "plain") -> list[list[str]]:
         raise ValueError(f"A tokenizer is one of {', '.join(TOKENIZERS)}; not {tokenizer!r}.")
     if tokenizer == "plain":
         return [_WORD.findall(text.lower()) for text in texts]
-    if missing := _missing():
+    if missing := java_missing():
         raise EarthGPTError(f"The tokenizer 'ptb' cannot be used: {missing}. 'plain' needs neither.")
     from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
@@ -133,7 +133,7 @@ def token_scores(said: Sequence[Tokens], true: Sequence[Sequence[Tokens]], meteo
     left_out = {"spice": "it needs Stanford CoreNLP 3.6.0 and an old Java, which no package brings"}
     if not meteor:
         left_out["meteor"] = "it was not asked for"
-    elif missing := _missing():
+    elif missing := java_missing():
         left_out["meteor"] = missing
     references = list(chain.from_iterable(true))
     owner = np.repeat(np.arange(len(true)), [len(group) for group in true])  # the text of each reference
@@ -152,7 +152,7 @@ def token_scores(said: Sequence[Tokens], true: Sequence[Sequence[Tokens]], meteo
     )
 
 
-def _missing() -> str:
+def java_missing() -> str:
     """Why Java programs of pycocoevalcap cannot run here; empty when they can."""
     if find_spec("pycocoevalcap") is None:
         return "pycocoevalcap is not installed (pip install 'earthgpt[eval]')"
