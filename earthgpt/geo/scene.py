@@ -2,45 +2,45 @@
 
 from __future__ import annotations
 
-import threading
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from earthgpt.geo.place import Affine, Place, place, place_of
-from earthgpt.geo.sensors import Stretch, stretches_of, to_rgb8
+from earthgpt.geo.place import Affine, Place
+from earthgpt.geo.readers import CACHE_BYTES, MOST_PIXELS, SAMPLES, ArrayReader, FileReader, reduced
+from earthgpt.geo.sensors import UNITS, Stretch, intensity, parse_limits, stretches_of, to_8bit, units_of
+from earthgpt.geo.sources import Band
+from earthgpt.geo.speckle import LEE_SIDE, box_mean, equivalent_looks, lee
 from earthgpt.geo.tiles import Window
 from earthgpt.types import EarthGPTError, Point, Sensor, Size
 
-# Of decoded blocks kept by GDAL, in bytes: a row of 512 x 512 blocks of three bands of 40,000 pixels. Memory for
-# reading is this and no more, however large the raster.
-CACHE_BYTES = 64 * 2**20
-# What statistics are taken of, in pixels a side.
-STATISTICS_SIDE = 2048
-# A window has no more pixels than this.
-MOST_PIXELS = 2**28
-
 
 class Scene:
-    """A raster that is read in windows.
+    """A raster that is read in windows; ``open_scene`` makes one.
 
-    size: (width, height) in pixels. name: where it came from, for messages.
-    crs, transform, gsd_m: see ``Place``; the place itself is ``place``.
-    sensor: what took it, and ``sensor_reason``: how that is known.
+    name: where it came from, for messages. format: GDAL's name of what the first file is, or "array".
+    size: (width, height) in pixels. place, crs, transform, gsd_m: see ``Place``.
+    bands: those of the scene; shown: the one or three of them that are seen. dtype: of the values as stored.
+    sensor, sensor_reason, units: what took it, how that is known, and what the values stand for (``sensors.UNITS``);
+        values are read to tell where nothing else does.
+    stretches: how values become 8 bits, for each band shown; empty where they are 8 bits already.
     notes: what a user must know, one sentence each; more may come while windows are read.
-    A scene can be pickled, and windows can be read by several threads.
+    damaged: blocks that could not be decoded so far, as (file, column, row) in blocks.
+
+    A scene can be pickled, and several threads may read windows of it.
     """
 
-    def __init__(self, reader: Any, name: str, sensor: Sensor | None, stretch: Any, notes: Sequence[str]) -> None:
-        self._reader = reader
-        self.name = name
+    def __init__(self, reader: ArrayReader | FileReader, name: str, options: _Options) -> None:
+        self._reader, self._options, self.name = reader, options, name
         self.place: Place = reader.place
-        self._given_sensor, self._given_stretch, self._notes = sensor, stretch, list(notes)
+        self._notes: list[str] = [*reader.notes]
+
+    @property
+    def format(self) -> str:
+        return self._reader.format
 
     @property
     def size(self) -> Size:
@@ -56,30 +56,110 @@ class Scene:
 
     @property
     def gsd_m(self) -> float | None:
-        return self.place.gsd_m
+        return self._options.gsd_m or self.place.gsd_m
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self._reader.dtype
+
+    @property
+    def bands(self) -> tuple[Band, ...]:
+        return self._reader.bands
+
+    @property
+    def shown(self) -> tuple[Band, ...]:
+        return self._reader.shown
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self.place.notes, *self._notes)
+        damaged = (_damage(self._reader.damaged),) if self._reader.damaged else ()
+        return (*self.place.notes, *self._notes, *damaged)
+
+    @property
+    def damaged(self) -> tuple[tuple[str, int, int], ...]:
+        return tuple(sorted(self._reader.damaged))
+
+    @property
+    def blocks(self) -> Size:
+        """(width, height) of what is decoded at once, in pixels."""
+        return self._reader.block
+
+    @property
+    def sensor(self) -> Sensor:
+        return self._sensor[0]
+
+    @property
+    def sensor_reason(self) -> str:
+        return self._sensor[1]
 
     @cached_property
-    def sensor(self) -> Sensor:
-        return self._given_sensor or Sensor.OPTICAL
+    def _sensor(self) -> tuple[Sensor, str]:
+        if self._options.sensor is not None:
+            return self._options.sensor, "as given"
+        if self._reader.sensor is not None:
+            return self._reader.sensor, self._reader.reason
+        if len(self.shown) == 1 and self.dtype != np.uint8:
+            values, valid = self._sample
+            if values.dtype.kind == "f" and units_of(values, Sensor.INFRARED, valid) == "kelvin":
+                return Sensor.INFRARED, "one band whose middle is between 150 and 400, as kelvin are"
+            if values.dtype.kind == "f" and _like_decibels(values[valid]):
+                return Sensor.SAR, "one band of floats mostly between -60 and 0, as decibels are"
+        return Sensor.OPTICAL, "nothing says otherwise"
+
+    @cached_property
+    def units(self) -> str:
+        if self._options.units:
+            return self._options.units
+        if self._reader.units in UNITS[self.sensor]:
+            return self._reader.units
+        if self.sensor is Sensor.OPTICAL or self.dtype == np.uint8:
+            return UNITS[self.sensor][0]
+        values, valid = self._sample
+        return units_of(values, self.sensor, valid)
+
+    @cached_property
+    def _sample(self) -> tuple[np.ndarray, np.ndarray]:
+        """Values of the whole raster by its overviews, [h, w, 1 or 3], or of places spread over it, and where they are
+        valid, of the same shape."""
+        values, valid, whole = self._reader.sample()
+        if not whole:
+            self._notes.append(
+                f"The raster has no overviews: the stretch is from {SAMPLES * SAMPLES} places spread over it."
+            )
+        if not valid.any():
+            self._notes.append("No pixel of the statistics is valid: the scene may be nodata alone.")
+        return values, valid
 
     @cached_property
     def stretches(self) -> tuple[Stretch, ...]:
-        """How values become 8 bits, for each band shown: from the whole raster by its overviews. Empty where they are
-        8 bits already.
-        """
-        if self._reader.dtype == np.uint8:
+        options = self._options
+        if options.stretch == "none" and self.dtype != np.uint8:
+            raise EarthGPTError(f"{self.name} has {self.dtype} values; only 8-bit ones need no stretch.")
+        plain = self.dtype == np.uint8 and options.stretch in (None, "none") and not options.filtered
+        if plain and not options.black_hot:
             return ()
-        values, valid = self._reader.read((0, 0, *self.size), _reduced(self.size, STATISTICS_SIDE))
-        return stretches_of(values, self.sensor, valid)
+        if plain:
+            return (Stretch(0, 255, inverted=True),) * self._reader.depth
+        limits = None if options.stretch == "none" else options.stretch
+        values, valid = self._sample
+        inverted = options.black_hot
+        return stretches_of(values, self.sensor, valid, limits, self.units, inverted)
+
+    @cached_property
+    def _looks(self) -> float:
+        """The equivalent number of looks of the middle of the scene, after multi-looking."""
+        side = min(512, *self.size)
+        x, y = ((length - side) // 2 for length in self.size)
+        values, valid = self._reader.read((x, y, side, side), (side, side))
+        power = intensity(values[..., 0], self.units)
+        if self._options.looks > 1:
+            power = box_mean(power, valid[..., 0], self._options.looks)
+        return equivalent_looks(power, valid[..., 0])
 
     def window(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of a window at full size, uint8 [height, width, 3], and where they are valid, bool [height, width].
 
-        What is not valid (nodata, alpha 0, a damaged block) is black. Neighbouring windows have one stretch.
+        What is not valid (nodata, alpha 0, NaN, a damaged block) is black. Neighbouring windows have one stretch.
         Raises EarthGPTError for a window that is empty, not inside, or of more than ``MOST_PIXELS``.
         """
         _examine((x, y, width, height), self.size, self.name)
@@ -87,7 +167,7 @@ class Scene:
 
     def preview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """The whole raster at most ``side`` pixels a side, as ``window`` gives it."""
-        return self._view((0, 0, *self.size), _reduced(self.size, side))
+        return self._view((0, 0, *self.size), reduced(self.size, side))
 
     def to_map(self, points: Sequence[Point] | np.ndarray) -> np.ndarray:
         """``Place.to_map``."""
@@ -97,43 +177,149 @@ class Scene:
         """``Place.to_wgs84``."""
         return self.place.to_wgs84(points)
 
+    def in_reading_order(self, windows: Sequence[Window]) -> list[Window]:
+        """Windows in an order in which each block of the file is decoded about once: row by row, and where a row of
+        blocks is more than half of what GDAL keeps, in columns of the raster that are not.
+        """
+        width, height = self.blocks
+        a_column = width * height * self.dtype.itemsize * self._reader.stored_bands
+        columns = max(1, CACHE_BYTES // 2 // max(1, a_column)) * width
+        if a_column * -(-self.size[0] // width) <= CACHE_BYTES // 2 or width >= self.size[0]:
+            columns = self.size[0]
+        return sorted(windows, key=lambda window: (window[0] // columns, window[1], window[0]))
+
     def _view(self, window: Window, size: Size) -> tuple[np.ndarray, np.ndarray]:
         stretches = self.stretches
-        values, valid = self._reader.read(window, size)
-        if stretches:
-            shown = np.stack([stretch(values[..., i]) for i, stretch in enumerate(stretches)], axis=-1)
+        if self._options.filtered and window[2:] == size:
+            values, valid = self._filtered(window)
         else:
-            shown = values
-        return to_rgb8(shown, valid=valid), valid
+            values, valid = self._reader.read(window, size, smooth=True)
+        valid = valid.any(-1)
+        pixels = to_8bit(values, valid=valid, stretches=stretches)
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, axis=2)
+        return np.ascontiguousarray(pixels), valid
+
+    def _filtered(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """SAR values of a window in its units, multi-looked and without speckle; neighbours are read too, so that
+        windows fit together."""
+        x, y, width, height = window
+        options = self._options
+        margin = options.looks // 2 + (LEE_SIDE // 2 if options.speckle else 0)
+        left, top = max(0, x - margin), max(0, y - margin)
+        right, bottom = min(self.size[0], x + width + margin), min(self.size[1], y + height + margin)
+        wide = right - left, bottom - top
+        values, valid = self._reader.read((left, top, *wide), wide)
+        inside = np.s_[y - top : y - top + height, x - left : x - left + width]
+        shown = []
+        for band in range(values.shape[2]):
+            mask = valid[..., band]
+            power = intensity(np.where(mask, values[..., band], 0), self.units)
+            if options.looks > 1:
+                power = box_mean(power, mask, options.looks)
+            if options.speckle:
+                power = lee(power, mask, self._looks)
+            power = power[inside]
+            if self.units == "amplitude":
+                power = np.sqrt(power)
+            elif self.units == "decibels":
+                power = 10 * np.log10(np.maximum(power, np.finfo(np.float32).tiny))
+            shown.append(power)
+        return np.stack(shown, -1), valid[inside]
+
+
+class _Options:
+    """What the user asked for, examined."""
+
+    def __init__(
+        self,
+        sensor: Sensor | str | None,
+        stretch: Any,
+        units: str | None,
+        looks: int,
+        speckle: str | None,
+        black_hot: bool,
+        gsd_m: float | None,
+    ) -> None:
+        self.sensor: Sensor | None = None
+        if sensor is not None:
+            try:
+                self.sensor = Sensor(sensor)
+            except ValueError:
+                raise EarthGPTError(f"The sensor is one of {', '.join(Sensor)}; not {sensor!r}.") from None
+        if stretch not in (None, "none"):
+            parse_limits(stretch)
+        if speckle not in (None, "lee"):
+            raise EarthGPTError(f"The speckle filter is lee; not {speckle!r}.")
+        if not 1 <= looks <= 64:
+            raise EarthGPTError(f"Multi-looking averages 1 to 64 pixels a side; not {looks}.")
+        if gsd_m is not None and not gsd_m > 0:
+            raise EarthGPTError(f"The ground sampling distance is a number of metres above 0; not {gsd_m:g}.")
+        self.stretch, self.units, self.looks, self.speckle = stretch, units, looks, speckle
+        self.black_hot, self.gsd_m = black_hot, gsd_m
+
+    @property
+    def filtered(self) -> bool:
+        return self.looks > 1 or self.speckle is not None
 
 
 def open_scene(
     source: str | Path | np.ndarray | Sequence[str | Path] | Scene,
     sensor: Sensor | str | None = None,
-    bands: Sequence[str | int] | str | None = None,
-    stretch: Any = None,
+    bands: str | Sequence[str | int] | None = None,
+    stretch: str | Sequence[float] | None = None,
+    units: str | None = None,
+    *,
+    looks: int = 1,
+    speckle: str | None = None,
+    black_hot: bool = False,
+    nodata: float | None = None,
     crs: str | None = None,
+    gsd_m: float | None = None,
+    remote: bool = False,
 ) -> Scene:
-    """A Scene of a file or an array ([H, W] or [H, W, C] of any numeric type). No pixels are read.
+    """A Scene of a file, of several files with a band each, of the folder of a Sentinel-1, Sentinel-2 or Landsat
+    product, or of an array ([H, W] or [H, W, C] of any numeric type). No pixels are read yet.
 
-    Raises EarthGPTError for what cannot be opened.
+    bands: one or three to show, by number from 1, name, colour or wavelength: "4,3,2", "red,green,blue", "665nm".
+    sensor: what took it, "optical", "sar" or "infrared"; None to infer it from names, tags and values.
+    stretch: black and white: (low, high) or "low:high" in the units of the values, "2%:98%", "minmax", "10C:45C", or
+        "none" for 8-bit values as they are; None for what the sensor needs (``sensors.STRETCH``).
+    units: what the values stand for, one of ``sensors.UNITS``; None to infer it.
+    looks: SAR: intensities are averaged over so many pixels a side; the grid stays. speckle: SAR: "lee" or None.
+    black_hot: heat is dark. nodata: the value of no data, where the file does not say so.
+    crs: where the file has none. gsd_m: metres a pixel, where the file does not say so or is wrong.
+    remote: whether URLs, object stores and GDAL's virtual files may be read, and files that point to others elsewhere.
+    Raises EarthGPTError for what cannot be opened, bands that are not there, and options that cannot be.
     """
     if isinstance(source, Scene):
         return source
-    given = None
-    if sensor is not None:
-        try:
-            given = Sensor(sensor)
-        except ValueError:
-            raise EarthGPTError(f"The sensor is one of {', '.join(Sensor)}; not {sensor!r}.") from None
+    options = _Options(sensor, stretch, units, looks, speckle, black_hot, gsd_m)
     if isinstance(source, np.ndarray):
-        return Scene(_Array(source), "array", given, stretch, ())
-    return Scene(_Files(str(source), bands, crs), str(source), given, stretch, ())
+        scene = Scene(ArrayReader(source, bands, nodata, options.sensor), "array", options)
+    else:
+        named = [str(one) for one in source] if isinstance(source, (list, tuple)) else str(source)
+        name = named if isinstance(named, str) else f"{named[0]} and {len(named) - 1} more" if named else ""
+        scene = Scene(_reader(named, bands, nodata, crs, options.sensor, remote), name, options)
+    if options.filtered and scene.sensor is not Sensor.SAR:
+        raise EarthGPTError(f"{scene.name} is {scene.sensor} ({scene.sensor_reason}); looks and speckle are for sar.")
+    if black_hot and scene.sensor is not Sensor.INFRARED:
+        raise EarthGPTError(f"{scene.name} is {scene.sensor} ({scene.sensor_reason}); black-hot is for infrared.")
+    return scene
 
 
-def _reduced(size: Size, side: int) -> Size:
-    part = min(1.0, side / max(size))
-    return max(1, round(size[0] * part)), max(1, round(size[1] * part))
+def _reader(
+    named: str | list[str], bands: Any, nodata: float | None, crs: str | None, sensor: Sensor | None, remote: bool
+) -> ArrayReader | FileReader:
+    try:
+        import rasterio  # noqa: F401
+    except ImportError:
+        from earthgpt.geo.raster import read_pixels
+
+        if isinstance(named, str) and Path(named).suffix.lower() not in (".tif", ".tiff", ".jp2", ".vrt"):
+            return ArrayReader(read_pixels(named, sensor=sensor), bands, nodata, sensor)
+        raise EarthGPTError('Scenes of maps need rasterio: pip install "earthgpt[geo]".') from None
+    return FileReader(named, bands, nodata, crs, sensor, remote)
 
 
 def _examine(window: Window, size: Size, name: str) -> None:
@@ -145,63 +331,12 @@ def _examine(window: Window, size: Size, name: str) -> None:
         raise EarthGPTError(f"{said} of {name} has more than {MOST_PIXELS:,} pixels; read smaller ones.")
 
 
-class _Array:
-    """Values in memory."""
-
-    def __init__(self, values: np.ndarray, where: Place | None = None) -> None:
-        if values.ndim not in (2, 3) or 0 in values.shape:
-            raise EarthGPTError(f"An image is an array [height, width] or [height, width, bands], not {values.shape}.")
-        values = values[..., None] if values.ndim == 2 else values
-        self.values = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
-        self.size, self.dtype = (values.shape[1], values.shape[0]), values.dtype
-        self.place = where or place(None, None, self.size)
-
-    def read(self, window: Window, size: Size) -> tuple[np.ndarray, np.ndarray]:
-        x, y, width, height = window
-        columns = x + (np.arange(size[0]) * width) // size[0]
-        rows = y + (np.arange(size[1]) * height) // size[1]
-        values = self.values[rows[:, None], columns]
-        return values, np.isfinite(values).any(-1)
+def _damage(blocks: set[tuple[str, int, int]]) -> str:
+    some = ", ".join(f"{column},{row} of {Path(path).name}" for path, column, row in sorted(blocks)[:3])
+    return f"{len(blocks)} damaged blocks are left out: {some}{', ...' if len(blocks) > 3 else ''}."
 
 
-class _Files:
-    """Bands of files that GDAL reads."""
-
-    def __init__(self, path: str, bands: Any, crs: str | None) -> None:
-        self.path = path
-        self._open = threading.local()
-        with self.dataset() as dataset:
-            self.size = dataset.width, dataset.height
-            self.place = place_of(dataset, crs)
-            self.numbers = [1, 2, 3] if dataset.count >= 3 else [1]
-            self.dtype = np.dtype(dataset.dtypes[0])
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in vars(self).items() if key != "_open"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _open=threading.local())
-
-    @contextmanager
-    def dataset(self) -> Iterator[Any]:
-        import rasterio
-        from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-        with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            try:
-                if getattr(self._open, "file", None) is None:
-                    self._open.file = rasterio.open(self.path)
-                yield self._open.file
-            except (RasterioError, ValueError) as error:
-                reason = str(error.__cause__ or error).splitlines()[0]
-                raise EarthGPTError(f"{self.path} cannot be read: {reason}") from None
-
-    def read(self, window: Window, size: Size) -> tuple[np.ndarray, np.ndarray]:
-        from rasterio.windows import Window as Part
-
-        with self.dataset() as dataset:
-            shape = size[::-1]
-            values = dataset.read(self.numbers, window=Part(*window), out_shape=(len(self.numbers), *shape))
-            valid = dataset.dataset_mask(window=Part(*window), out_shape=shape) > 0
-        return values.transpose(1, 2, 0), valid
+def _like_decibels(values: np.ndarray) -> bool:
+    """Whether values look like backscatter: nine of ten between -60 and 0, and some below -3."""
+    values = values[np.isfinite(values)]
+    return bool(values.size) and np.mean((values > -60) & (values < 0)) > 0.9 and np.percentile(values, 5) < -3

@@ -1,0 +1,473 @@
+"""Values of a raster in windows, wherever they are stored: in memory, in one file, or with a file for each band."""
+
+from __future__ import annotations
+
+import math
+import re
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earthgpt.geo.place import Affine, place, place_of
+from earthgpt.geo.sources import LOCAL_DRIVERS, Band, bands_of, choose, product, shown
+from earthgpt.geo.tiles import Window
+from earthgpt.types import EarthGPTError, Sensor, Size
+
+# Decoded blocks that GDAL keeps, in bytes: a row of 512 x 512 blocks of three bands of 40,000 pixels. Memory for
+# reading is this and no more, however large the raster. (rasterio takes a number as bytes: 64 would be no cache.)
+CACHE_BYTES = 64 * 2**20
+# A file whose blocks are larger than this when decoded is refused: a block is decoded whole.
+MOST_BLOCK_BYTES = 2**31
+# A window has no more pixels than this, and a file that can only be decoded whole too.
+MOST_PIXELS = 2**28
+# What statistics are taken of: the raster reduced to this side, or, where that would decode more than MOST_DECODED
+# pixels, SAMPLES x SAMPLES squares of SAMPLE_SIDE pixels spread over it.
+STATISTICS_SIDE, MOST_DECODED = 2048, 2**26
+SAMPLES, SAMPLE_SIDE = 16, 128
+# Files that GDAL decodes from the top, whatever is asked for: these are decoded once, whole.
+WITHOUT_WINDOWS = ("PNG", "JPEG", "GIF", "WEBP", "JPEGXL")
+# A part of a reduced image that cannot be decoded is halved until it has no more pixels a side than this.
+SMALLEST_PART = 32
+# What names and tags tell of a sensor, as whole words.
+WORDS = {
+    Sensor.SAR: (
+        r"s1[a-d]|sentinel-?1[a-d]?|sar|slc|grd|vv|vh|hh|hv|terrasar-?x|tsx|tdx|radarsat\d?|rs2|iceye|capella|umbra|"
+        r"alos2?|palsar\d?|cosmo|csk|envisat|asar|gaofen-?3|gf-?3|sigma0|gamma0|beta0|backscatter"
+    ),
+    Sensor.INFRARED: r"thermal|lwir|mwir|tir|infrared|flir|temperature|lst",
+}
+
+
+class ArrayReader:
+    """Values in memory. Its attributes are those of ``FileReader``."""
+
+    format, damaged, notes = "array", frozenset(), ()
+
+    def __init__(
+        self, values: np.ndarray, asked: Any = None, nodata: float | None = None, sensor: Sensor | None = None
+    ) -> None:
+        if values.ndim not in (2, 3) or 0 in values.shape:
+            raise EarthGPTError(f"An image is an array [height, width] or [height, width, bands], not {values.shape}.")
+        self.sensor, self.reason, self.units = None, "", None
+        values = values[..., None] if values.ndim == 2 else values
+        if values.dtype == bool:
+            values = values.astype(np.uint8) * 255
+        if np.iscomplexobj(values):
+            self.sensor, self.reason, self.units = Sensor.SAR, "its values are complex", "amplitude"
+            values = np.abs(values).astype(np.float32)
+        count = values.shape[2]
+        names = ("red", "green", "blue", "alpha") if count in (3, 4) else [str(i + 1) for i in range(count)]
+        self.bands = tuple(
+            Band("", i + 1, name, name if count in (3, 4) else "") for i, name in enumerate(names[:count])
+        )
+        self.shown = choose(self.bands, asked, "The array") if asked else shown(self.bands, sensor or self.sensor)[0]
+        self.values = values[..., [band.number - 1 for band in self.shown]]
+        self.valid = _valid(self.values, nodata)
+        self.size, self.dtype, self.depth = (values.shape[1], values.shape[0]), values.dtype, len(self.shown)
+        self.block, self.stored_bands = self.size, count
+        self.place = place(None, None, self.size)
+
+    def read(self, window: Window, size: Size, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """As ``FileReader.read``."""
+        return _cut(self.values, self.valid, window, size, smooth)
+
+    def sample(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        """As ``FileReader.sample``."""
+        return *self.read((0, 0, *self.size), reduced(self.size, STATISTICS_SIDE)), True
+
+
+class FileReader:
+    """Bands of one or more files that GDAL reads.
+
+    bands, shown: all, and the one or three that are read. size, place: of the grid, which is that of the band with the
+    smallest pixels. dtype: of the values as stored; complex ones are read as their magnitude. depth: how many layers
+    are read: three of a palette. block: (width, height) of what is decoded at once. stored_bands: how many bands a
+    block holds. sensor, reason, units: what names and tags tell, None where they are silent. damaged: blocks that could
+    not be decoded, as (file, column, row); of reduced images column and row are -1.
+    """
+
+    def __init__(
+        self,
+        named: str | list[str],
+        asked: Any,
+        nodata: float | None,
+        crs: str | None,
+        sensor: Sensor | None,
+        remote: bool,
+    ) -> None:
+        self.remote, self.nodata, self._handles = remote, nodata, threading.local()
+        self.damaged: set[tuple[str, int, int]] = set()
+        self._whole: tuple[np.ndarray, np.ndarray] | None = None
+        found = product(named, remote)
+        self.notes = list(found.notes)
+        self.bands = tuple(band for one in found.bands for band in (self._bands(one) if one.number == 0 else (one,)))
+        self.sensor, self.reason, self.units = found.sensor, found.reason, found.units
+        name = named if isinstance(named, str) else named[0]
+        if self.sensor is None:
+            with self._file(self.bands[0].path) as file:
+                texts = [Path(name).name, *(band.name for band in self.bands), *file.tags().values()]
+            self.sensor, self.reason = _named_sensor(texts)
+        if asked is not None:
+            self.shown = choose(self.bands, asked, name)
+        else:
+            self.shown, note = shown(self.bands, sensor or self.sensor)
+            self.notes += [note] if note else []
+        if all(band.thermal for band in self.shown):
+            self.sensor, self.reason = Sensor.INFRARED, f"the band {self.shown[0].name} measures heat"
+            self.units = found.thermal_units
+        self._lay_out(crs)
+
+    def _bands(self, one: Band) -> tuple[Band, ...]:
+        """Every band of a file."""
+        with self._file(one.path) as file:
+            parts = [text for key, text in file.tags(ns="SUBDATASETS").items() if key.endswith("_NAME")]
+            if not file.count:
+                some = "; ".join(parts[:8]) or "none"
+                raise EarthGPTError(f"{one.path} holds several images; name one of them: {some}.")
+            if len(parts) > 1 and file.driver == "GTiff":
+                self.notes.append(f"{one.path} has {len(parts)} pages; the first is read.")
+            return bands_of(file, one.path, one.name)
+
+    def _lay_out(self, crs: str | None) -> None:
+        """The grid, and where each file lies on it."""
+        grids, kinds, self.stored_bands, self._tables = {}, set(), 0, {}
+        for path in dict.fromkeys(band.path for band in self.shown):
+            numbers = [band.number for band in self.shown if band.path == path]
+            with self._file(path) as file:
+                grids[path] = (file.width, file.height), tuple(file.transform)[:6], file.crs
+                kinds |= {file.dtypes[number - 1] for number in numbers}
+                self.stored_bands += _stored_bands(file, path, len(numbers))
+                if len(self.shown) == 1 and (table := _table(file, numbers[0])) is not None:
+                    self._tables[path] = table
+        grid = max(grids, key=lambda path: grids[path][0][0])
+        self._parts = {path: _part(path, grids[path], grid, grids[grid]) for path in grids}
+        self.size = grids[grid][0]
+        if self.sensor is None and any("complex" in kind for kind in kinds):
+            self.sensor, self.reason, self.units = Sensor.SAR, "its values are complex", "amplitude"
+        self.dtype = np.result_type(*("complex64" if kind == "complex_int16" else kind for kind in kinds))
+        self.depth = 3 if self._tables else len(self.shown)
+        with self._file(grid) as file:
+            self.place, self.format, self.block = place_of(file, crs), file.driver, file.block_shapes[0][::-1]
+            self._turn = int(file.tags().get("EXIF_Orientation", 1))
+        if self.format in WITHOUT_WINDOWS:
+            self.block = self.size
+            if math.prod(self.size) > MOST_PIXELS:
+                raise EarthGPTError(
+                    f"{grid}: {self.size[0]:,} x {self.size[1]:,} pixels of {self.format} can only be decoded whole, "
+                    f"and are more than {MOST_PIXELS:,}; convert it first: gdal_translate -of COG."
+                )
+        if self._turn > 1 and self.place.transform is not None:
+            self.notes.append("The camera was turned (EXIF orientation); the image is read as its place has it.")
+            self._turn = 1
+        if self._turn > 4:
+            self.size = self.size[::-1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_handles": None, "_whole": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _handles=threading.local())
+
+    @contextmanager
+    def _file(self, path: str) -> Iterator[Any]:
+        """An open file, one for a thread; what goes wrong is told in one line."""
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+        options: dict[str, Any] = {"GDAL_CACHEMAX": CACHE_BYTES}
+        if self.remote:
+            options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"  # no listing of a bucket
+        else:  # nothing is fetched, whatever a file names: no name is allowed, and requests go to a closed door
+            options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "none"
+            options["GDAL_HTTP_PROXY"] = options["GDAL_HTTPS_PROXY"] = "http://127.0.0.1:1"
+        opened = vars(self._handles).setdefault("files", {})
+        with warnings.catch_warnings(), rasterio.Env(**options):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            try:
+                if path not in opened:
+                    file = rasterio.open(path)
+                    if not self.remote and file.driver not in LOCAL_DRIVERS:
+                        raise EarthGPTError(
+                            f"{path} is {file.driver}, which may point elsewhere; allow it with --remote."
+                        )
+                    opened[path] = file
+                yield opened[path]
+            except (RasterioError, ValueError) as error:
+                reason = str(error.__cause__ or error).splitlines()[0]
+                raise EarthGPTError(f"{path} is damaged or no image: {reason}") from None
+
+    def read(self, window: Window, size: Size, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:
+        """Values and where they are valid, both [h, w, depth], of a window at another size: the nearest values, or
+        averages if ``smooth``.
+
+        Scaled by the tags of their band, but for 8-bit ones. A block that cannot be decoded is not valid, and is kept
+        in ``damaged``.
+        """
+        if self.format not in WITHOUT_WINDOWS:
+            return self._read(window, size, smooth)
+        if self._whole is None:
+            stored = self.size[::-1] if self._turn > 4 else self.size
+            self._whole = tuple(_turned(part, self._turn) for part in self._read((0, 0, *stored), stored, False))
+        return _cut(*self._whole, window, size, smooth)
+
+    def sample(self) -> tuple[np.ndarray, np.ndarray, bool]:
+        """Values for statistics and where they are valid, both [h, w, depth], and whether they are of the whole raster:
+        of places spread over it where it has no overviews and is too large to decode.
+        """
+        size = reduced(self.size, STATISTICS_SIDE)
+        with self._file(self.shown[0].path) as file:
+            factors = file.overviews(self.shown[0].number)
+        smallest = max((factor for factor in factors if factor <= self.size[0] / size[0]), default=1)
+        if math.prod(self.size) / smallest**2 <= MOST_DECODED or self.format in WITHOUT_WINDOWS:
+            return *self.read((0, 0, *self.size), size), True
+        rows = []
+        for j in range(SAMPLES):
+            places = []
+            for i in range(SAMPLES):
+                x, y = ((2 * k + 1) * length // (2 * SAMPLES) for k, length in zip((i, j), self.size, strict=True))
+                width, height = (min(SAMPLE_SIDE, length // SAMPLES) for length in self.size)
+                width, height = max(1, width), max(1, height)
+                places.append(self.read((x - width // 2, y - height // 2, width, height), (width, height)))
+            rows.append([np.concatenate(parts, axis=1) for parts in zip(*places, strict=True)])
+        values, valid = (np.concatenate(parts) for parts in zip(*rows, strict=True))
+        return values, valid, False
+
+    def _read(self, window: Window, size: Size, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
+        layers: list[Any] = [None] * len(self.shown)
+        masks: list[Any] = [None] * len(self.shown)
+        for path, part in self._parts.items():
+            places = [i for i, band in enumerate(self.shown) if band.path == path]
+            with self._file(path) as file:
+                values, valid = self._of_file(file, path, [self.shown[i] for i in places], part, window, size, smooth)
+            for i, value, mask in zip(places, values, valid, strict=True):
+                layers[i], masks[i] = value, mask
+        values, valid = np.stack(layers, axis=-1), np.stack(masks, axis=-1)
+        for table in self._tables.values():
+            values, valid = table[np.minimum(values[..., 0], len(table) - 1)], np.repeat(valid, 3, axis=-1)
+        return values, valid
+
+    def _of_file(
+        self, file: Any, path: str, bands: Sequence[Band], part: Part, window: Window, size: Size, smooth: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values and where they are valid, both [bands, h, w], of the bands in one file."""
+        spans = [
+            _span(start, length, count, *part[axis], (file.width, file.height)[axis])
+            for axis, (start, length, count) in enumerate(zip(window[:2], window[2:], size, strict=True))
+        ]
+        (column, columns, x, width), (row, rows, y, height) = spans
+        inside = np.s_[:, row : row + rows, column : column + columns]
+        numbers = [band.number for band in bands]
+        kind = (
+            "complex64"
+            if "complex" in file.dtypes[numbers[0] - 1]
+            else np.result_type(*(file.dtypes[n - 1] for n in numbers))
+        )
+        values = np.zeros((len(bands), *size[::-1]), kind)
+        valid = np.zeros(values.shape, bool)
+        if not rows or not columns:
+            return values, valid
+        there, shape = (x, y, width, height), (rows, columns)
+        smooth = smooth and kind != "complex64" and path not in self._tables and width > columns
+        values[inside], whole = self._decode(file, path, numbers, there, shape, smooth)
+        for i, band in enumerate(bands):
+            valid[i][inside[1:]] = whole & self._valid(file, band, values[i][inside[1:]], there, shape)
+        if kind == "complex64":
+            values = np.abs(values)
+        elif kind != np.uint8 and any((band.scale, band.offset) != (1, 0) for band in bands):
+            scale, offset = (
+                np.array([getattr(band, key) for band in bands], np.float32)[:, None, None]
+                for key in ("scale", "offset")
+            )
+            values = values.astype(np.float32) * scale + offset
+        return values, valid
+
+    def _decode(
+        self, file: Any, path: str, numbers: Sequence[int], window: Sequence[float], shape: Size, smooth: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Values [bands, h, w] of a window of a file, and whether they could be decoded [h, w]; ``shape`` is (h, w)."""
+        from rasterio.enums import Resampling
+        from rasterio.errors import RasterioIOError
+        from rasterio.windows import Window as Part
+
+        block = file.block_shapes[numbers[0] - 1][::-1]
+        full = window[2:] == shape[::-1]
+        spans = [
+            (int(start // side), int(-(-(start + length) // side)))
+            for start, length, side in zip(window[:2], window[2:], block, strict=True)
+        ]
+        alone = all(last - first <= 1 for first, last in spans)
+        if not (alone and (path, spans[0][0], spans[1][0]) in self.damaged):
+            how = Resampling.average if smooth else Resampling.nearest
+            try:
+                values = file.read(
+                    list(numbers), window=Part(*window), out_shape=(len(numbers), *shape), resampling=how
+                )
+                return values, np.ones(shape, bool)
+            except RasterioIOError:
+                pass  # is counted below, part by part
+        if alone or (not full and max(shape) <= SMALLEST_PART):
+            self.damaged.add((path, spans[0][0], spans[1][0]) if alone else (path, -1, -1))
+            return np.zeros((len(numbers), *shape), file.dtypes[numbers[0] - 1]), np.zeros(shape, bool)
+        axis = int(shape[0] >= shape[1] and shape[0] > 1)  # 0: left and right, 1: above and below
+        if full and spans[axis][1] - spans[axis][0] <= 1:
+            axis = 1 - axis
+        count = shape[1 - axis]
+        cut = count // 2
+        if full:
+            cut = (spans[axis][0] + spans[axis][1]) // 2 * block[axis] - int(window[axis])
+        halves = []
+        for first, last in ((0, cut), (cut, count)):
+            start, length = list(window[:2]), list(window[2:])
+            start[axis] += first * window[2 + axis] / count
+            length[axis] = (last - first) * window[2 + axis] / count
+            size = (last - first, shape[1]) if axis else (shape[0], last - first)
+            if full:
+                start, length = map(round, start), map(round, length)
+            halves.append(self._decode(file, path, numbers, (*start, *length), size, smooth))
+        (one, first), (other, second) = halves
+        return np.concatenate([one, other], axis=2 - axis), np.concatenate([first, second], axis=1 - axis)
+
+    def _valid(self, file: Any, band: Band, values: np.ndarray, window: Sequence[float], shape: Size) -> np.ndarray:
+        """Where the values [h, w] of a band are data: not nodata, NaN or infinite, and not masked or transparent."""
+        from rasterio.enums import MaskFlags
+        from rasterio.errors import RasterioIOError
+        from rasterio.windows import Window as Part
+
+        nodata = self.nodata if self.nodata is not None else band.nodata
+        flags = file.mask_flag_enums[band.number - 1]
+        if nodata is None and MaskFlags.nodata in flags:
+            nodata = file.nodatavals[band.number - 1]
+        valid = _valid(values, nodata)
+        if MaskFlags.per_dataset in flags:
+            try:
+                valid &= file.read_masks(band.number, window=Part(*window), out_shape=shape) > 0
+            except RasterioIOError:
+                self.damaged.add((band.path, -1, -1))
+                valid[:] = False
+        return valid
+
+
+# Where a file lies on the grid: for columns and for rows, the pixels of the file that a pixel of the grid is long, and
+# the pixel of the file at which the grid begins.
+Part = tuple[tuple[float, float], tuple[float, float]]
+
+
+def _part(path: str, own: tuple[Size, Affine, Any], grid_path: str, grid: tuple[Size, Affine, Any]) -> Part:
+    (size, transform, crs), (grid_size, grid_transform, grid_crs) = own, grid
+    if (size, transform) == (grid_size, grid_transform):
+        return (1.0, 0.0), (1.0, 0.0)
+    if crs != grid_crs or crs is None or any(one[k] for one in (transform, grid_transform) for k in (1, 3)):
+        raise EarthGPTError(f"{path} and {grid_path} do not lie on one grid; warp them to one first (gdalwarp).")
+    columns = grid_transform[0] / transform[0], (grid_transform[2] - transform[2]) / transform[0]
+    rows = grid_transform[4] / transform[4], (grid_transform[5] - transform[5]) / transform[4]
+    return columns, rows
+
+
+def _span(start: int, length: int, count: int, step: float, begin: float, most: int) -> tuple[int, int, float, float]:
+    """Of ``count`` places for ``length`` pixels of the grid, those that lie on a file of ``most`` pixels: the first,
+    how many, and where in the file, as its first pixel and length.
+    """
+    if step == 1 and begin == 0:
+        return 0, count, start, length
+    middles = (start + (np.arange(count) + 0.5) * length / count) * step + begin
+    inside = np.flatnonzero((middles >= 0) & (middles < most))
+    if not inside.size:
+        return 0, 0, 0.0, 0.0
+    first, number = int(inside[0]), int(inside.size)
+    low = max(0.0, (start + first * length / count) * step + begin)
+    high = min(float(most), (start + (first + number) * length / count) * step + begin)
+    return first, number, low, high - low
+
+
+def reduced(size: Size, side: int) -> Size:
+    """(width, height) of an image that is brought to at most ``side`` pixels a side."""
+    part = min(1.0, side / max(size))
+    return max(1, round(size[0] * part)), max(1, round(size[1] * part))
+
+
+def _valid(values: np.ndarray, nodata: float | None) -> np.ndarray:
+    """Where values are finite and not nodata."""
+    valid = np.isfinite(values) if values.dtype.kind in "fc" else np.ones(values.shape, bool)
+    if nodata is None or math.isnan(nodata):
+        return valid
+    if values.dtype.kind in "ui":
+        limits = np.iinfo(values.dtype)
+        if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
+            return valid
+        return values != values.dtype.type(int(nodata))
+    with np.errstate(over="ignore"):
+        return valid & (values != values.dtype.type(nodata))
+
+
+def _cut(
+    values: np.ndarray, valid: np.ndarray, window: Window, size: Size, smooth: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """A window of values [h, w, bands] and of where they are valid, at another size."""
+    x, y, width, height = window
+    if window[2:] == size:
+        part = np.s_[y : y + height, x : x + width]
+        return values[part], valid[part]
+    starts = x + np.arange(size[0]) * width // size[0], y + np.arange(size[1]) * height // size[1]
+    if not smooth:
+        nearest = [
+            start + length // number // 2 for start, length, number in zip(starts, (width, height), size, strict=True)
+        ]
+        return values[nearest[1][:, None], nearest[0]], valid[nearest[1][:, None], nearest[0]]
+    part = np.s_[y : y + height, x : x + width]
+    sums = []
+    for layer in (np.where(valid[part], values[part], 0), valid[part]):
+        layer = np.add.reduceat(layer, starts[1] - y, axis=0, dtype=np.float64)
+        sums.append(np.add.reduceat(layer, starts[0] - x, axis=1))
+    mean = sums[0] / np.maximum(sums[1], 1)
+    return (np.rint(mean) if values.dtype.kind in "ui" else mean).astype(values.dtype), sums[1] > 0
+
+
+def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """An image [h, w, bands] as it was seen: EXIF 2.32, tag 274."""
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1] if orientation in (2, 3) else pixels[::-1]
+    if orientation in (3, 4):
+        pixels = pixels[::-1]
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    return pixels[::-1] if orientation in (7, 8) else pixels
+
+
+def _stored_bands(file: Any, path: str, read: int) -> int:
+    """How many bands are decoded for those that are read. Raises EarthGPTError for blocks that are too large."""
+    height, width = file.block_shapes[0]
+    mixed = file.count if file.interleaving is not None and file.interleaving.name == "pixel" else 1
+    wide = max(16 if "complex" in kind else np.dtype(kind).itemsize for kind in file.dtypes)
+    size = width * height * mixed * wide
+    if size > MOST_BLOCK_BYTES:
+        raise EarthGPTError(
+            f"{path} is decoded in blocks of {width:,} x {height:,} pixels, {size / 2**30:,.1f} GB each; convert it "
+            "first: gdal_translate -of COG."
+        )
+    return max(mixed, read)
+
+
+def _table(file: Any, number: int) -> np.ndarray | None:
+    """The colours of a palette, uint8 [n, 3]; black and white for one bit; None for values that are no indices."""
+    from rasterio.enums import ColorInterp
+
+    if file.colorinterp[number - 1] is ColorInterp.palette and file.dtypes[number - 1] in ("uint8", "uint16"):
+        table = file.colormap(number)
+        return np.array([table.get(i, (0, 0, 0))[:3] for i in range(max(table) + 1)], np.uint8)
+    if file.tags(number, ns="IMAGE_STRUCTURE").get("NBITS") == "1":
+        return np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
+    return None
+
+
+def _named_sensor(texts: Sequence[str]) -> tuple[Sensor | None, str]:
+    """The sensor that a name or a tag tells, and which one."""
+    for text in texts:
+        for sensor, words in WORDS.items():
+            if found := re.search(rf"(?<![a-z0-9])({words})(?![a-z0-9])", text.lower()):
+                return sensor, f"{found[1]!r} in {text if len(text) < 80 else text[:77] + '...'!r}"
+    return None, ""
