@@ -358,7 +358,7 @@ def _survey(
             if len(paths) == 1:
                 raise
             failed += 1
-            err.print(f"{path}: {error}", highlight=False, markup=False)
+            err.print(f"{path}: {error}", highlight=False, markup=False, soft_wrap=True)
     if failed:
         err.print(f"{failed} of {len(paths)} images failed.", highlight=False)
         raise typer.Exit(1 if failed == len(paths) else 3)
@@ -443,10 +443,10 @@ def _survey_one(
         record.unlink(missing_ok=True)
     total = sum(1 for _ in plan(job, scene.size))
     for note in scene.notes if output else ():
-        err.print(f"{scene.name}: {note}", highlight=False, markup=False)
+        err.print(f"{scene.name}: {note}", highlight=False, markup=False, soft_wrap=True)
     if total > 1:
         size = f"{scene.size[0]:,} x {scene.size[1]:,} pixels"
-        err.print(f"{scene.name}: {size} in {total:,} tiles of {tile}", highlight=False, markup=False)
+        err.print(f"{scene.name}: {size} in {total:,} tiles of {tile}", highlight=False, markup=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or total == 1) as progress:
         bar = progress.add_task("tiles", total=total)
@@ -459,11 +459,12 @@ def _survey_one(
         else:
             found = scan(assistant, scene, job, record, batch_size, told)
     regions = [feature.region for feature in found.features]
-    value = {
-        "image": str(scene.name), "regions": [_region(region, scene.size) for region in regions],
-        "counts": dict(found.counts), "tiles": found.tiles, "empty_tiles": found.empty, "total": found.total,
-        "area_km2": found.area_km2, "per_km2": found.density,
-    }  # fmt: skip
+    value = {"image": str(scene.name), "regions": [_region(region, scene.size) for region in regions]}
+    if total > 1:
+        value |= {
+            "counts": dict(found.counts), "tiles": found.tiles, "empty_tiles": found.empty, "total": found.total,
+            "area_km2": found.area_km2, "per_km2": found.density,
+        }  # fmt: skip
     lines = [_line(region, scene.size) for region in regions[:20]]
     lines += [f"... {len(regions) - 20:,} more"] if len(regions) > 20 else []
     if total > 1:

@@ -226,8 +226,10 @@ class Record:
             self.rows = [json.loads(line) for line in lines[1:]]
         self.done = {tuple(row["window"]) for row in self.rows}
         if self.path:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = self.path.open("a", encoding="utf-8")
+            try:
+                self.file = self.path.open("a", encoding="utf-8")
+            except OSError as error:
+                raise EarthGPTError(f"Cannot write {self.path}: {error.strerror}.") from None
             if self.path.stat().st_size == 0:
                 self.file.write(json.dumps(about) + "\n")
 

@@ -1,5 +1,6 @@
 """Every command does its one thing, and every mistake is one line and exit code 1."""
 
+import csv
 import io
 import json
 import subprocess
@@ -13,13 +14,13 @@ import pytest
 from PIL import Image
 
 from earthgpt import assistant as assistant_module
-from earthgpt import cli
+from earthgpt import cli, scenes
 from earthgpt.datasets import synthetic
 from earthgpt.datasets.synthetic import write_geotiff
 from earthgpt.generation import Answer
 
 COMMANDS = (
-    "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval", "build",
+    "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval", "build", "doctor",
     "validate", "datasets list", "datasets check", "datasets show", "tasks list", "models list", "models show",
     "models assemble", "models merge",
 )  # fmt: skip
@@ -54,7 +55,8 @@ def says(monkeypatch):
 
     def script(text):
         answer = Answer(text, tuple((i, i + 1) for i in range(len(text))), (0.5,) * len(text), True)
-        monkeypatch.setattr(assistant_module, "generate", lambda *args: [answer])
+        for module in (assistant_module, scenes):
+            monkeypatch.setattr(module, "generate", lambda model, processor, asked, *rest: [answer] * len(asked))
 
     return script
 
@@ -97,7 +99,7 @@ def test_classes_are_printed_from_the_most_to_the_least_likely(run, harbor, mode
 
 def test_a_detection_is_printed_in_pixels_and_drawn(run, harbor, model_folder, says, tmp_path):
     says("There is one ship [0.500,0.250,1.000,0.500] in the image.")
-    code, out, err = run("detect", harbor, "ship", "-m", model_folder, "-o", tmp_path / "ships.png")
+    code, out, err = run("detect", harbor, "-c", "ship", "-m", model_folder, "-o", tmp_path / "ships.png")
     assert code == 0
     assert out == "ship  [100, 0, 200, 50] px  score 0.50\n"
     assert "Wrote" in err and "ships.png" in err.replace("\n", "")
@@ -138,7 +140,7 @@ def test_a_grounded_phrase_of_a_geotiff_is_written_on_the_map(run, model_folder,
 
 def test_nothing_found_is_said_and_written(run, harbor, model_folder, says, tmp_path):
     says("There are no such objects in the image.")
-    code, out, _ = run("detect", harbor, "ship", "-m", model_folder, "-o", tmp_path / "none.geojson")
+    code, out, _ = run("detect", harbor, "-c", "ship", "-m", model_folder, "-o", tmp_path / "none.geojson")
     assert (code, out) == (0, "nothing found\n")
     assert json.loads((tmp_path / "none.geojson").read_text())["features"] == []
 
@@ -328,7 +330,7 @@ def test_an_image_that_cannot_be_read_is_told(run, tmp_path, name, content, says
 
 
 def test_a_folder_is_no_image(run, tmp_path):
-    assert told(run("caption", tmp_path), "is a folder")
+    assert told(run("caption", tmp_path), "holds no image")
 
 
 @pytest.mark.parametrize(
@@ -336,7 +338,7 @@ def test_a_folder_is_no_image(run, tmp_path):
     [
         (("nonsense",), "No such command"),
         (("ask",), "IMAGE"),
-        (("ask", "IMAGE"), "question"),
+        (("ask", "IMAGE"), "IMAGE"),
         (("ask", "IMAGE", "What?", "--bogus"), "No such option"),
         (("ask", "IMAGE", "What?", "-s", "lidar"), "optical, sar, infrared; not 'lidar'"),
         (("ask", "IMAGE", "What?", "-m", "earthgpt-tony"), "No model 'earthgpt-tony'"),
@@ -344,8 +346,8 @@ def test_a_folder_is_no_image(run, tmp_path):
         (("ask", "IMAGE", "", "-m", "MODEL"), "The question is empty"),
         (("ask", "IMAGE", "<image>", "-m", "MODEL"), "<image>"),
         (("ground", "IMAGE", "  ", "-m", "MODEL"), "The phrase is empty"),
-        (("detect", "IMAGE", "", "-m", "MODEL"), "The class is empty"),
-        (("detect", "IMAGE", "ship", "-m", "MODEL", "-o", "FOLDER/ships.xyz"), "not '.xyz'"),
+        (("detect", "IMAGE", "-c", "", "-m", "MODEL"), "list of classes is empty"),
+        (("detect", "IMAGE", "-c", "ship", "-m", "MODEL", "-o", "FOLDER/ships.xyz"), "not '.xyz'"),
         (("classify", "IMAGE", "-c", "", "-m", "MODEL"), "list of classes is empty"),
         (("classify", "IMAGE", "-c", " , ,", "-m", "MODEL"), "list of classes is empty"),
         (("describe", "IMAGE", "1,2,3"), "left,top,right,bottom"),
@@ -409,3 +411,71 @@ def test_control_c_stops_with_its_own_exit_code(run, harbor, monkeypatch):
     monkeypatch.setattr(cli, "_ready", stop)
     code, out, err = run("caption", harbor)
     assert (code, out, err) == (130, "", "Stopped.\n")
+
+
+# --- large scenes and many images --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scene(tmp_path) -> Path:
+    """A GeoTIFF of 300 x 200 pixels of two metres."""
+    path = tmp_path / "scene.tif"
+    write_geotiff(path, np.full((200, 300, 3), 90, np.uint8), 500_000, 5_000_000, 2.0, 32633)
+    return path
+
+
+def test_a_large_scene_is_detected_in_tiles_and_written_with_its_place(run, scene, model_folder, says, tmp_path):
+    says("There is one ship [0.500,0.500,0.600,0.600] in the image.")
+    code, out, err = run(
+        "detect", scene, "-c", "ship", "-m", model_folder, "--tile", 100, "--overlap", 0, "-o", tmp_path / "s.geojson"
+    )
+    assert code == 0, err
+    assert "6 ship" in out and "in 6 tiles of 100" in err
+    features = json.loads((tmp_path / "s.geojson").read_text())["features"]
+    assert len(features) == 6 and features[0]["properties"]["area_m2"] == pytest.approx(20 * 20, rel=0.02)
+    assert not list(tmp_path.glob("*.tiles.jsonl")), "the record of a finished job goes"
+    again = run("detect", scene, "-c", "ship", "-m", model_folder, "-o", tmp_path / "s.geojson")
+    assert told(again, "is there already")
+    words = ("detect", scene, "-c", "ship", "-m", model_folder, "-o", tmp_path / "s.geojson")
+    assert run(*words, "--overwrite", "--tile", 0)[0] == 0
+    assert len(json.loads((tmp_path / "s.geojson").read_text())["features"]) == 1, "it fits in one tile"
+
+
+def test_answers_of_tiles_are_a_map_with_a_sum(run, scene, model_folder, says, tmp_path):
+    says("2")
+    code, out, _ = run("ask", scene, "How many cars?", "-m", model_folder, "--tile", 100, "-o", tmp_path / "c.gpkg")
+    assert code == 0 and "sum of the answers: 12" in out
+    assert (tmp_path / "c.gpkg").stat().st_size > 0
+    value = json.loads(run("ask", scene, "How many?", "-m", model_folder, "--tile", 100, "--json")[1])
+    assert (value["total"], value["tiles"], value["counts"]) == (12, 6, {"2": 6})
+    assert value["area_km2"] == pytest.approx(0.24, rel=0.01)
+
+
+def test_a_window_is_all_that_is_looked_at(run, scene, model_folder, says):
+    says("forest")
+    words = ("classify", scene, "-m", model_folder, "--tile", 50, "--json")
+    assert json.loads(run(*words, "--window", "100,50,100,50")[1])["tiles"] == 2
+    assert told(run(*words, "--window", "100,50,300,50"), "inside the image (300 x 200)")
+
+
+def test_a_folder_of_images_becomes_a_table_that_goes_on(run, harbor, model_folder, says, tmp_path):
+    says("a harbor, with ships")
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    code, _, err = run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "captions.csv")
+    assert code == 3 and "2 images, 1 of them failed" in err
+    rows = list(csv.reader((tmp_path / "captions.csv").open(newline="")))
+    assert rows[0] == ["image", "caption", "score", "error"]
+    assert rows[2] == [str(harbor), "a harbor, with ships", "0.5000", ""] and "broken.png" in rows[1][3]
+    Image.new("RGB", (50, 50)).save(tmp_path / "later.png")
+    assert run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "captions.csv")[0] == 0
+    assert len((tmp_path / "captions.csv").read_text().splitlines()) == 4
+
+
+def test_each_of_many_images_has_an_output_by_its_name(run, scene, harbor, model_folder, says, tmp_path):
+    says("There is one ship [0.500,0.500,0.600,0.600] in the image.")
+    assert told(run("detect", scene, harbor, "-m", model_folder, "-o", tmp_path / "x.geojson"), "{name}")
+    assert run("detect", scene, harbor, "-m", model_folder, "-o", tmp_path / "{name}.geojson")[0] == 0
+    assert {path.name for path in tmp_path.glob("*.geojson")} == {"scene.geojson", "harbor.geojson"}
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    code, _, err = run("detect", scene, tmp_path / "broken.png", "-m", model_folder)
+    assert code == 3 and "1 of 2 images failed" in err and "broken.png" in err
