@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from earthgpt.types import EarthGPTError, Point, Region
+from earthgpt.geo.place import EARTH_RADIUS_M, ECCENTRICITY2, Place, place
+from earthgpt.types import Box, Point, Region
 
 # The columns of every table of features, and their types; each may be empty but the label and the pixels.
 COLUMNS: dict[str, type] = {
@@ -28,8 +29,6 @@ COLUMNS: dict[str, type] = {
     "pixels": str,
 }
 GIVEN = ("answer", "tile", "model", "prompt", "time")  # those that a caller fills in
-# The ellipsoid of WGS 84: semi-major axis in metres, and the square of the eccentricity (NIMA TR8350.2, table 3.1).
-SEMI_MAJOR_M, ECCENTRICITY_2 = 6378137.0, 0.00669437999014
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,48 +60,77 @@ class Placed:
     values: dict[str, Any]
 
 
-class Place:
-    """Where the pixels of a scene lie: a Raster, a Scene, or anything with ``size``, ``crs`` and ``transform``.
+class Layer:
+    """What the features of a scene are written with: their place, their columns, and their classes.
 
-    crs: its CRS as text, None where coordinates can only be pixels. notes: what is to be said of that.
+    raster: a Raster, a Scene, or anything with ``size``, ``crs`` and ``transform``. place: where its pixels lie.
+    columns: names and types. labels: the number of each class, those given first, then as they come.
+    properties: what holds for all features.
     """
 
-    def __init__(self, raster: Any, columns: Mapping[str, type] | None = None, properties: Mapping[str, Any] = {}):
+    def __init__(
+        self,
+        raster: Any,
+        properties: Mapping[str, Any] | None = None,
+        columns: Mapping[str, type] | None = None,
+        classes: Iterable[str] = (),
+    ) -> None:
         self.raster, self.size = raster, raster.size
+        self.place: Place = getattr(raster, "place", None) or place(raster.crs, raster.transform, raster.size)
         self.columns = {**COLUMNS, **(columns or {})}
-        self.crs = raster.crs if raster.crs and raster.transform is not None else None
-        self.on_earth = self.crs is not None and _of_earth(self.crs)
-        self.properties = self._known(properties)
+        self.properties = self._known(properties or {})
+        self.labels = {label: i for i, label in enumerate(dict.fromkeys(classes))}
         self.lost = 0
-        self._gsd_m = getattr(raster, "gsd_m", None)
+
+    @property
+    def crs(self) -> str | None:
+        """That of the coordinates; None where they are pixels."""
+        return self.place.crs
+
+    @property
+    def on_earth(self) -> bool:
+        """Whether there is longitude and latitude."""
+        return self.place.crs is not None and self.place.on_earth
+
+    @property
+    def in_degrees(self) -> bool:
+        """Whether the coordinates of the CRS are longitude and latitude."""
+        return self.crs is not None and _crs(self.crs).is_geographic
+
+    @property
+    def gsd_m(self) -> float | None:
+        """Metres a pixel, at the middle of the image; None where it is not known."""
+        return getattr(self.raster, "gsd_m", None) or self.place.gsd_m
 
     @property
     def notes(self) -> list[str]:
         """What a reader of the coordinates has to know, in sentences."""
-        notes = []
-        if self.crs is None:
-            notes.append("The image has no CRS: coordinates are pixels of the image, y down.")
-        elif not self.on_earth:
-            notes.append("The CRS is not of the Earth: there is no longitude and latitude in WGS 84.")
+        notes = list(self.place.notes)
         if self.lost:
             notes.append(f"{self.lost} features lie where the CRS has no place; they have pixels and no geometry.")
         return notes
+
+    def projjson(self) -> dict[str, Any] | None:
+        """The CRS as PROJJSON; None without one."""
+        return None if self.crs is None else _crs(self.crs).to_dict(projjson=True)
 
     def of(self, features: Iterable[Feature | Region]) -> list[Placed]:
         """Features with their places; many at once cost little more than one."""
         features = [one if isinstance(one, Feature) else Feature(one) for one in features]
         if not features:
             return []
-        width, height = self.size
-        pixels = np.array([one.region.box.corners for one in features]) * (width, height)  # [N, 4, 2]
-        points = self._to_map(pixels)
-        lonlat = self._to_wgs84(points)
+        for one in features:
+            self.labels.setdefault(one.region.label, len(self.labels))
+        pixels = np.array([one.region.box.corners for one in features]) * self.size  # [N, 4, 2]
+        flat = pixels.reshape(-1, 2)
+        points = self.place.to_map(flat).reshape(pixels.shape)
+        lonlat = self.place.to_wgs84(flat).reshape(pixels.shape) if self.on_earth else np.full_like(pixels, np.nan)
         there = np.isfinite(points).all(axis=(1, 2))
         if self.on_earth:
             there &= np.isfinite(lonlat).all(axis=(1, 2))
         if self.crs:
             self.lost += int((~there).sum())
-        sizes = self._sizes_m(pixels, points, lonlat)
+        sizes = self._sizes_m(points, lonlat)
         return [
             Placed(
                 one.region,
@@ -132,39 +160,23 @@ class Place:
             "area_m2": _number(area),
             "length_m": _number(length),
             "width_m": _number(width),
-            "angle_deg": None if len(set(pixels[:, 0])) == 2 and _upright(region) else _number(angle),
+            "angle_deg": None if isinstance(region.box, Box) else _number(angle),
             "pixels": json.dumps(corners),
         }
         return {name: values.get(name) for name in self.columns}
 
-    def _to_map(self, pixels: np.ndarray) -> np.ndarray:
-        if self.crs is None:
-            return pixels
-        a, b, c, d, e, f = self.raster.transform
-        x, y = pixels[..., 0], pixels[..., 1]
-        return np.stack((a * x + b * y + c, d * x + e * y + f), axis=-1)
-
-    def _to_wgs84(self, points: np.ndarray) -> np.ndarray:
-        if not self.on_earth:
-            return np.full_like(points, np.nan)
-        from rasterio.warp import transform
-
-        flat = points.reshape(-1, 2)
-        longitudes, latitudes = transform(_crs(self.crs), _crs("EPSG:4326"), flat[:, 0].tolist(), flat[:, 1].tolist())
-        return np.stack((longitudes, latitudes), axis=-1).reshape(points.shape)
-
-    def _sizes_m(self, pixels: np.ndarray, points: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
+    def _sizes_m(self, points: np.ndarray, lonlat: np.ndarray) -> np.ndarray:
         """Area in m2, length and width in metres and the angle in degrees of quadrilaterals: [N, 4], NaN if unknown.
 
         On the Earth corners are taken to geocentric coordinates on the ellipsoid, so that neither the projection nor
         degrees distort them: straight lines through the Earth, short by 1e-5 at 100 km. On other bodies the units of a
         projected CRS count, and without a CRS the metres of a pixel, if they were given.
         """
-        count = len(pixels)
+        count = len(points)
         if self.on_earth:
             corners, north, east = _geocentric(lonlat)
         else:
-            metres = self._gsd_m if self.crs is None else _unit_m(self.crs)
+            metres = self.gsd_m if self.crs is None else _unit_m(self.crs)
             if metres is None:
                 return np.full((count, 4), np.nan)
             flat = points * np.asarray(metres)
@@ -184,20 +196,16 @@ class Place:
 def _geocentric(lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Corners [N, 4, 3] in metres from the Earth's centre, and north and east [N, 3] at the first of them."""
     longitude, latitude = np.radians(lonlat[..., 0]), np.radians(lonlat[..., 1])
-    normal = SEMI_MAJOR_M / np.sqrt(1 - ECCENTRICITY_2 * np.sin(latitude) ** 2)  # radius of the prime vertical
+    normal = EARTH_RADIUS_M / np.sqrt(1 - ECCENTRICITY2 * np.sin(latitude) ** 2)  # radius of the prime vertical
     across = normal * np.cos(latitude)
     corners = np.stack(
-        (across * np.cos(longitude), across * np.sin(longitude), normal * (1 - ECCENTRICITY_2) * np.sin(latitude)),
+        (across * np.cos(longitude), across * np.sin(longitude), normal * (1 - ECCENTRICITY2) * np.sin(latitude)),
         axis=-1,
     )
     lam, phi = longitude[:, 0], latitude[:, 0]
     north = np.stack((-np.sin(phi) * np.cos(lam), -np.sin(phi) * np.sin(lam), np.cos(phi)), axis=-1)
     east = np.stack((-np.sin(lam), np.cos(lam), np.zeros_like(lam)), axis=-1)
     return corners, north, east
-
-
-def _upright(region: Region) -> bool:
-    return region.box == region.box.bounds
 
 
 def _number(value: float) -> float | None:
@@ -210,24 +218,15 @@ def _pairs(points: np.ndarray) -> list[Point]:
 
 
 def _crs(text: str) -> Any:
-    try:
-        from rasterio.crs import CRS
-    except ImportError:
-        raise EarthGPTError('Map coordinates need rasterio: pip install "earthgpt[geo]".') from None
+    from rasterio.crs import CRS
+
     return CRS.from_user_input(text)
-
-
-def _of_earth(crs: str) -> bool:
-    """Whether the ellipsoid of a CRS has the size of the Earth; False where it has none (local grids)."""
-    wkt = _crs(crs).to_wkt()
-    _, found, rest = wkt.partition("SPHEROID[")
-    return bool(found) and abs(float(rest.split(",")[1].rstrip("]")) / SEMI_MAJOR_M - 1) < 0.01
 
 
 def _unit_m(crs: str) -> float | None:
     """How many metres the unit of a projected CRS has; None of degrees and of what is no projection."""
-    parsed = _crs(crs)
-    return parsed.linear_units_factor[1] if parsed.is_projected else None
+    system = _crs(crs)
+    return system.linear_units_factor[1] if system.is_projected else None
 
 
 def clockwise(points: Sequence[Point]) -> bool:

@@ -1,20 +1,47 @@
-"""Regions as map features, in files whose names say the format."""
+"""Regions as map features and annotations, in files whose names say the format."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from earthgpt.geo.layers import GeoJSON, GeoPackage, geojson
-from earthgpt.geo.placing import Feature, Place
+from earthgpt.geo.annotations import COCO, DOTA, YOLO, OrientedYOLO
+from earthgpt.geo.drawings import AnnotatedGeoTIFF, Picture
+from earthgpt.geo.layers import CSV, KML, PIXELS, FlatGeobuf, GeoJSON, GeoPackage, GeoParquet, Sink, geojson
+from earthgpt.geo.placing import Feature, Layer
+from earthgpt.geo.styles import qgis_style
+from earthgpt.geo.webmap import WebMap
 from earthgpt.types import EarthGPTError, Region
 
-__all__ = ["Feature", "Writer", "features", "open_writer", "write"]
-FORMATS = (".geojson", ".json", ".gpkg")
+__all__ = ["FORMATS", "Feature", "Writer", "features", "open_writer", "write"]
+# The first that a name ends with.
+FORMATS: dict[str, type[Sink]] = {
+    ".coco.json": COCO,
+    ".yolo.txt": YOLO,
+    ".yolo-obb.txt": OrientedYOLO,
+    ".dota.txt": DOTA,
+    ".geojson": GeoJSON,
+    ".json": GeoJSON,
+    ".gpkg": GeoPackage,
+    ".parquet": GeoParquet,
+    ".geoparquet": GeoParquet,
+    ".fgb": FlatGeobuf,
+    ".kml": KML,
+    ".csv": CSV,
+    ".html": WebMap,
+    ".png": Picture,
+    ".jpg": Picture,
+    ".jpeg": Picture,
+    ".tif": AnnotatedGeoTIFF,
+    ".tiff": AnnotatedGeoTIFF,
+}
+STYLED = (GeoJSON, GeoPackage, FlatGeobuf, GeoParquet)  # layers that QGIS opens; it looks for a style beside them
 
 
 def features(regions: Iterable[Feature | Region], raster: Any) -> dict[str, Any]:
@@ -23,55 +50,89 @@ def features(regions: Iterable[Feature | Region], raster: Any) -> dict[str, Any]
     For an image without a place on Earth the coordinates are pixels (y down), and the foreign member
     ``coordinates`` says so. Raises EarthGPTError when the image has a place but rasterio is not installed.
     """
-    place = Place(raster)
-    collection = {"type": "FeatureCollection", "features": [geojson(one, place) for one in place.of(regions)]}
-    return collection if place.on_earth else {**collection, "coordinates": "pixels of the image, y down"}
+    layer = Layer(raster)
+    collection = {"type": "FeatureCollection", "features": [geojson(one, layer) for one in layer.of(regions)]}
+    return collection if layer.on_earth else {**collection, "coordinates": PIXELS}
 
 
 class Writer:
-    """A file of features that grows: ``add`` as they are found, then ``close``. See ``open_writer``.
+    """A file of features that grows: ``add`` as they are found, then ``close``; made by ``open_writer``.
 
-    count: how many were added. labels: how many of each. notes: what a reader of the coordinates has to know.
+    As a context manager it closes at the end, and discards after an error. path: the final name. count: how many were
+    added. labels: how many of each class.
     """
 
-    def __init__(self, path: Path, place: Place, overwrite: bool) -> None:
+    def __init__(self, path: Path, ending: str, layer: Layer, style: bool) -> None:
         self.path, self.count, self.labels = path, 0, Counter()
-        self._place, self._overwrite, self._closed = place, overwrite, False
-        self._fresh = path.with_name(f"{path.stem}.new{path.suffix}")
-        self._fresh.unlink(missing_ok=True)
-        self._sink = _sink(path, self._fresh, place)
+        self._layer, self._style, self._open = layer, style, True
+        name = path.name[: -len(ending)]
+        self._fresh = path.with_name(f"{name}.new{path.name[-len(ending) :]}")
+        with self._told():
+            self._fresh.open("wb").close()  # a folder that is missing or closed is told now
+            try:
+                self._sink = FORMATS[ending](self._fresh, layer, name)
+            except BaseException:
+                self._fresh.unlink(missing_ok=True)
+                raise
 
     @property
     def notes(self) -> list[str]:
-        return self._place.notes
+        """What a reader of the coordinates has to know, in sentences."""
+        return self._layer.notes
 
     def add(self, features: Iterable[Feature | Region]) -> None:
-        """Adds some; many at once are faster. Raises ValueError for properties that are no columns."""
-        placed = self._place.of(features)
-        self.count += len(placed)
-        self.labels.update(one.region.label for one in placed)
-        self._sink.add(placed)
+        """Adds some; many at once are faster. Raises ValueError for properties that are no columns, and EarthGPTError
+        where they cannot be written."""
+        features = iter(features)
+        while placed := self._layer.of(islice(features, 2_000)):
+            with self._told():
+                self._sink.add(placed)
+            self.count += len(placed)
+            self.labels.update(one.region.label for one in placed)
 
     def close(self) -> None:
         """Completes the file and gives it its name. Raises EarthGPTError where that cannot be done."""
-        if self._closed:
+        if not self._open:
             return
-        self._sink.close()
-        self._closed = True
-        os.replace(self._fresh, self.path)
+        with self._told():
+            self._sink.close()
+            for extra in self._sink.files:
+                if extra.suffix == ".names":
+                    os.replace(extra, self.path.with_suffix(".names"))
+            os.replace(self._fresh, self.path)
+            if self._style and isinstance(self._sink, STYLED):
+                self.path.with_suffix(".qml").write_text(qgis_style(self._layer), encoding="utf-8")
+        self._end()
 
     def discard(self) -> None:
         """Removes what was written; what had the name before is still there."""
-        if not self._closed:
-            self._closed = True
-            self._sink.discard()
-            self._fresh.unlink(missing_ok=True)
+        if self._open:
+            self._sink.stop()
+            self._end()
+
+    def _end(self) -> None:
+        self._open = False
+        for path in (self._fresh, *self._sink.files):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EarthGPTError(f"Cannot write {self.path}: {error.strerror or error}.") from None
 
     def __enter__(self) -> Writer:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close() if kind is None else self.discard()
+        if kind is not None:
+            return self.discard()
+        try:
+            self.close()
+        except BaseException:
+            self.discard()
+            raise
 
 
 def open_writer(
@@ -80,43 +141,35 @@ def open_writer(
     *,
     properties: Mapping[str, Any] | None = None,
     columns: Mapping[str, type] | None = None,
+    classes: Iterable[str] = (),
     overwrite: bool = False,
+    style: bool = True,
 ) -> Writer:
-    """A file of features of a Raster or a Scene, to be filled as they are found; the name's ending is the format.
+    """A file of features of a Raster or a Scene, to be filled as they are found. Its name's ending, one of ``FORMATS``,
+    is the format (docs/rasters.md).
 
     properties: what holds for all of them, such as ``model``, ``prompt`` and ``time``; a feature's own come first.
-    columns: extra columns and their types (str, float, int or bool). overwrite: whether a file of that name is
-    replaced. Until ``close`` the name keeps what it had: ``ships.gpkg`` grows as ``ships.new.gpkg``.
+    columns: extra columns and their types (str, float, int or bool). classes: those that are numbered and coloured
+    first, in their order; others follow as they come. overwrite: whether a file of that name is replaced. style:
+    whether a QGIS style (.qml) is written beside a layer; one that is there stays unless ``overwrite``.
+
+    Until ``close`` the name keeps what it had: ``ships.gpkg`` grows as ``ships.new.gpkg``, and a writer that was
+    killed leaves no more than that; the next one begins anew. Memory does not grow with the number of features, but
+    for pictures.
     Raises EarthGPTError for a name of no known format, for a file that is there already, where nothing can be written,
     and where a library is missing.
     """
     path = Path(path)
+    ending = next((ending for ending in FORMATS if path.name.lower().endswith(ending)), None)
+    if ending is None:
+        raise EarthGPTError(f"Regions are written as {', '.join(FORMATS)}; not {path.suffix or path.name!r}.")
     if path.exists() and not overwrite:
         raise EarthGPTError(f"{path} is there already; choose another name, or allow it to be overwritten.")
-    try:
-        return Writer(path, Place(raster, columns, properties or {}), overwrite)
-    except OSError as error:
-        raise EarthGPTError(f"Cannot write {path}: {error.strerror}.") from None
+    style = style and (overwrite or not path.with_suffix(".qml").exists())
+    return Writer(path, ending, Layer(raster, properties, columns, classes), style)
 
 
-def write(
-    path: str | Path,
-    regions: Iterable[Feature | Region],
-    raster: Any,
-    *,
-    properties: Mapping[str, Any] | None = None,
-    columns: Mapping[str, type] | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Writes regions or features of an image, complete or not at all; arguments and errors as of ``open_writer``."""
-    with open_writer(path, raster, properties=properties, columns=columns, overwrite=overwrite) as writer:
+def write(path: str | Path, regions: Iterable[Feature | Region], raster: Any, **options: Any) -> None:
+    """Writes regions or features of an image, complete or not at all; options and errors: see ``open_writer``."""
+    with open_writer(path, raster, **options) as writer:
         writer.add(regions)
-
-
-def _sink(path: Path, fresh: Path, place: Place) -> Any:
-    ending = path.suffix.lower()
-    if ending in (".geojson", ".json"):
-        return GeoJSON(fresh, place)
-    if ending == ".gpkg":
-        return GeoPackage(fresh, place, path.stem)
-    raise EarthGPTError(f"Regions are written as {', '.join(FORMATS)}; not {path.suffix or path.name!r}.")
