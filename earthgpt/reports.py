@@ -8,7 +8,7 @@ import math
 import os
 import platform
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -55,7 +55,7 @@ class Report:
     of answers that never saw the image. by_kind, by_class: figures of the questions of one kind, of one class.
     confusion: ``classes``, and ``counts``, how often class i was answered with class j, last no class; None where
     answers are no classes. left_out: of each metric that is missing why. settings: how it was asked. data: what was
-    asked (``fingerprint``, ``images``, ``defects``). versions: of the libraries.
+    asked (``fingerprint``, ``images``, 0 where they have no names, ``defects``). versions: of the libraries.
     answers: of each question ``id``, ``image``, ``question``, ``kind``, ``size``, ``truth`` and ``read`` (values, boxes
     in fractions of the image), ``prediction`` (what was said), ``score`` in [0, 1], and ``right`` where an answer is
     right or wrong.
@@ -123,7 +123,7 @@ def report(
         raise EarthGPTError("There are no questions to score.")
     predictions, truth = [one.prediction for one in questions], [one.truth for one in questions]
     found = task.compare(predictions, truth)
-    images = [one.image for one in questions]
+    images = clusters(questions)
     drawn = statistics.intervals(found.figures, len(questions), images, rounds, seed=seed) if rounds else {}
     baselines = chance(task, truth, [one.kind for one in questions], seed)
     baselines |= {what: task.score(values, truth) for what, values in (blind or {}).items()}
@@ -148,10 +148,19 @@ def report(
         confusion=confusion,
         left_out=dict(found.left_out),
         settings=dict(settings or {}),
-        data={"fingerprint": fingerprint(questions), "images": len(set(images)), **(data or {})},
+        data={
+            "fingerprint": fingerprint(questions),
+            "images": len({one.image for one in questions if one.image}),
+            **(data or {}),
+        },
         versions=versions(libraries),
         answers=tuple(_answer(one, each) for one, each in zip(questions, found.each, strict=True)),
     )
+
+
+def clusters(questions: Sequence[Scored]) -> list[Any]:
+    """The image of each question, for resampling; where an image has no name the question stands for itself."""
+    return [one.image or i for i, one in enumerate(questions)]
 
 
 def chance(
@@ -220,6 +229,18 @@ def from_plain(value: Any) -> Any:
         return Box(*value) if value and isinstance(value[0], float | int) else tuple(map(from_plain, value))
     except (KeyError, TypeError, RecursionError):
         raise ValueError(f"{value!r:.80} is no answer of a task.") from None
+
+
+def questions_of(report: Report, path: str | Path = "the report") -> Iterator[Scored]:
+    """The questions of a report. Raises EarthGPTError where an answer is damaged."""
+    for number, answer in enumerate(report.answers, 1):
+        try:
+            values = from_plain(answer["truth"]), from_plain(answer["read"])
+            size = answer.get("size")
+            texts = (answer[name] for name in ("id", "image", "question"))
+            yield Scored(*texts, *values, answer["prediction"], answer["kind"], tuple(size) if size else None)
+        except (KeyError, TypeError, ValueError):
+            raise EarthGPTError(f"{path} is damaged: answer {number} cannot be read.") from None
 
 
 def _is_references(value: Any) -> bool:

@@ -1,0 +1,715 @@
+"""Anybody's file of predictions as questions with true answers; what is wrong in it is counted and named by its line.
+
+A row is one question: what was predicted, and the true answer, in the same row or in a file of its own. Rows are JSON
+lines, a JSON array (or an object that holds one), CSV or TSV, or one of our reports. Names of fields differ between
+projects, and so does the frame of boxes; both are guessed from the whole file where they are not given.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earthgpt.coordinates import FRAMES, Frame
+from earthgpt.reports import Report, Scored, questions_of
+from earthgpt.tasks import Task
+from earthgpt.tasks.object_detection import ObjectDetection
+from earthgpt.tasks.visual_grounding import VisualGrounding
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Point, Region, Size
+
+FORMATS = ("jsonl", "json", "csv", "tsv", "report")
+# What fields are called, the surest names first; case, spaces and hyphens do not matter. "answer" is the prediction
+# beside a field of the truth (GeoChat, EarthDial, InternVL) and the truth beside one of the prediction (VLMEvalKit).
+NAMES: Mapping[str, tuple[str, ...]] = {
+    "prediction": (
+        "prediction", "predictions", "predicted", "pred", "predict", "prediction_text", "output", "outputs", "response",
+        "model_output", "model_answer", "pred_answer", "generated", "filtered_resps", "resps", "text",
+    ),
+    "truth": (
+        "ground_truth", "groundtruth", "truth", "gt", "gt_answer", "gt_bbox", "gt_boxes", "annotation", "annotations",
+        "target", "references", "reference", "captions", "answers", "label", "labels",
+    ),
+    "id": ("id", "question_id", "qid", "sample_id", "index", "doc_id"),
+    "image": ("image", "image_id", "image_name", "image_path", "img", "img_id", "img_path", "file_name", "filename"),
+    "question": ("question", "prompt", "query", "instruction", "input"),
+    "kind": ("kind", "type", "vqa_type", "question_type", "category", "task_type"),
+    "size": ("size", "image_size", "hw"),
+    "width": ("width", "image_width"),
+    "height": ("height", "image_height"),
+    "scores": ("scores", "score", "confidence", "confidences"),
+}  # fmt: skip
+# Several true captions in fields of their own, as EarthDial has them.
+_CAPTION = re.compile(r"caption_?\d+")
+# What makes a file no answer to its questions; the others make an answer wrong, or are mended.
+MISMATCHES = (
+    "row that cannot be read",
+    "no prediction",
+    "prediction without a question",
+    "no true answer",
+    "true answer that cannot be read",
+    "id that was there before",
+)
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d{1,3})?|\.\d+|nan|inf(?:inity)?)"
+_NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
+# GeoChat: {<10><20><30><40>|<45>}; and whatever stands in the innermost brackets or parentheses.
+_GROUP = re.compile(r"\{((?:<[^<>{}]*>)+)(?:\|<([^<>{}]*)>)?\}|[\[(]([^\[\](){}]*)[\])]")
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_OBJECT = "object"  # the label of a box that nobody gave one
+_BOX_KEYS = ("box", "bbox", "bbox_2d", "obb", "polygon", "poly")
+_LABEL_KEYS = ("label", "class", "category", "name")
+
+Row = tuple[int, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What is in a file. ``fields`` and ``frames`` say how it was read; ``defects`` name the lines (or numbers of the
+    items of an array) of each kind of defect; ``lines`` is how many rows there were.
+    """
+
+    questions: tuple[Scored, ...]
+    fields: dict[str, str]
+    frames: dict[str, str]
+    defects: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    lines: int = 0
+
+
+def read_predictions(
+    path: str | Path,
+    task: Task,
+    *,
+    truth: str | Path | None = None,
+    kind: str | None = None,
+    fields: Mapping[str, str] | None = None,
+    frame: str | None = None,
+    truth_frame: str | None = None,
+    counterclockwise: bool = False,
+    allow_missing: bool = False,
+) -> Predictions:
+    """The questions of a file with their true answers and predictions, as values of the task.
+
+    truth: a second file with the true answers; rows belong together by id, else by image and question, else by their
+    place. kind: one of ``FORMATS``; told by the content without it. fields: the name of the field of each role of
+    ``NAMES``. frame, truth_frame: names of ``coordinates.FRAMES``, what boxes are written in. A fifth number of a box
+    is an angle in degrees by which it is turned about its middle, clockwise on the screen as in GeoChat unless
+    ``counterclockwise`` as in EarthDial's own scorer. allow_missing: what is in ``MISMATCHES`` is counted, and left
+    out; a missing prediction is wrong.
+
+    Raises EarthGPTError where the file cannot be read, for a field or frame there is none of, and for mismatches.
+    """
+    defects = _Defects(Path(path).name)
+    rows, found = _rows(path, kind, defects)
+    if found == "report":
+        return _of_report(path)
+    names = _fields(rows, fields or {}, truth is not None, path)
+    pairs = [(row, row) for row in rows]
+    truth_names = names
+    if truth is not None:
+        rest = _Defects(Path(truth).name)
+        true_rows, _ = _rows(truth, None, rest)
+        truth_names = _truth_fields(true_rows, fields or {}, truth)
+        pairs = _joined(rows, names, true_rows, truth_names, defects)
+        defects.found |= {f"{what} (true answers)": lines for what, lines in rest.found.items()}
+    read = [_question(row, true, names, truth_names, defects) for row, true in pairs]
+    asked = _without_repeats([one for one in read if one is not None], defects)
+    frames: dict[str, str] = {}
+    boxed = isinstance(task, VisualGrounding | ObjectDetection)
+    if boxed:
+        frames = _frames(asked, frame, truth_frame)
+    values = (_Boxes(task, frames, asked, counterclockwise) if boxed else _Words(task)) if asked else None
+    questions = [one for one in (values.scored(one, defects) for one in asked) if one is not None] if values else []
+    if not allow_missing:
+        defects.refuse()
+    if not questions:
+        raise EarthGPTError(f"{path} has no question that can be scored{defects.told()}.")
+    return Predictions(tuple(questions), names, frames, defects.lines(), len(rows))
+
+
+class _Defects:
+    """What is wrong, by kind and line."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.found: dict[str, list[int]] = {}
+
+    def add(self, what: str, line: int) -> None:
+        self.found.setdefault(what, []).append(line)
+
+    def lines(self) -> dict[str, tuple[int, ...]]:
+        return {what: tuple(lines) for what, lines in self.found.items()}
+
+    def told(self) -> str:
+        parts = (f"{len(lines)} {what} (line {_few(lines)})" for what, lines in self.found.items())
+        return ": " + "; ".join(parts) if self.found else ""
+
+    def refuse(self) -> None:
+        """Raises EarthGPTError for what makes predictions and true answers not fit together."""
+        wrong = {what: lines for what, lines in self.found.items() if what.startswith(MISMATCHES)}
+        if wrong:
+            parts = "; ".join(f"{len(lines)} {what} (line {_few(lines)})" for what, lines in wrong.items())
+            raise EarthGPTError(
+                f"{self.name} does not fit: {parts}. Mend it, or pass --allow-missing: then what cannot be scored is "
+                "left out and counted, and a missing prediction is wrong."
+            )
+
+
+def _few(lines: Sequence[int], most: int = 5) -> str:
+    return ", ".join(map(str, lines[:most])) + (", ..." if len(lines) > most else "")
+
+
+# --- rows --------------------------------------------------------------------------------------------------------
+
+
+def _rows(path: str | Path, kind: str | None, defects: _Defects) -> tuple[list[Row], str]:
+    """The rows of a file with their lines, and its format. An empty file is refused."""
+    path = Path(path)
+    if kind not in (None, *FORMATS):
+        raise EarthGPTError(f"The format is one of {', '.join(FORMATS)}; not {kind!r}.")
+    try:
+        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    except OSError as error:
+        raise EarthGPTError(f"Cannot read {path}: {error.strerror}.") from None
+    start = content.lstrip()[:1]
+    if not start:
+        raise EarthGPTError(f"{path} is empty.")
+    if kind is None and path.suffix.lower() in (".csv", ".tsv"):
+        kind = path.suffix.lower()[1:]
+    if kind in ("csv", "tsv"):
+        return list(_table(content, "," if kind == "csv" else "\t", path, defects)), kind
+    if kind in (None, "json", "report") and start in (b"[", b"{"):
+        value = _json(content)
+        if isinstance(value, dict) and {"task", "metrics", "answers"} <= set(value):
+            return [], "report"
+        listed = _listed(value)
+        if listed is not None:
+            return list(_objects(enumerate(listed, 1), defects)), "json"
+        if kind == "json" or (start == b"[" and b"\n" not in content.strip()):
+            raise EarthGPTError(f"{path} is no list of answers in JSON{_why(content)}.")
+    if kind == "report":
+        raise EarthGPTError(f"{path} is no report of earthgpt.")
+    if start == b"[" and _json(content.lstrip().split(b"\n", 1)[0]) is _BROKEN:  # an array over several lines
+        raise EarthGPTError(f"{path} is no list of answers in JSON{_why(content)}.")
+    lines = ((number, _json(line)) for number, line in enumerate(content.split(b"\n"), 1) if line.strip())
+    return list(_objects(lines, defects)), "jsonl"
+
+
+_BROKEN = object()
+
+
+def _json(content: bytes) -> Any:
+    """A value of JSON; ``_BROKEN`` for what is none."""
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):  # what is no UTF-8 is a ValueError too
+        return _BROKEN
+
+
+def _why(content: bytes) -> str:
+    try:
+        json.loads(content)
+    except json.JSONDecodeError as error:
+        return f": {error.msg} in line {error.lineno}, column {error.colno}"
+    except (ValueError, RecursionError):
+        return ""
+    return ""
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """The rows in a value: a list, the one list of objects in an object, or an object of objects or texts by id."""
+    if isinstance(value, list):
+        return value
+    if not isinstance(value, dict):
+        return None
+    lists = [one for one in value.values() if isinstance(one, list) and one and isinstance(one[0], dict)]
+    if len(lists) == 1 and not _looks_like_a_row(value):
+        return lists[0]
+    if len(value) > 1 and all(isinstance(one, dict) for one in value.values()):
+        return [{"id": key, **one} for key, one in value.items()]
+    return None
+
+
+def _looks_like_a_row(value: Mapping[str, Any]) -> bool:
+    return not {_plain(name) for name in value}.isdisjoint((*NAMES["prediction"], "answer"))
+
+
+def _objects(values: Any, defects: _Defects) -> Iterator[Row]:
+    for line, value in values:
+        if not isinstance(value, dict):
+            defects.add("row that cannot be read", line)
+            continue
+        if isinstance(value.get("doc"), dict):  # lmms-eval keeps the question and its type in there
+            value = {**value["doc"], **value}
+        yield line, _clean(value)
+
+
+def _clean(value: Any) -> Any:
+    """The value without halves of UTF-16 characters, which cannot be printed or written."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_clean(key): _clean(one) for key, one in value.items()}
+    return [_clean(one) for one in value] if isinstance(value, list) else value
+
+
+def _table(content: bytes, delimiter: str, path: Path, defects: _Defects) -> Iterator[Row]:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise EarthGPTError(f"{path} is no UTF-8 in line {line}; save it as UTF-8.") from None
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        header = next(reader)
+        for cells in reader:
+            if len(cells) == len(header):
+                yield reader.line_num, dict(zip(header, cells, strict=True))
+            elif cells:
+                defects.add("row that cannot be read", reader.line_num)
+    except csv.Error as error:
+        raise EarthGPTError(f"{path}, line {reader.line_num}: {error}.") from None
+
+
+# --- fields ------------------------------------------------------------------------------------------------------
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
+
+
+def _named(rows: Sequence[Row], given: Mapping[str, str], path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
+    """Fields by role, but for "answer", and all names of fields by their plain form."""
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    plain = {_plain(name): name for name in reversed(names)}
+    if wrong := [role for role in given if role not in NAMES]:
+        raise EarthGPTError(f"The role of a field is one of {', '.join(NAMES)}; not {wrong[0]!r}.")
+    for role, name in given.items():
+        if name not in names:
+            raise EarthGPTError(f"{path} has no field {name!r} for the {role}; it has {', '.join(names) or 'none'}.")
+    found = dict(given)
+    for role, known in NAMES.items():
+        match = next((plain[name] for name in known if name in plain and plain[name] not in found.values()), None)
+        if role not in found and match is not None:
+            found[role] = match
+    captions = [name for name in names if _CAPTION.fullmatch(_plain(name))]
+    if "truth" not in found and captions:
+        found["truth"] = ", ".join(captions)
+    return found, plain
+
+
+def _fields(rows: Sequence[Row], given: Mapping[str, str], apart: bool, path: str | Path) -> dict[str, str]:
+    if apart:  # the true answers are in another file, where these fields are looked for
+        given = {role: name for role, name in given.items() if role != "truth"}
+    found, plain = _named(rows, given, path)
+    if "answer" in plain and not (apart and "prediction" in found):
+        free = "prediction" if "prediction" not in found else "truth"
+        found.setdefault(free, plain["answer"])
+    needed = ("prediction",) if apart else ("prediction", "truth")
+    if missing := [role for role in needed if role not in found]:
+        names = ", ".join(dict.fromkeys(name for _, row in rows for name in row)) or "none"
+        hint = "" if missing != ["truth"] else ", or name the file of the true answers with --truth"
+        raise EarthGPTError(
+            f"{path} has no field that is called like a {' or a '.join(missing)}; it has {names[:300]}. "
+            f"Name it with --field {missing[0]}=NAME{hint}."
+        )
+    return found
+
+
+def _truth_fields(rows: Sequence[Row], given: Mapping[str, str], path: str | Path) -> dict[str, str]:
+    names = {name for _, row in rows for name in row}
+    chosen = {role: name for role, name in given.items() if role == "truth" or (role != "prediction" and name in names)}
+    found, plain = _named(rows, chosen, path)
+    if "truth" not in found and "answer" in plain:
+        found["truth"] = plain["answer"]
+    if "truth" not in found:
+        raise EarthGPTError(f"{path} has no field that is called like a truth; name it with --field truth=NAME.")
+    return found
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A question as the file states it: values as they are."""
+
+    line: int
+    id: str
+    image: str
+    question: str
+    kind: str
+    size: Size | None
+    prediction: Any
+    truth: Any
+    scores: Any = None
+
+
+def _question(
+    row: Row | None, true: Row | None, names: Mapping[str, str], truth_names: Mapping[str, str], defects: _Defects
+) -> _Asked | None:
+    """None where there is no true answer."""
+    line = (row or true)[0]
+    said, stated = (row or (0, {}))[1], (true or (0, {}))[1]
+
+    def text(role: str) -> str:
+        value = said.get(names.get(role)) if role in names else None
+        if value is None and role in truth_names:
+            value = stated.get(truth_names[role])
+        return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+    captions = truth_names["truth"].split(", ") if truth_names["truth"] not in stated else [truth_names["truth"]]
+    answers = [stated.get(name) for name in captions]
+    answers = [answer for answer in answers if answer is not None and answer != ""]
+    if not answers:
+        defects.add("no true answer", line)
+        return None
+    prediction = said.get(names["prediction"])
+    if prediction is None:
+        defects.add("no prediction", line)
+    size = _size(said, names) or _size(stated, truth_names)
+    truth = answers[0] if len(captions) == 1 else answers
+    scores = said.get(names["scores"]) if "scores" in names else None
+    return _Asked(line, text("id"), text("image"), text("question"), text("kind"), size, prediction, truth, scores)
+
+
+def _size(row: Mapping[str, Any], names: Mapping[str, str]) -> Size | None:
+    """The (width, height) that a row states; None when it states none."""
+    if "width" in names and "height" in names:
+        values = [row.get(names["width"]), row.get(names["height"])]
+    else:
+        values = row.get(names["size"]) if "size" in names else None
+        if isinstance(values, list) and _plain(names["size"]) == "hw":
+            values = values[::-1]
+    if not isinstance(values, list) or len(values) != 2:
+        return None
+    numbers = [_float(value) for value in values]
+    good = all(number is not None and 1 <= number < 1e9 for number in numbers)
+    return (int(numbers[0]), int(numbers[1])) if good else None
+
+
+def _float(value: Any) -> float | None:
+    """The number that a value states, which may be NaN; None when it states none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return math.inf
+
+
+def _joined(
+    rows: Sequence[Row],
+    names: Mapping[str, str],
+    true: Sequence[Row],
+    truth_names: Mapping[str, str],
+    defects: _Defects,
+) -> list[tuple[Row | None, Row | None]]:
+    """The rows of two files that belong together, in the order of the true ones."""
+    roles = [role for role in ("id", "image", "question") if role in names and role in truth_names]
+    roles = ["id"] if "id" in roles else [role for role in roles if role != "id"]
+
+    def key(row: Row, place: int, fields: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(str(row[1].get(fields[role])) for role in roles) if roles else (str(place),)
+
+    said: dict[tuple[str, ...], Row] = {}
+    for place, row in enumerate(rows):
+        if key(row, place, names) in said:
+            defects.add("id that was there before", row[0])
+        said.setdefault(key(row, place, names), row)
+    pairs: list[tuple[Row | None, Row | None]] = []
+    for place, row in enumerate(true):
+        pairs.append((said.pop(key(row, place, truth_names), None), row))
+    for line, _ in said.values():
+        defects.add("prediction without a question", line)
+    return pairs
+
+
+def _without_repeats(asked: Sequence[_Asked], defects: _Defects) -> list[_Asked]:
+    """The first question of each id; without ids all."""
+    found: dict[Any, _Asked] = {}
+    for one in asked:
+        key = (one.id, one.image, one.question) if one.id else one.line
+        if key in found:
+            defects.add("id that was there before", one.line)
+        found.setdefault(key, one)
+    return list(found.values())
+
+
+# --- words -------------------------------------------------------------------------------------------------------
+
+
+class _Words:
+    """Answers in words."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self.several = "caption" in type(task).__name__.lower()
+
+    def scored(self, one: _Asked, defects: _Defects) -> Scored | None:
+        truths = one.truth if isinstance(one.truth, list) else [one.truth]
+        texts = [text for text in (_text(truth) for truth in truths) if text.strip()]
+        if not texts:
+            defects.add("true answer that cannot be read", one.line)
+            return None
+        size = one.size or (1, 1)
+        said = None if one.prediction is None else _text(one.prediction)
+        value = None if said is None else self.task.parse(said, size)
+        truth = tuple(texts) if len(texts) > 1 else texts[0]
+        if isinstance(truth, tuple) and not self.several:
+            truth = ", ".join(truth)
+        return Scored(one.id, one.image, one.question, truth, value, said, one.kind, one.size)
+
+
+def _text(value: Any) -> str:
+    """A value as text; of a list with one item that item (lmms-eval)."""
+    for _ in range(3):
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+# --- boxes -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A box as it is written: 4 numbers, 5 with an angle, or 8; and what is said of it."""
+
+    numbers: tuple[float, ...]
+    label: str | None = None
+    score: float | None = None
+
+    @property
+    def coordinates(self) -> tuple[float, ...]:
+        return self.numbers[:4] if len(self.numbers) == 5 else self.numbers
+
+
+def written_boxes(value: Any) -> list[_Written]:
+    """Every box in a value of JSON or a text, in its own numbers, in order."""
+    if isinstance(value, str):
+        fenced = _FENCE.search(value)
+        inner = (fenced[1] if fenced else value).strip()
+        listed = _json(inner.encode("utf-8", "replace")) if inner[:1] in ("[", "{") else _BROKEN
+        found = _structured(listed) if listed is not _BROKEN else None
+        return _in_text(value) if found is None else found
+    return _structured(value) or []
+
+
+def _structured(value: Any, depth: int = 0) -> list[_Written] | None:
+    """Boxes in lists and objects; None where there is nothing like a box."""
+    if depth > 5:
+        return None
+    if isinstance(value, dict):
+        key = next((key for key in _BOX_KEYS if key in value), None)
+        if key is None:
+            parts = [_structured(one, depth + 1) for one in value.values() if isinstance(one, list | dict)]
+            found = [box for part in parts for box in part or ()]
+            return found or None
+        label = next((value[name] for name in _LABEL_KEYS if isinstance(value.get(name), str)), None)
+        score = _float(value.get("score", value.get("confidence")))
+        return [replace(box, label=label, score=score) for box in _structured(value[key], depth + 1) or ()]
+    if not isinstance(value, list):
+        return None
+    numbers = [_float(one) for one in value]
+    if value and None not in numbers:
+        return [_Written(tuple(numbers))] if len(numbers) in (4, 5, 8) else None
+    pairs = [one for one in value if isinstance(one, list) and len(one) == 2 and None not in map(_float, one)]
+    if len(pairs) == len(value) in (2, 4):
+        return [_Written(tuple(_float(number) for pair in pairs for number in pair))]
+    parts = [written_boxes(one) if isinstance(one, str) else _structured(one, depth + 1) for one in value]
+    found = [box for part in parts for box in part or ()]
+    return found if found or not value else None
+
+
+def _in_text(text: str) -> list[_Written]:
+    """Boxes in words: groups of 4, 5 or 8 numbers in brackets, two points (x,y),(x,y), or nothing but numbers."""
+    found: list[_Written] = []
+    pairs: list[float] = []
+    for group in _GROUP.finditer(text):
+        if group[1] is not None:
+            numbers = [float(number) for number in _NUMBERS.findall(group[1] + "|" + (group[2] or ""))]
+            found += [_Written(tuple(numbers))] if len(numbers) in (4, 5, 8) else []
+            continue
+        for part in group[3].split(";"):
+            numbers = [float(number) for number in _NUMBERS.findall(part)] if _only_numbers(part) else []
+            if len(numbers) == 2:
+                pairs += numbers
+                if len(pairs) == 4:
+                    found.append(_Written(tuple(pairs)))
+                    pairs = []
+            elif len(numbers) in (4, 5, 8):
+                found.append(_Written(tuple(numbers)))
+    if not found and _only_numbers(text):
+        numbers = [float(number) for number in _NUMBERS.findall(text)]
+        found = [_Written(tuple(numbers))] if len(numbers) in (4, 5, 8) else []
+    return found
+
+
+def _only_numbers(text: str) -> bool:
+    return not re.sub(r"[\s,]+", "", _NUMBERS.sub("", text))
+
+
+def _frames(asked: Sequence[_Asked], frame: str | None, truth_frame: str | None) -> dict[str, str]:
+    """The frames of predictions and true answers, those not given guessed from all numbers."""
+    for name in (frame, truth_frame):
+        if name not in (None, *FRAMES):
+            raise EarthGPTError(f"A frame is one of {', '.join(FRAMES)}; not {name!r}.")
+    true = _numbers((one.truth, one.size) for one in asked)
+    said = _numbers((one.prediction, one.size) for one in asked)
+    truth_frame = truth_frame or _frame_of(true) or frame or "image"
+    if frame is None:
+        limit = {"square": 1.0, "image": 1.0, "0-100": 100.0, "0-1000": 1000.0}.get(truth_frame)
+        largest = float(np.quantile(said[:, 0], 0.99)) if len(said) else math.nan
+        # Few boxes may lie far from the right and the bottom: the frame of the truth is kept where it is possible.
+        if limit is None or not len(said) or limit / 8 < largest <= 1.05 * limit:
+            frame = truth_frame
+        else:
+            frame = _frame_of(said) or truth_frame
+    return {"prediction": frame, "truth": truth_frame}
+
+
+def _numbers(values: Iterator[tuple[Any, Size | None]]) -> np.ndarray:
+    """All coordinates and the side of the image they run along (NaN where it is not known), [N, 2]."""
+    found = []
+    for value, size in values:
+        for box in written_boxes(value):
+            sides = size or (math.nan, math.nan)
+            found += [(number, sides[i % 2]) for i, number in enumerate(box.coordinates) if math.isfinite(number)]
+    return np.array(found, float).reshape(-1, 2)
+
+
+def _frame_of(numbers: np.ndarray) -> str | None:
+    """The frame that coordinates look like; None without any. Where 0-1000 and pixels are both possible they are
+    pixels if the sizes of the images are known; else it makes no difference to the overlap of two boxes.
+    """
+    if not len(numbers):
+        return None
+    largest = float(np.quantile(numbers[:, 0], 0.99))
+    if largest <= 1.05:
+        return "image"
+    if largest <= 105:
+        return "0-100"
+    sized = ~np.isnan(numbers[:, 1])
+    if sized.any() and (numbers[sized, 0] <= 1.01 * numbers[sized, 1]).mean() >= 0.99:
+        return "pixels"
+    return "0-1000" if largest <= 1050 else "pixels"
+
+
+class _Boxes:
+    """Answers that are a box, or regions with labels."""
+
+    def __init__(self, task: Task, frames: Mapping[str, str], asked: Sequence[_Asked], counterclockwise: bool):
+        self.task, self.frames, self.turn = task, frames, -1 if counterclockwise else 1
+        # Without the sizes of images pixels are fractions of the largest number: overlaps are the same.
+        self.side = 1
+        if "pixels" in frames.values():
+            parts = [value for one in asked if one.size is None for value in (one.truth, one.prediction)]
+            numbers = _numbers((value, None) for value in parts)
+            self.side = max(1, math.ceil(numbers[:, 0].max(initial=1.0)))
+        self.labelled = any(box.label is not None for one in asked for box in self._written(one.truth, "truth", one))
+
+    def scored(self, one: _Asked, defects: _Defects) -> Scored | None:
+        truth = self._read(one, one.truth, "truth", defects)
+        said = None if one.prediction is None else _text(one.prediction)
+        if truth is None:
+            defects.add("true answer that cannot be read", one.line)
+            return None
+        prediction = None if one.prediction is None else self._read(one, one.prediction, "prediction", defects)
+        if isinstance(self.task, VisualGrounding):
+            if len(truth) != 1:
+                defects.add("question left out: its true answer is not one box (see object_detection)", one.line)
+                return None
+            if prediction is not None and len(prediction) > 1:
+                defects.add("prediction of several boxes: the first counts", one.line)
+            value = prediction[0].box if prediction else None
+            return Scored(one.id, one.image, one.question, truth[0].box, value, said, one.kind, one.size)
+        if prediction is not None:
+            prediction = self._fit(prediction, truth)
+        return Scored(one.id, one.image, one.question, truth, prediction, said, one.kind, one.size)
+
+    def _fit(self, prediction: tuple[Region, ...], truth: tuple[Region, ...]) -> tuple[Region, ...]:
+        """Labels as the truth has them: none where it has none, its own where a prediction has none."""
+        if not self.labelled:
+            return tuple(replace(region, label=_OBJECT) for region in prediction)
+        labels = {region.label for region in truth}
+        only = labels.pop() if len(labels) == 1 else _OBJECT
+        return tuple(replace(region, label=only) if region.label == "" else region for region in prediction)
+
+    def _written(self, value: Any, role: str, one: _Asked) -> list[_Written]:
+        found = written_boxes(value)
+        text = value if isinstance(value, str) else ""
+        if isinstance(self.task, ObjectDetection) and text and all(box.label is None for box in found):
+            # "There are two ships [..;..] in the image.": parsed in fractions, to learn the labels alone.
+            spans = replace(self.task, frame=FRAMES["image"]).spans(text, (1, 1))
+            if len(spans) == len(found):
+                return [replace(box, label=region.label) for box, (region, _) in zip(found, spans, strict=True)]
+        return found
+
+    def _read(self, one: _Asked, value: Any, role: str, defects: _Defects) -> tuple[Region, ...] | None:
+        """The regions; None where nothing can be read, and in the truth also where one of them is wrong."""
+        written = self._written(value, role, one)
+        if not written:
+            nothing = value == [] or (isinstance(value, str) and self.task.parse(value, (1, 1)) == ())
+            return () if nothing and isinstance(self.task, ObjectDetection) else None
+        size = one.size or (self.side, self.side)
+        frame = FRAMES[self.frames[role]](size)
+        scores = one.scores if role == "prediction" and isinstance(one.scores, list) else [None] * len(written)
+        if len(scores) != len(written):
+            defects.add("scores that are not as many as the boxes: left out", one.line)
+            scores = [None] * len(written)
+        regions = []
+        for box, score in zip(written, scores, strict=True):
+            read, wrong = self._box(box, frame, size)
+            if wrong:
+                defects.add(f"{wrong} ({'true answer' if role == 'truth' else role})", one.line)
+            if read is not None:
+                known = _float(score) if score is not None else box.score
+                known = known if known is None or math.isfinite(known) else None
+                label = box.label if box.label is not None else _OBJECT if role == "truth" else ""
+                regions.append(Region(read, label, known if role == "prediction" else None))
+        if len(regions) < len(written) and role == "truth":
+            return None
+        return tuple(regions) or None
+
+    def _box(self, box: _Written, frame: Frame, size: Size) -> tuple[Box | OrientedBox | None, str]:
+        """The box in fractions of the image, and what is wrong with it."""
+        if not all(math.isfinite(number) for number in box.numbers):
+            return None, "box with a number that is not finite"
+        points = [_pixels(frame, pair) for pair in zip(box.coordinates[::2], box.coordinates[1::2], strict=True)]
+        if len(points) == 2 and (points[0][0] > points[1][0] or points[0][1] > points[1][1]):
+            return None, "box with edges in the wrong order"
+        outside = any(not -0.01 <= part <= 1.01 for x, y in points for part in (x / size[0], y / size[1]))
+        wrong = "box that reaches outside the image: cut" if outside else ""
+        if len(points) == 2 and (len(box.numbers) == 4 or box.numbers[4] % 360 == 0):
+            (left, top), (right, bottom) = points
+            return Box.from_pixels(left, top, right, bottom, size), wrong
+        if len(points) == 2:
+            points = _turned(points, self.turn * math.radians(box.numbers[4]))
+        return OrientedBox.from_pixels(tuple(points), size), wrong
+
+
+def _pixels(frame: Frame, numbers: Point) -> Point:
+    """Numbers of a frame as pixels of the image, not cut."""
+    return tuple(numbers[i] * frame.unit[i] - frame.offset[i] for i in (0, 1))
+
+
+def _turned(points: Sequence[Point], angle: float) -> list[Point]:
+    """The corners of an upright box, given by two of them, turned about its middle."""
+    (left, top), (right, bottom) = points
+    x, y = (left + right) / 2, (top + bottom) / 2
+    cos, sin = math.cos(angle), math.sin(angle)
+    corners = ((left - x, top - y), (right - x, top - y), (right - x, bottom - y), (left - x, bottom - y))
+    return [(x + dx * cos - dy * sin, y + dx * sin + dy * cos) for dx, dy in corners]
+
+
+def _of_report(path: str | Path) -> Predictions:
+    """The questions of one of our reports, which states values."""
+    questions = tuple(questions_of(Report.read(path), path))
+    return Predictions(questions, {"prediction": "read", "truth": "truth"}, {}, {}, len(questions))
