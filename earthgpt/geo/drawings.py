@@ -28,7 +28,8 @@ class Picture(Sink):
         self.regions += [one.region for one in features]
 
     def finish(self) -> None:
-        draw(self.layer.raster, self.regions, legend=True).save(self.path, file_format(self.path), quality=90)
+        picture = draw(self.layer.raster, self.regions, legend=True, gsd_m=self.layer.gsd_m)
+        picture.save(self.path, file_format(self.path), quality=90)
 
 
 class AnnotatedGeoTIFF(Sink):

@@ -237,6 +237,7 @@ class GeoPackage(Sink):
                 geometry_type="Polygon",
                 crs=self.layer.crs,
                 append=self.begun,
+                dataset_options={"VERSION": "1.2"},  # the newest that GDAL before 3.7, and QGIS with it, knows
                 layer_metadata=None if self.begun else {"DESCRIPTION": " ".join(self.layer.notes) or "EarthGPT"},
             )
         self.begun = True

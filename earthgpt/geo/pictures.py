@@ -15,19 +15,28 @@ from PIL import Image, ImageColor, ImageDraw, ImageFont
 from earthgpt.geo.raster import LARGEST_SIDE, Raster
 from earthgpt.types import EarthGPTError, Point, Region
 
-# Colours that people with any colour vision can tell apart (Okabe and Ito, 2008), the brightest first.
+# Colours that people with any colour vision can tell apart (Okabe and Ito, 2008), the brightest first; and for more
+# classes those of Tol's scheme "muted" (SRON/EPS/TN/09-002, 2021) that are not among them.
 COLOURS = ("#F0E442", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
+COLOURS += ("#CC6677", "#999933", "#44AA99", "#AA4499", "#882255", "#332288")
 SHORTEST_SIDE = 512
 HIDDEN = 0.3  # the part of a box that a label of another may cover
 MOST_LABELS, MOST_ROWS = 500, 6  # the surest regions have their labels; rows of a legend
 CASING, PAPER, INK = "#000000", "#FFFFFF", "#1A1A1A"
 
 
-def draw(raster: Any, regions: Sequence[Region], legend: bool = False, side: int = LARGEST_SIDE) -> Image.Image:
+def draw(
+    raster: Any,
+    regions: Sequence[Region],
+    legend: bool = False,
+    side: int = LARGEST_SIDE,
+    gsd_m: float | None = None,
+) -> Image.Image:
     """A Raster or a Scene with boxes, labels and scores; a colour for a label.
 
     The picture is the image at most ``side`` pixels a side, enlarged to at least ``SHORTEST_SIDE``. legend: whether a
-    strip below it says what the colours mean and how often each label occurs, with a scale bar where metres are known.
+    strip below it says what the colours mean and how often each label occurs, with a scale bar where the metres of a
+    pixel are known: ``gsd_m``, or the scene's own.
     """
     picture = Image.fromarray(pixels_of(raster, side))
     scale = max(1.0, SHORTEST_SIDE / min(picture.size))
@@ -36,7 +45,7 @@ def draw(raster: Any, regions: Sequence[Region], legend: bool = False, side: int
     mark(picture, regions, colours)
     if not legend:
         return picture
-    gsd_m = getattr(raster, "gsd_m", None)
+    gsd_m = gsd_m or getattr(raster, "gsd_m", None)
     metres = gsd_m * raster.size[0] / picture.width if gsd_m else None
     strip = _legend(picture.width, Counter(region.label for region in regions), colours, metres)
     page = Image.new("RGB", (picture.width, picture.height + strip.height), PAPER)
@@ -67,7 +76,7 @@ def mark(picture: Image.Image, regions: Sequence[Region], colours: Mapping[str, 
     """
     pen = ImageDraw.Draw(picture)
     widest = max(2, round(min(picture.size) / 260))
-    font = ImageFont.load_default(size=max(12, round(min(picture.size) / 40)))
+    font = ImageFont.load_default(size=max(12, round(min(picture.size) / 60)))
     boxes = np.array([region.box.bounds.to_pixels(picture.size) for region in regions]).reshape(-1, 4)
     thinnest = np.minimum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     lines = np.clip(np.round(thinnest / 6), 1, widest).astype(int).tolist()

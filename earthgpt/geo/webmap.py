@@ -39,7 +39,8 @@ class WebMap(Text):
 
     def write(self, features: Sequence[Placed]) -> None:
         for one in features:
-            more = {name: value for name, value in one.values.items() if value is not None}
+            same = self.layer.properties  # said once for all, in ``about``
+            more = {name: v for name, v in one.values.items() if v is not None and same.get(name) != v}
             for name in ("label", "score", "pixels"):
                 more.pop(name, None)
             corners = [round(value, 2) for point in one.pixels for value in point]
