@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from earthgpt.geo.place import Affine, place, place_of
-from earthgpt.geo.sources import LOCAL_DRIVERS, Band, bands_of, choose, product, shown
+from earthgpt.geo.sources import LOCAL_DRIVERS, Band, alpha_of, bands_of, choose, product, shown
 from earthgpt.geo.tiles import Window
 from earthgpt.types import EarthGPTError, Sensor, Size
 
@@ -46,7 +46,7 @@ WORDS = {
 class ArrayReader:
     """Values in memory. Its attributes are those of ``FileReader``."""
 
-    format, damaged, notes = "array", frozenset(), ()
+    format, damaged, notes, raw = "array", frozenset(), (), False
 
     def __init__(
         self, values: np.ndarray, asked: Any = None, nodata: float | None = None, sensor: Sensor | None = None
@@ -87,8 +87,9 @@ class FileReader:
     bands, shown: all, and the one or three that are read. size, place: of the grid, which is that of the band with the
     smallest pixels. dtype: of the values as stored; complex ones are read as their magnitude. depth: how many layers
     are read: three of a palette. block: (width, height) of what is decoded at once. stored_bands: how many bands a
-    block holds. sensor, reason, units: what names and tags tell, None where they are silent. damaged: blocks that could
-    not be decoded, as (file, column, row); of reduced images column and row are -1.
+    block holds. raw: whether 8-bit values are measurements, not a picture. sensor, reason, units: what names and tags
+    tell, None where they are silent. damaged: blocks that could not be decoded, as (file, column, row); of reduced
+    images column and row are -1.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class FileReader:
         self.notes = list(found.notes)
         self.bands = tuple(band for one in found.bands for band in (self._bands(one) if one.number == 0 else (one,)))
         self.sensor, self.reason, self.units = found.sensor, found.reason, found.units
+        self.raw = found.sensor is not None
         name = named if isinstance(named, str) else named[0]
         if self.sensor is None:
             with self._file(self.bands[0].path) as file:
@@ -147,7 +149,7 @@ class FileReader:
         grid = max(grids, key=lambda path: grids[path][0][0])
         self._parts = {path: _part(path, grids[path], grid, grids[grid]) for path in grids}
         self.size = grids[grid][0]
-        if self.sensor is None and any("complex" in kind for kind in kinds):
+        if any("complex" in kind for kind in kinds):
             self.sensor, self.reason, self.units = Sensor.SAR, "its values are complex", "amplitude"
         self.dtype = np.result_type(*("complex64" if kind == "complex_int16" else kind for kind in kinds))
         self.depth = 3 if self._tables else len(self.shown)
@@ -343,7 +345,7 @@ class FileReader:
         if nodata is None and MaskFlags.nodata in flags:
             nodata = file.nodatavals[band.number - 1]
         valid = _valid(values, nodata)
-        if MaskFlags.per_dataset in flags:
+        if MaskFlags.per_dataset in flags and (MaskFlags.alpha not in flags or alpha_of(file) is not None):
             try:
                 valid &= file.read_masks(band.number, window=Part(*window), out_shape=shape) > 0
             except RasterioIOError:

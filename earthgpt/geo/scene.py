@@ -135,7 +135,8 @@ class Scene:
         options = self._options
         if options.stretch == "none" and self.dtype != np.uint8:
             raise EarthGPTError(f"{self.name} has {self.dtype} values; only 8-bit ones need no stretch.")
-        plain = self.dtype == np.uint8 and options.stretch in (None, "none") and not options.filtered
+        plain = self.dtype == np.uint8 and not options.filtered
+        plain &= options.stretch == "none" or (options.stretch is None and not self._reader.raw)
         if plain and not options.black_hot:
             return ()
         if plain:
@@ -333,7 +334,8 @@ def _examine(window: Window, size: Size, name: str) -> None:
 
 def _damage(blocks: set[tuple[str, int, int]]) -> str:
     some = ", ".join(f"{column},{row} of {Path(path).name}" for path, column, row in sorted(blocks)[:3])
-    return f"{len(blocks)} damaged blocks are left out: {some}{', ...' if len(blocks) > 3 else ''}."
+    many = "1 damaged block is" if len(blocks) == 1 else f"{len(blocks)} damaged blocks are"
+    return f"{many} left out: {some}{', ...' if len(blocks) > 3 else ''}."
 
 
 def _like_decibels(values: np.ndarray) -> bool:

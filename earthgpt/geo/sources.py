@@ -308,17 +308,31 @@ def bands_of(dataset: Any, path: str, prefix: str = "") -> tuple[Band, ...]:
     colours = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
     found = []
     for i, kind in enumerate(dataset.colorinterp):
-        if kind is ColorInterp.alpha:
+        if i == alpha_of(dataset):
             continue
         wave = _wavelength(dataset, i + 1)
         description = (dataset.descriptions[i] or "").strip()
-        colour = colours.get(kind, "") or _word(description) or colour_of(wave)
+        # A description says more: most drivers call the first of three bands red.
+        colour = _word(description) or colours.get(kind, "") or colour_of(wave)
         number = f"{prefix} {i + 1}".strip() if dataset.count > 1 else prefix or "1"
         name = description or (colour if kind in colours else number)
         if wave is None and colour == "thermal":
             wave = float(COLOURS["thermal"])
         found.append(Band(path, i + 1, name, colour, wave, dataset.scales[i], dataset.offsets[i]))
     return tuple(found)
+
+
+def alpha_of(dataset: Any) -> int | None:
+    """Which band, from 0, is transparency; None for none. GDAL takes the fourth of four 8-bit bands for it unless it is
+    told otherwise, near infrared too: a band that is described as something else is not.
+    """
+    from rasterio.enums import ColorInterp
+
+    for i, kind in enumerate(dataset.colorinterp):
+        described = (dataset.descriptions[i] or "alpha").lower()
+        if kind is ColorInterp.alpha and ("alpha" in described or "mask" in described):
+            return i
+    return None
 
 
 def _word(text: str) -> str:

@@ -1,0 +1,663 @@
+"""Scenes: any raster in windows that fit together, in 8 bits that its sensor and units ask for."""
+
+import math
+import pickle
+import threading
+import warnings
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from earthgpt.geo import readers
+from earthgpt.geo.scene import open_scene
+from earthgpt.types import EarthGPTError, Sensor
+from tests.downloads import real
+
+rasterio = pytest.importorskip("rasterio")
+UTM = {"crs": "EPSG:32631", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 4_000_000)}
+RANDOM = np.random.default_rng(0)
+
+
+def write(path, values, descriptions=(), colours=(), tags=None, **options):
+    """A GeoTIFF of values [bands, h, w] or [h, w]."""
+    values = values[None] if values.ndim == 2 else values
+    options = {"driver": "GTiff", **options}
+    options |= {"count": len(values), "height": values.shape[1], "width": values.shape[2]}
+    options.setdefault("dtype", values.dtype.name)
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path, "w", **options) as file:
+        file.write(values)
+        if descriptions:
+            file.descriptions = descriptions
+        if colours:
+            file.colorinterp = [rasterio.enums.ColorInterp[colour] for colour in colours]
+        file.update_tags(**(tags or {}))
+    return path
+
+
+def whole(scene):
+    return scene.window(0, 0, *scene.size)
+
+
+def mosaic(scene, side):
+    """The scene put together from windows."""
+    width, height = scene.size
+    rows = []
+    for y in range(0, height, side):
+        parts = [scene.window(x, y, min(side, width - x), min(side, height - y))[0] for x in range(0, width, side)]
+        rows.append(np.hstack(parts))
+    return np.vstack(rows)
+
+
+# --- pixels ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64"])
+def test_every_type_is_seen_and_none_wraps(tmp_path, kind):
+    ramp = np.arange(100, dtype=kind).reshape(10, 10) * (1 if kind in ("uint8", "int8") else 300)
+    pixels, valid = whole(open_scene(write(tmp_path / "a.tif", ramp, **UTM)))
+    assert pixels.shape == (10, 10, 3) and pixels.dtype == np.uint8 and valid.all()
+    assert (np.diff(pixels[..., 0].ravel().astype(int)) >= 0).all(), "16 bits kept modulo 256 go up and down"
+    if kind != "uint8":
+        assert pixels.min() == 0 and pixels.max() == 255
+
+
+@pytest.mark.parametrize("sensor", ["optical", "sar", "infrared"])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_windows_fit_together(tmp_path, kind, sensor):
+    values = (RANDOM.gamma(2, 20, (3, 70, 90)).clip(0, 250)).astype(kind)
+    options = {"tiled": True, "blockxsize": 16, "blockysize": 32, "compress": "deflate"}
+    scene = open_scene(write(tmp_path / "a.tif", values, **options), sensor)
+    assert np.array_equal(mosaic(scene, 37), whole(scene)[0])
+
+
+def test_nodata_nan_and_alpha_are_not_valid_and_do_not_count(tmp_path):
+    ramp = np.arange(1, 101, dtype=np.float32).reshape(10, 10)
+    expected = whole(open_scene(write(tmp_path / "plain.tif", ramp[2:])))[0]
+    for name, fill, options in (("nodata", -9999, {"nodata": -9999}), ("nan", np.nan, {}), ("inf", np.inf, {})):
+        hidden = ramp.copy()
+        hidden[:2] = fill
+        pixels, valid = whole(open_scene(write(tmp_path / f"{name}.tif", hidden, **options)))
+        assert not valid[:2].any() and valid[2:].all(), name
+        assert not pixels[:2].any() and np.array_equal(pixels[2:], expected), name
+    alpha = np.stack([ramp * 100] * 4).astype(np.uint16)
+    alpha[3] = 65535
+    alpha[3, :2] = 0
+    alpha[:3, :2] = 60_000
+    written = write(tmp_path / "alpha.tif", alpha, colours=("red", "green", "blue", "alpha"))
+    pixels, valid = whole(open_scene(written))
+    assert not valid[:2].any() and np.array_equal(pixels[2:], np.asarray(expected))
+    given = open_scene(write(tmp_path / "zero.tif", np.where(ramp > 20, ramp, 0)), nodata=0)
+    assert np.array_equal(whole(given)[0], pixels)
+
+
+def test_a_mask_beside_the_bands_is_used(tmp_path):
+    path = write(tmp_path / "a.tif", np.full((3, 8, 8), 7, np.uint8))
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path, "r+") as file:
+        file.write_mask(np.arange(64).reshape(8, 8) >= 24)
+    pixels, valid = whole(open_scene(path))
+    assert valid.sum() == 40 and not pixels[:3].any() and (pixels[3:] == 7).all()
+
+
+def test_a_scene_of_nodata_alone_is_black_and_told(tmp_path):
+    scene = open_scene(write(tmp_path / "a.tif", np.zeros((8, 8), np.uint16), nodata=0))
+    pixels, valid = whole(scene)
+    assert not pixels.any() and not valid.any()
+    assert any("nodata alone" in note for note in scene.notes)
+
+
+def test_scale_and_offset_of_tags_make_the_values(tmp_path):
+    path = write(tmp_path / "a.tif", np.array([[0, 1000, 2000, 3000]], np.uint16))
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path, "r+") as file:
+        file.scales, file.offsets = (1e-4,), (-0.1,)
+    pixels = whole(open_scene(path, stretch=(0, 0.2)))[0]
+    assert np.abs(pixels[0, :, 0] - np.array([0, 0, 127.5, 255])).max() <= 1  # -0.1, 0, 0.1 and 0.2
+
+
+def test_a_palette_and_one_bit_are_shown_as_they_look(tmp_path):
+    path = write(tmp_path / "a.tif", np.array([[0, 1, 2]], np.uint8))
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path, "r+") as file:
+        file.write_colormap(1, {0: (9, 8, 7, 255), 1: (250, 0, 0, 255), 2: (0, 0, 250, 255)})
+    assert whole(open_scene(path))[0].tolist() == [[[9, 8, 7], [250, 0, 0], [0, 0, 250]]]
+    bits = write(tmp_path / "b.tif", np.array([[0, 1]], np.uint8), nbits=1)
+    assert whole(open_scene(bits))[0][0, :, 0].tolist() == [0, 255]
+
+
+def test_arrays_and_pictures_are_scenes_too(tmp_path):
+    values = RANDOM.integers(0, 256, (20, 30, 3), np.uint8)
+    scene = open_scene(values)
+    assert np.array_equal(scene.window(5, 6, 7, 8)[0], values[6:14, 5:12])
+    assert open_scene(scene) is scene
+    for name in ("a.png", "a.bmp"):
+        Image.fromarray(values).save(tmp_path / name)
+        assert np.array_equal(mosaic(open_scene(tmp_path / name), 7), values), name
+    wide = np.arange(600, dtype=np.uint16).reshape(20, 30) * 100
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    assert np.array_equal(whole(open_scene(tmp_path / "wide.png"))[0], whole(open_scene(wide))[0])
+
+
+def test_a_photograph_is_seen_as_its_camera_was_held(tmp_path):
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:8, :16] = 255
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif, quality=95)
+        with Image.open(tmp_path / "a.jpg") as image:
+            from PIL import ImageOps
+
+            expected = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+        scene = open_scene(tmp_path / "a.jpg")
+        assert scene.size == expected.shape[1::-1]
+        assert np.abs(whole(scene)[0] - expected).max() <= 2, orientation
+
+
+def test_a_preview_is_the_mean_of_what_it_shows(tmp_path):
+    checks = np.kron(np.indices((8, 8)).sum(0) % 2, np.ones((1, 1))).astype(np.uint8) * 200
+    scene = open_scene(write(tmp_path / "a.tif", checks))
+    assert (scene.preview(4)[0] == 100).all()
+    assert (open_scene(checks).preview(4)[0] == 100).all()
+
+
+def test_a_window_that_is_not_inside_is_told(tmp_path):
+    scene = open_scene(write(tmp_path / "a.tif", np.zeros((60, 80), np.uint8)))
+    for window in ((-1, 0, 8, 8), (0, 0, 81, 8), (0, 53, 8, 8), (0, 0, 0, 8)):
+        with pytest.raises(EarthGPTError, match=r"is not inside .* of 80 x 60 pixels"):
+            scene.window(*window)
+
+
+def test_a_scene_can_be_pickled_and_read_by_threads(tmp_path):
+    scene = open_scene(write(tmp_path / "a.tif", RANDOM.integers(0, 9999, (3, 64, 64), np.uint16), tiled=True))
+    expected = whole(scene)[0]
+    assert np.array_equal(whole(pickle.loads(pickle.dumps(scene)))[0], expected)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(mosaic(scene, 16))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 and all(np.array_equal(one, expected) for one in found)
+
+
+# --- bands -------------------------------------------------------------------------------------------------------
+
+NAMES = ("blue", "green", "red", "nir")
+
+
+def test_bands_are_chosen_by_number_name_and_colour(tmp_path):
+    values = np.stack([np.full((4, 4), 10 * (i + 1), np.uint8) for i in range(4)])
+    path = write(tmp_path / "a.tif", values, descriptions=NAMES)
+    seen = {
+        None: [30, 20, 10], "4,3,2": [40, 30, 20], "nir,red,green": [40, 30, 20], "NIR": [40, 40, 40], "1": [10] * 3,
+    }  # fmt: skip
+    for asked, expected in seen.items():
+        assert whole(open_scene(path, bands=asked))[0][0, 0].tolist() == expected, asked
+    with pytest.raises(EarthGPTError, match="has the bands 1 blue, 2 green, 3 red, 4 nir; 'swir' is not among them"):
+        open_scene(path, bands="swir")
+    with pytest.raises(EarthGPTError, match=r"One band is shown, or three .*; not 2"):
+        open_scene(path, bands="1,2")
+
+
+def test_bands_are_chosen_by_wavelength(tmp_path):
+    path = write(tmp_path / "a.tif", np.arange(5, dtype=np.uint8)[:, None, None] * np.ones((5, 4, 4), np.uint8))
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path, "r+") as file:
+        for i, wave in enumerate((440, 490, 560, 665, 860)):
+            file.update_tags(i + 1, wavelength=str(wave), wavelength_units="Nanometers")
+    assert [band.wavelength_nm for band in open_scene(path).bands] == [440, 490, 560, 665, 860]
+    assert whole(open_scene(path))[0][0, 0].tolist() == [3, 2, 1]
+    assert whole(open_scene(path, bands="0.86um,560nm,660nm"))[0][0, 0].tolist() == [4, 2, 3]
+    with pytest.raises(EarthGPTError, match="'2200nm' is not among them"):
+        open_scene(path, bands="2200nm")
+
+
+def test_bands_without_names_are_told(tmp_path):
+    scene = open_scene(write(tmp_path / "a.tif", np.zeros((7, 4, 4), np.float32)))
+    assert any("1, 2, 3 are shown as red, green and blue" in note for note in scene.notes)
+
+
+# --- products ----------------------------------------------------------------------------------------------------
+
+
+def test_a_landsat_folder_is_one_scene(tmp_path):
+    for number in range(2, 8):
+        values = np.full((6, 6), 7273 + 1000 * number, np.uint16)
+        values[0] = 0
+        write(tmp_path / f"LC08_L2SP_193023_20230607_20230614_02_T1_SR_B{number}.TIF", values, **UTM)
+    heat = np.full((6, 6), 44_177, np.uint16)  # 0.00341802 x 44,177 + 149 = 300 K
+    write(tmp_path / "LC08_L2SP_193023_20230607_20230614_02_T1_ST_B10.TIF", heat, **UTM)
+    scene = open_scene(tmp_path, stretch=(0, 0.4))
+    assert [band.name for band in scene.shown] == ["B4", "B3", "B2"]
+    assert (scene.sensor, scene.units) == (Sensor.OPTICAL, "reflectance")
+    assert "Landsat 8" in scene.sensor_reason
+    pixels, valid = whole(scene)
+    # 0.0000275 x (11273, 10273, 9273) - 0.2 = 0.11, 0.0825, 0.055 of 0.4
+    assert pixels[1, 0].tolist() == [70, 53, 35] and not valid[0].any() and valid[1:].all()
+    thermal = open_scene(tmp_path, bands="thermal", stretch="25C:30C")
+    assert (thermal.sensor, thermal.units) == (Sensor.INFRARED, "kelvin")
+    assert whole(thermal)[0][0, 0, 0] == round(255 * (0.00341802 * 44_177 + 149 - 273.15 - 25) / 5)
+
+
+def test_old_landsat_counts_of_8_bits_are_stretched(tmp_path):
+    paths = [
+        write(tmp_path / f"LT52240631988227CUB02_B{i}.TIF", np.arange(10, 74, dtype=np.uint8).reshape(8, 8), **UTM)
+        for i in (1, 2, 3)
+    ]
+    scene = open_scene(paths)
+    assert [band.colour for band in scene.shown] == ["red", "green", "blue"]
+    assert whole(scene)[0].max() == 255
+
+
+def test_sentinel_2_bands_of_two_resolutions_are_one_scene(tmp_path):
+    folder = tmp_path / "S2A_MSIL2A_20230101T101411_N0509_R022_T32UQD_20230101T134455.SAFE"
+    images = folder / "GRANULE" / "L2A_T32UQD_A039326_20230101T101405" / "IMG_DATA"
+    fine, coarse = np.arange(1000, 1400, dtype=np.uint16).reshape(20, 20), np.arange(2000, 3000, 10, dtype=np.uint16)
+    half = {**UTM, "transform": rasterio.Affine(20, 0, 500_000, 0, -20, 4_000_000)}
+    for resolution, names, values, grid in (
+        (10, ("B02", "B03", "B04"), fine, UTM), (20, ("B02", "B05", "B12"), coarse.reshape(10, 10), half),
+    ):  # fmt: skip
+        for name in names:
+            path = images / f"R{resolution}m" / f"T32UQD_20230101T101411_{name}_{resolution}m.jp2"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write(path, values, driver="JP2OpenJPEG", quality=100, reversible=True, **grid)
+    (folder / "MTD_MSIL2A.xml").write_text(
+        '<a><BOA_QUANTIFICATION_VALUE unit="none">10000</BOA_QUANTIFICATION_VALUE>'
+        '<BOA_ADD_OFFSET band_id="0">-1000</BOA_ADD_OFFSET></a>'
+    )
+    scene = open_scene(folder, stretch=(0, 0.04))
+    assert [band.name for band in scene.bands] == ["B2", "B3", "B4", "B5", "B12"]
+    assert scene.size == (20, 20) and scene.gsd_m == pytest.approx(10, rel=1e-3)
+    assert whole(scene)[0][15, 0, 0] == 191  # DN 1300 is 0.03, three quarters
+    mixed = open_scene(folder, bands="B12,B05,B04", stretch=(0.1, 0.12))
+    pixels = whole(mixed)[0]
+    assert pixels[0, :4, 0].tolist() == [0, 0, 13, 13]  # DN 2010 is 0.101: a twentieth
+    assert np.array_equal(mosaic(mixed, 7), pixels)
+
+
+def test_a_sentinel_1_folder_is_sar(tmp_path):
+    folder = tmp_path / "S1A_IW_GRDH_1SDV_20230101T053350_20230101T053415_046588_059567_B3A1.SAFE"
+    (folder / "measurement").mkdir(parents=True)
+    for i, polarisation in enumerate(("vv", "vh")):
+        values = RANDOM.integers(20, 200, (16, 16)).astype(np.uint16) + 100 * i
+        values[:4] = 0
+        name = f"s1a-iw-grd-{polarisation}-20230101t053350-20230101t053415-046588-059567-00{i + 1}.tiff"
+        write(folder / "measurement" / name, values)
+    scene = open_scene(folder)
+    assert (scene.sensor, scene.units) == (Sensor.SAR, "amplitude")
+    assert [band.name for band in scene.bands] == ["VV", "VH"] and [band.name for band in scene.shown] == ["VV"]
+    assert not whole(scene)[1][:4].any(), "the border is nodata"
+    assert open_scene(folder, bands="vh").shown[0].name == "VH"
+    for swath in (1, 2):
+        write(folder / "measurement" / f"s1a-iw{swath}-slc-vv-20230101t053350-1-2-3-00{swath}.tiff", values)
+    with pytest.raises(EarthGPTError, match="has the swaths iw, iw1, iw2; name one file of them"):
+        open_scene(folder)
+
+
+def test_files_that_do_not_fit_are_no_scene(tmp_path):
+    one = write(tmp_path / "one.tif", np.zeros((8, 8), np.uint8), **UTM)
+    other = write(tmp_path / "other.tif", np.zeros((9, 9), np.uint8), **{**UTM, "crs": "EPSG:32632"})
+    third = write(tmp_path / "third.tif", np.full((8, 8), 9, np.uint8), **UTM)
+    with pytest.raises(EarthGPTError, match="do not lie on one grid"):
+        open_scene([one, other, third])
+    assert whole(open_scene([one, third, third]))[0][0, 0].tolist() == [0, 9, 9]
+    assert [band.name for band in open_scene([one, third, third]).bands] == ["one", "third", "third"]
+
+
+# --- sensors -----------------------------------------------------------------------------------------------------
+
+
+def test_one_radar_scene_in_any_unit_is_one_picture(tmp_path):
+    amplitude = RANDOM.rayleigh(100, (64, 64)).astype(np.float32)
+    amplitude[20:24, 30:40] = 5000
+    phase = np.exp(2j * np.pi * RANDOM.random((64, 64)))
+    stored = {
+        "amplitude": amplitude, "intensity": amplitude**2, "decibels": 20 * np.log10(amplitude),
+        "complex": (amplitude * phase).astype(np.complex64),
+    }  # fmt: skip
+    pictures = {}
+    for name, values in stored.items():
+        units = None if name == "complex" else name
+        scene = open_scene(write(tmp_path / f"{name}.tif", values), "sar", units=units)
+        pictures[name] = whole(scene)[0].astype(int)
+    for name, picture in pictures.items():
+        assert np.abs(picture - pictures["amplitude"]).max() <= 1, name
+    assert (pictures["decibels"][20:24, 30:40] == 255).all()
+
+
+def test_units_are_told_by_the_values(tmp_path):
+    speckle = RANDOM.exponential(100, (64, 64)).astype(np.float32)
+    speckle[:2] *= 1000
+    for units, values in {
+        "intensity": speckle, "decibels": 10 * np.log10(speckle), "amplitude": np.sqrt(speckle).astype(np.uint16),
+    }.items():  # fmt: skip
+        assert open_scene(values, "sar").units == units
+    warm = RANDOM.normal(290, 5, (64, 64)).astype(np.float32)
+    for units, values in {
+        "kelvin": warm, "celsius": warm - 273.15, "centikelvin": (warm * 100).astype(np.uint16),
+        "values": (warm * 20).astype(np.uint16),
+    }.items():  # fmt: skip
+        assert open_scene(values, "infrared").units == units
+
+
+def test_the_sensor_is_told_by_names_tags_and_values(tmp_path):
+    zeros, decibels = np.zeros((8, 8), np.uint8), np.linspace(-25, -2, 64, dtype=np.float32).reshape(8, 8)
+    for name, values, tags, sensor, reason in (
+        ("S1A_IW_GRDH_x.tif", zeros, {}, "sar", "'s1a' in"),
+        ("a.tif", zeros, {"TIFFTAG_IMAGEDESCRIPTION": "Sentinel-1A IW GRD"}, "sar", "'sentinel-1a' in"),
+        ("flir_0012.tif", zeros, {}, "infrared", "'flir' in"),
+        ("b.tif", decibels, {}, "sar", "as decibels are"),
+        ("c.tif", decibels + 300, {}, "infrared", "as kelvin are"),
+        ("d.tif", zeros.astype(np.complex64), {}, "sar", "complex"),
+        ("saratov.tif", zeros, {}, "optical", "nothing says otherwise"),
+    ):
+        scene = open_scene(write(tmp_path / name, values, tags=tags))
+        assert (scene.sensor, reason in scene.sensor_reason) == (sensor, True), (name, scene.sensor_reason)
+        assert open_scene(tmp_path / name, "optical").sensor_reason == "as given"
+
+
+def test_temperatures_are_stretched_by_degrees(tmp_path):
+    celsius = np.array([[0, 10, 27.5, 45, 90]], np.float32)
+    expected = [0, 0, 128, 255, 255]
+    for units, values in (
+        ("celsius", celsius), ("kelvin", celsius + 273.15), ("centikelvin", np.rint((celsius + 273.15) * 100)),
+    ):  # fmt: skip
+        for stretch in ("10C:45C", "283.15K:318.15K"):
+            scene = open_scene(values, "infrared", units=units, stretch=stretch)
+            assert np.abs(whole(scene)[0][0, :, 0] - np.array(expected)).max() <= 1
+    cold = open_scene(celsius, "infrared", units="celsius", stretch="10C:45C", black_hot=True)
+    assert np.abs(whole(cold)[0][0, :, 0].astype(int) - (255 - np.array(expected))).max() <= 1
+    with pytest.raises(EarthGPTError, match="in values, so 10C is not known"):
+        whole(open_scene(celsius, "infrared", units="values", stretch="10C:45C"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"sensor": "lidar"}, "one of optical, sar, infrared; not 'lidar'"),
+        ({"stretch": "3000"}, "A stretch is black:white"),
+        ({"stretch": "9:1"}, "A stretch is black:white"),
+        ({"stretch": "1%:101%"}, "A stretch is black:white"),
+        ({"speckle": "frost"}, "speckle filter is lee"),
+        ({"speckle": "lee"}, "speckle are for sar"),
+        ({"looks": 0}, "1 to 64"),
+        ({"black_hot": True}, "black-hot is for infrared"),
+        ({"gsd_m": 0}, "metres above 0"),
+        ({"bands": "5"}, "'5' is not among them"),
+    ],
+)
+def test_options_that_cannot_be_are_told(options, says):
+    with pytest.raises(EarthGPTError, match=says):
+        open_scene(np.zeros((4, 4, 3), np.uint16), **options)
+    with pytest.raises(EarthGPTError, match="optical values are in values, reflectance; not 'kelvin'"):
+        whole(open_scene(np.zeros((4, 4, 3), np.uint16), units="kelvin"))
+    with pytest.raises(EarthGPTError, match="only 8-bit ones need no stretch"):
+        whole(open_scene(np.zeros((4, 4, 3), np.uint16), stretch="none"))
+
+
+@pytest.mark.parametrize("options", [{"looks": 4}, {"speckle": "lee"}, {"looks": 3, "speckle": "lee"}])
+def test_speckle_is_less_after_a_filter_and_windows_still_fit(tmp_path, options):
+    flat = RANDOM.gamma(4, 25, (96, 96)).astype(np.float32)  # four looks of an intensity of 100
+    flat[40:44, 50:54] = 20_000
+    path = write(tmp_path / "a.tif", flat)
+    raw, scene = open_scene(path, "sar", units="intensity"), open_scene(path, "sar", units="intensity", **options)
+    before, after = whole(raw)[0][:32, :32, 0], whole(scene)[0][:32, :32, 0]
+    assert after.std() < 0.7 * before.std()
+    assert whole(scene)[0][42, 52, 0] > 200, "a bright target stays"
+    assert np.abs(mosaic(scene, 29).astype(int) - whole(scene)[0]).max() <= 1
+
+
+# --- places ------------------------------------------------------------------------------------------------------
+
+
+def test_metres_a_pixel_are_of_the_ground(tmp_path):
+    zeros = np.zeros((100, 100), np.uint8)
+    for crs, transform, expected in (
+        ("EPSG:32631", UTM["transform"], 10),
+        # a degree of latitude at 60 degrees is 111,412 m and of longitude 55,800 m (WGS 84)
+        ("EPSG:4326", rasterio.Affine(1e-3, 0, 10, 0, -1e-3, 60.05), math.sqrt(111.412 * 55.800)),
+        # Web Mercator is stretched by 1 / cos(latitude): 60 degrees is at 8,399,738 m
+        ("EPSG:3857", rasterio.Affine(10, 0, 0, 0, -10, 8_400_238), 5.005),
+    ):
+        scene = open_scene(write(tmp_path / "a.tif", zeros, crs=crs, transform=transform))
+        assert scene.gsd_m == pytest.approx(expected, rel=2e-3), crs
+    assert open_scene(tmp_path / "a.tif", gsd_m=0.5).gsd_m == 0.5
+
+
+def test_a_turned_grid_keeps_its_corners(tmp_path):
+    turned = rasterio.Affine(8, 6, 500_000, 6, -8, 4_000_000)
+    scene = open_scene(write(tmp_path / "a.tif", np.zeros((20, 10), np.uint8), crs="EPSG:32631", transform=turned))
+    assert scene.to_map([(0, 0), (10, 20)]).tolist() == [[500_000, 4_000_000], [500_200, 3_999_900]]
+    assert scene.gsd_m == pytest.approx(10, rel=1e-3)
+
+
+def test_longitudes_go_on_beyond_the_antimeridian(tmp_path):
+    grid = {"crs": "EPSG:32601", "transform": rasterio.Affine(1000, 0, 250_000, 0, -1000, 2_000_000)}
+    scene = open_scene(write(tmp_path / "a.tif", np.zeros((10, 200), np.uint8), **grid))
+    (west, _), (east, _) = scene.to_wgs84([(0, 5), (-200, 5)])
+    assert -180 < west < -175 and 175 < east < 180
+
+
+def test_control_points_and_rpcs_place_a_scene_about(tmp_path):
+    points = [
+        rasterio.control.GroundControlPoint(row, column, 10 + column * 1e-3, 50 - row * 1e-3)
+        for row in (0, 50, 100) for column in (0, 50, 100)
+    ]  # fmt: skip
+    scene = open_scene(write(tmp_path / "a.tif", np.zeros((100, 100), np.uint8), gcps=points, crs="EPSG:4326"))
+    assert scene.crs == "EPSG:4326" and scene.gsd_m == pytest.approx(89.3, rel=5e-3)
+    assert np.allclose(scene.to_map([(20, 30)]), [[10.02, 49.97]], atol=1e-6)
+    assert np.allclose(scene.transform, (1e-3, 0, 10, 0, -1e-3, 50), atol=1e-6)
+    assert any("approximate: from 9 ground control points" in note for note in scene.notes)
+    rpcs = rasterio.rpc.RPC(
+        height_off=0, height_scale=500, lat_off=50, lat_scale=0.05, long_off=10, long_scale=0.05, line_off=50,
+        line_scale=50, samp_off=50, samp_scale=50, err_bias=None, err_rand=None,
+        line_num_coeff=[0, 0, -1] + [0] * 17, line_den_coeff=[1] + [0] * 19,
+        samp_num_coeff=[0, 1] + [0] * 18, samp_den_coeff=[1] + [0] * 19,
+    )  # fmt: skip
+    scene = open_scene(write(tmp_path / "b.tif", np.zeros((100, 100), np.uint8), rpcs=rpcs))
+    assert np.allclose(scene.to_wgs84([(50, 50), (100, 0)]), [[10, 50], [10.05, 50.05]], atol=2e-3)
+    assert any("RPC" in note for note in scene.notes)
+
+
+def test_no_place_is_told(tmp_path):
+    zeros = np.zeros((8, 8), np.uint8)
+    for name, options, says in (
+        ("none", {}, "There is no CRS"),
+        ("transform", {"transform": UTM["transform"]}, "There is no CRS"),
+        ("crs", {"crs": "EPSG:32631"}, "There is no transform"),
+        ("nonsense", {"crs": "EPSG:4326", "transform": UTM["transform"]}, "does not fit its coordinates"),
+    ):
+        scene = open_scene(write(tmp_path / f"{name}.tif", zeros, **options))
+        assert any(says in note and "coordinates are pixels" in note for note in scene.notes), (name, scene.notes)
+        assert scene.crs is None and scene.gsd_m is None and scene.to_map([(1, 2)]).tolist() == [[1, 2]]
+        with pytest.raises(EarthGPTError, match="no place on Earth"):
+            scene.to_wgs84([(0, 0)])
+    given = open_scene(tmp_path / "transform.tif", crs="EPSG:32631")
+    assert given.crs == "EPSG:32631" and given.gsd_m == pytest.approx(10, rel=1e-3)
+    with pytest.raises(EarthGPTError, match="'EPSG:1' is no coordinate reference system"):
+        open_scene(tmp_path / "transform.tif", crs="EPSG:1")
+
+
+def test_the_moon_is_not_the_earth(tmp_path):
+    moon = 'GEOGCS["Moon",DATUM["Moon",SPHEROID["Moon",1737400,0]],PRIMEM["Reference",0],UNIT["degree",0.0174532925]]'
+    grid = {"crs": moon, "transform": rasterio.Affine(0.01, 0, 10, 0, -0.01, 10)}
+    scene = open_scene(write(tmp_path / "a.tif", np.zeros((8, 8), np.uint8), **grid))
+    assert not scene.place.on_earth and scene.crs is not None
+    assert any("not of the Earth (radius 1,737 km)" in note for note in scene.notes)
+    with pytest.raises(EarthGPTError, match="no place on Earth"):
+        scene.to_wgs84([(0, 0)])
+
+
+def test_a_world_file_places_a_picture(tmp_path):
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.pgw").write_text("0.5\n0\n0\n-0.5\n500000.25\n3999999.75\n")
+    scene = open_scene(tmp_path / "a.png", crs="EPSG:32631")
+    assert scene.transform == (0.5, 0, 500_000, 0, -0.5, 4_000_000)
+
+
+# --- what is damaged, hostile or not there -----------------------------------------------------------------------
+
+
+def test_a_damaged_block_is_left_out_named_and_counted(tmp_path):
+    values = RANDOM.integers(0, 256, (64, 64), np.uint8)
+    path = write(tmp_path / "a.tif", values, tiled=True, blockxsize=16, blockysize=16, compress="deflate")
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path) as file:
+        place = int(file.get_tag_item("BLOCK_OFFSET_2_1", "TIFF", bidx=1))  # column 2, row 1
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xff" * 200)
+    scene = open_scene(path)
+    pixels, valid = whole(scene)
+    assert scene.damaged == ((str(path), 2, 1),)
+    assert not valid[16:32, 32:48].any() and valid.sum() == 64 * 64 - 256
+    assert np.array_equal(pixels[valid][:, 0], values[valid])
+    assert "1 damaged block is left out: 2,1 of a.tif." in scene.notes
+    assert np.array_equal(mosaic(scene, 23), pixels), "a second time too"
+
+
+def test_a_file_cut_off_in_the_middle_keeps_its_first_half(tmp_path):
+    values = RANDOM.integers(0, 9999, (512, 512), np.uint16)
+    path = write(tmp_path / "a.tif", values, driver="COG", compress="deflate", blocksize=128, overviews="none")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    scene = open_scene(path)
+    valid = whole(scene)[1]
+    assert valid[:128].all() and not valid[-128:].any() and 4 <= len(scene.damaged) <= 9
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("missing.tif", None, "There is no file"),
+        ("empty.tif", b"", "is empty"),
+        ("page.tif", b"<html>404</html>", "is text, not an image"),
+        ("items.json", b'{"type": "FeatureCollection"}', "is text, not an image"),
+        ("noise.tif", b"II*\0" + bytes(range(256)), "damaged or no image"),
+        ("notes.txt", b"a plain text", "damaged or no image"),
+        ("bad.vrt", b"<VRTDataset", "damaged or no VRT"),
+    ],
+)
+def test_what_is_no_image_is_told_in_one_line(tmp_path, name, content, says):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(EarthGPTError) as told:
+        open_scene(tmp_path / name)
+    assert says in str(told.value) and name in str(told.value) and "\n" not in str(told.value)
+
+
+def test_a_folder_that_is_no_product_is_told(tmp_path):
+    with pytest.raises(EarthGPTError, match="is a folder; name an image file"):
+        open_scene(tmp_path)
+    with pytest.raises(EarthGPTError, match="at least one file"):
+        open_scene([])
+    with pytest.raises(EarthGPTError, match=r"an array \[height, width\]"):
+        open_scene(np.zeros((0, 4), np.uint8))
+
+
+def test_blocks_that_would_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.tif", np.zeros((64, 64), np.uint8), blockysize=64)
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "a.png")
+    monkeypatch.setattr(readers, "MOST_PIXELS", 4000)
+    with pytest.raises(EarthGPTError, match="can only be decoded whole"):
+        open_scene(tmp_path / "a.png")
+    monkeypatch.setattr(readers, "MOST_BLOCK_BYTES", 4000)
+    with pytest.raises(EarthGPTError, match="blocks of 64 x 64 pixels"):
+        open_scene(path)
+
+
+VRT = """<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>
+<SourceFilename relativeToVRT="1">{}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand>
+</VRTDataset>"""
+
+
+@pytest.fixture
+def server(tmp_path):
+    """Serves the folder "served" on this machine; its ``asked`` are the requests."""
+    (tmp_path / "served").mkdir()
+    write(tmp_path / "served" / "a.tif", np.full((8, 8), 7, np.uint8))
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *words):
+            asked.append(words)
+
+    asked = []
+    server = HTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path / "served"))
+    server.asked = asked
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_nothing_is_fetched_unless_it_is_allowed(tmp_path, server):
+    url = f"http://127.0.0.1:{server.server_port}/a.tif"
+    (tmp_path / "vrt.vrt").write_text(VRT.format(f"/vsicurl/{url}"))
+    (tmp_path / "outer.vrt").write_text(VRT.format("vrt.vrt"))
+    (tmp_path / "wms.xml").write_text(
+        f'<GDAL_WMS><Service name="TMS"><ServerUrl>{url}</ServerUrl></Service></GDAL_WMS>'
+    )
+    (tmp_path / "wms.vrt").write_text(VRT.format("wms.xml"))
+    for source in (url, f"/vsicurl/{url}", "s3://bucket/a.tif", "vrt.vrt", "outer.vrt", "wms.xml", "wms.vrt"):
+        named = source if "/" in source else tmp_path / source
+        with pytest.raises(EarthGPTError, match="--remote"):
+            open_scene(named)
+    overviews = write(tmp_path / "overviews.tif", np.zeros((8, 8), np.uint8))
+    beside = f'<PAMDataset><Metadata domain="OVERVIEWS"><MDI key="OVERVIEW_FILE">{url}</MDI></Metadata></PAMDataset>'
+    (tmp_path / "overviews.tif.aux.xml").write_text(beside)
+    with pytest.raises(EarthGPTError, match="points to overviews elsewhere"):
+        open_scene(overviews)
+    assert not server.asked
+    for source in (url, tmp_path / "vrt.vrt", tmp_path / "outer.vrt"):
+        assert (whole(open_scene(source, remote=True))[0] == 7).all()
+    assert server.asked
+
+
+def test_a_tag_in_a_file_fetches_nothing(tmp_path, server):
+    url = f"http://127.0.0.1:{server.server_port}/a.tif"
+    path = write(tmp_path / "a.tif", np.zeros((64, 64), np.uint8))
+    with warnings.catch_warnings(action="ignore"), rasterio.open(path, "r+") as file:
+        file.update_tags(ns="OVERVIEWS", OVERVIEW_FILE=url)
+    open_scene(path).preview(8)
+    assert not server.asked
+
+
+def test_a_vrt_may_name_files_beneath_its_folder_alone(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "beneath").mkdir(parents=True)
+    write(tmp_path / "secret.tif", np.full((8, 8), 7, np.uint8))
+    write(folder / "beneath" / "a.tif", np.full((8, 8), 9, np.uint8))
+    (folder / "link.tif").symlink_to(tmp_path / "secret.tif")
+    (folder / "a.vrt").write_text(VRT.format("beneath/a.tif"))
+    assert (whole(open_scene(folder / "a.vrt"))[0] == 9).all()
+    for name in ("../secret.tif", str(tmp_path / "secret.tif"), "link.tif"):
+        (folder / "b.vrt").write_text(VRT.format(name).replace('relativeToVRT="1"', ""))
+        with pytest.raises(EarthGPTError, match=r"points to .*, outside its folder"):
+            open_scene(folder / "b.vrt")
+    (folder / "b.vrt").write_text(VRT.format("../secret.tif"))
+    assert (whole(open_scene(folder / "b.vrt", remote=True))[0] == 7).all()
+
+
+# --- real files --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.realdata
+def test_real_rasters_are_understood():
+    folder = real("geotiff")
+    says = {
+        "cog_gcps.tif": ("sar", "amplitude", 201.8), "goes.tif": ("optical", "values", 20_055),
+        "S1A__IW___A_20150309T173017_VV_grd_mli_geo_norm_db.tif": ("sar", "decibels", 20.0),
+        "LT52240631988227CUB02_B6.TIF": ("infrared", "values", 30.0), "RGB.byte.tif": ("optical", "values", 299.9),
+    }  # fmt: skip
+    for name, (sensor, units, gsd) in says.items():
+        scene = open_scene(folder / name)
+        assert (scene.sensor, scene.units) == (sensor, units), name
+        assert scene.gsd_m == pytest.approx(gsd, rel=1e-3), name
+        assert np.array_equal(mosaic(scene, 200), whole(scene)[0]), name
+    scene = open_scene(sorted(folder.glob("LT5*")))
+    assert [band.name for band in scene.shown] == ["B3", "B2", "B1"] and whole(scene)[0].std() > 30
+    assert np.isnan(open_scene(folder / "goes.tif").to_wgs84([(0, 0)])).all(), "space beside the disc"
+    scene = open_scene(folder / "corrupt.tif")
+    assert whole(scene)[1].mean() == 0.75 and [block[1:] for block in scene.damaged] == [(1, 1)]
+    scene = open_scene(folder / "all-nodata.tif")
+    assert not whole(scene)[1].any()
