@@ -683,31 +683,48 @@ def evaluate(
     Example: earthgpt eval earthgpt-tiny synthetic object_detection --limit 100 -o report.json
     """
     _be_quiet()
-    from rich.progress import Progress
-
     if suite is None and not (dataset and task):
         raise EarthGPTError("Name a data set and a task, or a --suite and the folder of its sets.")
-    if output and not output.absolute().parent.is_dir():
+    if suite is not None and (not dataset or task or part or kind or split != "val"):
+        raise EarthGPTError("A --suite needs the folder of its sets, and says itself what is asked of them.")
+    if suite is None and output and not output.absolute().parent.is_dir():
         raise EarthGPTError(f"There is no folder {output.parent} for the report {output.name}.")
     asked = _asked(f"{endpoint}#{model}" if endpoint else model, concurrency, timeout, probabilities)
-    from earthgpt.evaluation import evaluate as run
-
     options = {
         "limit": limit, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "name": model, "frame": frame,
         "blind": [one.strip() for one in baselines.split(",") if one.strip()], "instruction": instruction,
     }  # fmt: skip
+    from rich.progress import Progress
+
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
-        bar = progress.add_task("asking", total=None)
+        bars: dict[str, Any] = {}
+
+        def told(name: str, done: int, total: int) -> None:
+            if name not in bars:
+                bars[name] = progress.add_task(name)
+            progress.update(bars[name], completed=done, total=total)
+
         try:
-            report = run(
-                asked, dataset, task, root, split, part, kind, output=output, **options,
-                progress=lambda done, total: progress.update(bar, completed=done, total=total),
-            )  # fmt: skip
+            if suite is not None:
+                from earthgpt.suites import hold
+
+                folder = output or Path("outputs", suite)
+                found = hold(suite, asked, Path(dataset), folder, told, **options)
+            else:
+                from earthgpt.evaluation import evaluate as run
+
+                found = run(
+                    asked, dataset, task, root, split, part, kind, output=output, **options,
+                    progress=lambda done, total: told("asking", done, total),
+                )  # fmt: skip
         except KeyboardInterrupt:
-            if output:
+            if output or suite:
                 err.print("What was answered is kept: the same command goes on.", highlight=False)
             raise
-    _print_report(report, f"{dataset} {task}", model, as_json)
+    if suite is not None:
+        _print_outcome(found, folder, as_json)
+    else:
+        _print_report(found, f"{dataset} {task}", model, as_json)
 
 
 def _asked(model: str, concurrency: int, timeout: float, probabilities: bool) -> Any:
@@ -723,22 +740,60 @@ def _print_report(report: Any, title: str, model: str, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
         return
-    table = Table(title=f"{title} ({report.examples} questions, {report.unparsed} unread)")
-    table.add_column("metric")
-    table.add_column(model.rstrip("/").rpartition("/")[2], justify="right")
-    for name in report.baselines:
+    title = f"{title}: {report.examples:,} questions, {report.unparsed:,} unread or unanswered"
+    table = Table("metric", title=title, title_justify="left", box=None, pad_edge=False)
+    for name in (model.rstrip("/").rpartition("/")[2], "95 % interval", *report.baselines):
         table.add_column(name, justify="right")
     for metric, value in report.metrics.items():
-        chance = (f"{scores[metric]:.3f}" if metric in scores else "" for scores in report.baselines.values())
-        table.add_row(metric, f"{value:.3f}", *chance)
-    out.print(table)
+        chance = (f"{scores[metric]:.4f}" if metric in scores else "" for scores in report.baselines.values())
+        low, high = report.intervals.get(metric, (None, None))
+        table.add_row(metric, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}", *chance)
+    _print_wide(table)
+    for metric, why in report.left_out.items():
+        out.print(f"{metric} is left out: {why}", highlight=False, soft_wrap=True)
     for kind, count in report.data["defects"].items():
         out.print(f"{kind}: {count:,}", highlight=False)
     unreadable = list(report.data["unreadable"].values())
     for why in unreadable[:5]:
-        out.print(why, highlight=False, soft_wrap=True)
+        out.print(why, highlight=False, soft_wrap=True, markup=False)
     if len(unreadable) > 5:
         out.print(f"... and {len(unreadable) - 5:,} more images", highlight=False)
+
+
+def _print_wide(table: Table) -> None:
+    """A table that is not squeezed: a terminal that is too narrow breaks its lines."""
+    for column in table.columns:
+        column.no_wrap = True
+    out.print(table, width=max(out.width, 160), crop=False)
+
+
+def _print_outcome(outcome: Any, folder: Path, as_json: bool) -> None:
+    if as_json:
+        tables = [
+            {
+                "title": table.title,
+                "rows": [
+                    {"method": row.method, "source": row.source, **dict(zip(table.columns, row.cells, strict=True))}
+                    for row in rows
+                ],
+            }
+            for table, rows in outcome.rows
+        ]
+        typer.echo(json.dumps({"tables": tables, "missing": outcome.missing, "partial": outcome.partial}))
+        return
+    for table, rows in outcome.rows:
+        shown = Table("method", "source", title=table.title, title_justify="left", box=None, pad_edge=False)
+        for column in table.columns:
+            shown.add_column(column, justify="right")
+        for row in rows:
+            shown.add_row(row.method, row.source, *row.cells, style=None if row.source == "published" else "bold")
+        _print_wide(shown)
+        out.print(table.note + "\n", highlight=False, style="dim", markup=False)
+    for name, (asked, whole) in outcome.partial.items():
+        out.print(f"Not the whole set: {name}, {asked:,} of {whole:,} questions", highlight=False, soft_wrap=True)
+    for name, why in outcome.missing.items():
+        out.print(f"Not asked: {name}: {why}", highlight=False, soft_wrap=True, markup=False)
+    out.print(f"Reports are in {folder}", highlight=False, soft_wrap=True)
 
 
 @datasets_app.command("list")

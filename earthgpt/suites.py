@@ -20,7 +20,7 @@ from earthgpt.tasks import Turn
 from earthgpt.types import EarthGPTError, Sample
 
 Keep = Callable[[Sample, Turn], bool]
-MEASURED, PUBLISHED = "measured here", "published"
+MEASURED, PUBLISHED = "measured", "published"
 
 
 @dataclass(frozen=True)
