@@ -12,7 +12,9 @@ import earthgpt
 ROOT = Path(earthgpt.__file__).parent
 FLOORS = {
     "types": 0,
-    **dict.fromkeys(("config", "lookup", "formats", "metrics", "conversations", "coordinates", "order", "shards"), 1),
+    **dict.fromkeys(
+        ("config", "lookup", "formats", "metrics", "conversations", "coordinates", "order", "shards", "cards"), 1
+    ),
     **dict.fromkeys(("datasets", "tasks", "geo", "augmentation"), 2),
     **dict.fromkeys(("leaks", "model", "generation", "policies", "mixture", "parallel", "checkpoints"), 3),
     **dict.fromkeys(("features", "logs", "machine"), 3),

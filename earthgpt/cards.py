@@ -1,0 +1,75 @@
+"""Run cards: what a result was made with, beside the result."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from earthgpt.types import EarthGPTError
+
+LIBRARIES = ("earthgpt", "torch", "transformers", "numpy", "pillow", "rasterio", "pyogrio", "pyarrow")
+
+
+def card_of(output: str | Path) -> Path:
+    """Where the run card of a result lies: ``ships.gpkg.run.json`` beside ``ships.gpkg``."""
+    output = Path(output)
+    return output.with_name(f"{output.name}.run.json")
+
+
+def write_run_card(
+    output: str | Path,
+    *,
+    command: Sequence[str] = (),
+    settings: Mapping[str, Any] | None = None,
+    model: str = "",
+    data: Mapping[str, Any] | None = None,
+    counts: Mapping[str, int] | None = None,
+    notes: Sequence[str] = (),
+    skipped: Mapping[str, str] | None = None,
+    time: str = "",
+    seconds: float | None = None,
+) -> Path:
+    """Writes the run card of a result, complete or not at all, and returns its name; it replaces that of an older run.
+
+    command: the words of the command line. settings: what was asked, with defaults filled in. model: its name. data:
+    name, size, CRS and the like of what was looked at. counts: results of each class. notes: what was said about the
+    data. skipped: what was left out, and why. time: when, as text; seconds: how long. Versions of the interpreter and
+    of the libraries that are installed are added.
+    Raises EarthGPTError where nothing can be written.
+    """
+    path = card_of(output)
+    card = {
+        "output": Path(output).name,
+        "command": list(command),
+        "settings": dict(settings or {}),
+        "model": model,
+        "data": dict(data or {}),
+        "counts": dict(counts or {}),
+        "notes": list(notes),
+        "skipped": dict(skipped or {}),
+        "time": time,
+        "seconds": seconds,
+        "versions": _versions(),
+    }
+    fresh = path.with_name(f"{path.name}.new")
+    try:
+        fresh.write_text(json.dumps(card, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        os.replace(fresh, path)
+    except OSError as error:
+        raise EarthGPTError(f"Cannot write {path}: {error.strerror}.") from None
+    return path
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for library in LIBRARIES:
+        try:
+            found[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            found[library] = "not installed"
+    return found
