@@ -131,8 +131,8 @@ def _through(assistant, scene, job, record, batch_size, progress) -> Record:
     progress(len(kept.done), total)
     with kept, ThreadPoolExecutor(1) as reader:  # the next tiles are read while the model looks at these
         batches = iter(lambda: list(islice(left, batch_size)), [])
-        for tiles, shown in _ahead(reader, batches, lambda tiles: [scene.window(*tile.window) for tile in tiles]):
-            kept.add(look(assistant, job, scene, tiles, shown))
+        for tiles, shown in _ahead(reader, batches, lambda tiles: [_shown(assistant, scene, one) for one in tiles]):
+            kept.add(look(assistant, job, tiles, shown))
             progress(len(kept.done), total)
     return kept
 
@@ -184,8 +184,8 @@ class _Worker:
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[str]]:
         pairs = zip(batch["window"], batch["cell"], strict=True)
         tiles = [Tile(tuple(map(int, window)), tuple(map(int, cell))) for window, cell in pairs]
-        shown = [self.scene.window(*tile.window) for tile in tiles]
-        return {"row": [json.dumps(row) for row in look(self.assistant, self.job, self.scene, tiles, shown)]}
+        shown = [_shown(self.assistant, self.scene, tile) for tile in tiles]
+        return {"row": [json.dumps(row) for row in look(self.assistant, self.job, tiles, shown)]}
 
 
 def _ahead(reader: ThreadPoolExecutor, batches: Iterable[list], read: Callable[[list], Any]) -> Iterator[tuple]:
@@ -257,24 +257,37 @@ class Record:
 # --- one batch of tiles ------------------------------------------------------------------------------------------
 
 
-def look(
-    assistant: EarthGPT, job: Job, scene: Scene, tiles: Sequence[Tile], shown: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> list[dict[str, Any]]:
-    """What the model says of tiles, as rows of the record; ``shown`` are their pixels and valid masks."""
+@dataclass(frozen=True)
+class Shown:
+    """A tile as the model sees it: a square, uint8 [S, S, 3]; how many of its pixels are valid, and which, bool [h, w],
+    None where all are."""
+
+    square: np.ndarray
+    count: int
+    valid: np.ndarray | None
+
+
+def _shown(assistant: EarthGPT, scene: Scene, tile: Tile) -> Shown:
+    pixels, valid = scene.window(*tile.window)
+    square = assistant.processor.square(pixels, scene.sensor)
+    return Shown(square, int(valid.sum()), None if valid.all() else valid)
+
+
+def look(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[Shown]) -> list[dict[str, Any]]:
+    """What the model says of tiles, as rows of the record; nothing of those without a valid pixel."""
     rows = [
-        {"window": list(tile.window), "cell": list(tile.cell), "valid": int(valid.sum())}
-        for tile, (_, valid) in zip(tiles, shown, strict=True)
+        {"window": list(tile.window), "cell": list(tile.cell), "valid": one.count}
+        for tile, one in zip(tiles, shown, strict=True)
     ]
     asked = [i for i, row in enumerate(rows) if row["valid"]]
-    squares = [assistant.processor.square(shown[i][0], scene.sensor) for i in asked]
     if not asked:
         return rows
     answer = {"detect": _detect, "classify": _classify, "caption": _say, "ask": _say}[job.task]
-    found = answer(assistant, job, [tiles[i] for i in asked], squares)
+    found = answer(assistant, job, [tiles[i] for i in asked], [shown[i].square for i in asked])
     for i, said in zip(asked, found, strict=True):
         rows[i] |= said
-        if "objects" in said:
-            rows[i]["objects"] = [one for one in said["objects"] if _on_valid(one["corners"], shown[i][1])]
+        if "objects" in said and shown[i].valid is not None:
+            rows[i]["objects"] = [one for one in said["objects"] if _on_valid(one["corners"], shown[i].valid)]
     return rows
 
 

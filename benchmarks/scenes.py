@@ -1,0 +1,171 @@
+"""Going through large scenes: tiles a second beside a plain loop, memory at any size, and objects across seams.
+
+    python benchmarks/scenes.py
+
+The plain loop reads a tile, asks the model, and goes to the next: one at a time, as scripts do. Both ask the same model
+the same question about the same tiles, and their answers are compared. Memory is the peak of a process of its own for a
+scene of 2 x 2 km and one of 20 x 20 km (1 m a pixel), with a stand-in for the model: in all, and less what its
+libraries held before. Seams: boxes of many sizes at random places of a scene, and a detector that sees of each tile exactly what
+shows; a box is found when one of the merged ones has an IoU of at least 0.9 with it, and found once when no other has
+one of 0.3.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def main() -> None:
+    """Measures and prints three tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="earthgpt-tiny")
+    parser.add_argument("--tiles", type=int, default=64)
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.memory:
+        print(json.dumps(memory(Path(arguments.memory))))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        speed(arguments.model, arguments.tiles, Path(folder))
+        print("\n| scene | pixels | tiles | MB | of them for the scene |\n|---|---:|---:|---:|---:|")
+        for kilometres in (2, 20):
+            path = write(Path(folder) / f"{kilometres}.tif", kilometres * 1000)
+            command = [sys.executable, __file__, "--memory", str(path)]
+            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            side, mb, more = f"{kilometres * 1000:,}", found["mb"], found["more"]
+            print(f"| {kilometres} x {kilometres} km | {side} x {side} | {found['tiles']:,} | {mb:.0f} | {more:.0f} |")
+            path.unlink()
+    seams()
+
+
+def write(path: Path, side: int) -> Path:
+    """A tiled GeoTIFF of one metre a pixel, written strip by strip."""
+    import rasterio
+    from rasterio.transform import Affine
+    from rasterio.windows import Window
+
+    options = {"driver": "GTiff", "width": side, "height": side, "count": 3, "dtype": "uint8", "tiled": True}
+    blocks = {"blockxsize": 512, "blockysize": 512, "compress": "deflate", "zlevel": 1, "BIGTIFF": "IF_SAFER"}
+    place = {"crs": "EPSG:32633", "transform": Affine(1.0, 0, 500_000, 0, -1.0, 5_000_000)}
+    row = np.random.default_rng(0).integers(60, 120, (3, 512, side), np.uint8) // 16 * 16
+    with rasterio.open(path, "w", **options, **blocks, **place) as file:
+        for top in range(0, side, 512):
+            height = min(512, side - top)
+            file.write(row[:, :height], window=Window(0, top, side, height))
+    return path
+
+
+def speed(name: str, tiles: int, folder: Path) -> None:
+    """Tiles a second of a real model, both ways in turn."""
+    from earthgpt.assistant import load
+    from earthgpt.geo.scene import open_scene
+    from earthgpt.scenes import Job, plan, scan
+
+    side = 256
+    scene = open_scene(write(folder / "speed.tif", side * round(tiles**0.5)))
+    assistant, job = load(name), Job("classify", side)
+
+    def plain() -> list[str]:
+        said = []
+        for tile in plan(job, scene.size):
+            pixels, _ = scene.window(*tile.window)
+            said.append(assistant.classify(pixels).label)
+        return said
+
+    def ours() -> list[str]:
+        return [feature.region.label for feature in scan(assistant, scene, job).features]
+
+    best = {plain: float("inf"), ours: float("inf")}
+    answers = {}
+    for _ in range(2):
+        for way in best:
+            began = time.perf_counter()
+            answers[way] = way()
+            best[way] = min(best[way], time.perf_counter() - began)
+    same = sum(one == other for one, other in zip(answers[plain], answers[ours], strict=True))
+    count = len(answers[plain])
+    print(f"{count} tiles of {side} px, {name}: {same} of {count} answers are the same\n")
+    print("| way | tiles/s | ratio |\n|---|---:|---:|")
+    print(f"| one tile at a time | {count / best[plain]:.1f} | 1.00 |")
+    print(f"| earthgpt.scenes | {count / best[ours]:.1f} | {best[plain] / best[ours]:.2f} |")
+
+
+def memory(path: Path) -> dict[str, float]:
+    """Tiles and peak MB of going through a scene with a stand-in for the model."""
+    from earthgpt import scenes
+    from earthgpt.geo.scene import open_scene
+
+    class Processor:
+        image_size = 224
+
+        @staticmethod
+        def square(pixels, sensor):
+            return np.ascontiguousarray(pixels[:224, :224])
+
+    class Assistant:
+        processor = Processor
+
+    scenes._detect = lambda assistant, job, tiles, squares: [{"objects": []} for _ in tiles]
+    before = peak()
+    found = scenes.scan(Assistant(), open_scene(path), scenes.Job("detect", 896, 224))
+    return {"tiles": found.tiles, "mb": peak() / 1024, "more": (peak() - before) / 1024}
+
+
+def peak() -> int:
+    """Most KiB of memory that this process has had."""
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1))
+
+
+def seams(side: int = 20_000, count: int = 4_000) -> None:
+    """Boxes that are found, and found once, with tiles of several sizes and without."""
+    from earthgpt.geo.merging import detection, merge
+    from earthgpt.geo.tiles import windows
+    from earthgpt.metrics.overlaps import ious
+
+    rng = random.Random(0)
+    size = (side, side)
+    boxes, cells = [], side // 250
+    for number in rng.sample(range(cells * cells), count):
+        left, top = number % cells * 250 + rng.uniform(0, 20), number // cells * 250 + rng.uniform(0, 20)
+        boxes.append((left, top, left + rng.uniform(8, 220), top + rng.uniform(8, 220)))
+    print("\n| tile | overlap | parts | found | found once | s |\n|---:|---:|---:|---:|---:|---:|")
+    for tile, overlap in ((side, 0), (896, 224), (896, 90), (512, 128), (256, 64)):
+        found = []
+        for window in windows(size, tile, overlap):
+            x, y, w, h = window
+            for left, top, right, bottom in near(boxes, window):
+                a, b, c, d = max(left, x), max(top, y), min(right, x + w), min(bottom, y + h)
+                if c - a >= 4 and d - b >= 4:
+                    corners = ((a, b), (c, b), (c, d), (a, d))
+                    found.append(detection(corners, "ship", rng.uniform(0.3, 1), True, window, size))
+        began = time.perf_counter()
+        merged = np.array([one.bounds for one in merge(found)])
+        took = time.perf_counter() - began
+        right = once = 0
+        for box in boxes:
+            close = merged[(merged[:, 0] < box[2]) & (merged[:, 2] > box[0])
+                           & (merged[:, 1] < box[3]) & (merged[:, 3] > box[1])]  # fmt: skip
+            values = ious(close, np.repeat([box], len(close), axis=0)) if len(close) else np.zeros(0)
+            right += (values >= 0.9).any()
+            once += (values >= 0.9).any() and (values >= 0.3).sum() == 1
+        print(f"| {tile:,} | {overlap} | {len(found):,} | {right / count:.1%} | {once / count:.1%} | {took:.2f} |")
+
+
+def near(boxes: list[tuple], window: tuple) -> list[tuple]:
+    """The boxes that reach into a window."""
+    x, y, w, h = window
+    return [one for one in boxes if one[0] < x + w and one[2] > x and one[1] < y + h and one[3] > y]
+
+
+if __name__ == "__main__":
+    main()
