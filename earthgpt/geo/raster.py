@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from earthgpt.geo.sensors import Stretch, stretches_of, to_8bit, to_rgb8
+from earthgpt.geo.scene import Scene, open_scene
+from earthgpt.geo.sensors import to_8bit, to_rgb8
 from earthgpt.geo.tiles import Window
 from earthgpt.types import EarthGPTError, Sensor, Size
 
@@ -22,7 +23,21 @@ LARGEST_SIDE = 2048
 # What is decoded at once of a local file, in pixels: 400 million of DOTA 2.0 are well below, a bomb is above.
 MOST_PIXELS = 2**30
 _ORIENTATION = 0x0112  # of EXIF; 5 to 8 swap width and height
-_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# How files begin that hold maps: TIFF, JPEG 2000, VRT, HDF5 and netCDF 4, netCDF 3, NITF.
+_MAPS = (
+    b"II*\0",
+    b"MM\0*",
+    b"II+\0",
+    b"MM\0+",
+    b"\0\0\0\x0cjP",
+    b"\xffO\xffQ",
+    b"<VRT",
+    b"\x89HDF",
+    b"CDF\x01",
+    b"CDF\x02",
+    b"NITF",
+)
+_WORLD_FILES = {".png": (".pgw", ".wld"), ".jpg": (".jgw", ".wld"), ".jpeg": (".jgw", ".wld"), ".bmp": (".bpw", ".wld")}
 
 
 @dataclass(frozen=True)
@@ -45,25 +60,43 @@ class Raster:
 
 
 def open_raster(
-    source: str | Path | np.ndarray | Image.Image | Raster | Callable[[], Any], sensor: Sensor | str | None = None
+    source: str | Path | Sequence[str | Path] | np.ndarray | Image.Image | Scene | Raster | Callable[[], Any],
+    sensor: Sensor | str | None = None,
+    **options: Any,
 ) -> Raster:
-    """A Raster from a PNG, JPEG or TIFF file, an array ([H, W] or [H, W, C] of any numeric type), or a PIL image.
+    """A Raster from a file, an array ([H, W] or [H, W, C] of any numeric type), a PIL image, or a Scene.
 
-    ``sensor`` decides how values that are not 8-bit are stretched; None means optical. GeoTIFFs keep their place
-    when rasterio is there (extra "geo"); without it they open as plain pictures.
+    ``sensor`` decides how values that are not 8-bit are stretched; None to infer it from a map, and optical for
+    pictures. GeoTIFFs and other maps, folders and lists of bands keep their place when rasterio is there (extra "geo"),
+    and ``options`` are those of ``open_scene``; without rasterio TIFFs open as plain pictures.
     Raises EarthGPTError for a file that is missing, empty, damaged or no image, and for an unknown sensor.
     """
     if isinstance(source, Raster):
         return source
-    sensor = _sensor(sensor)
+    if isinstance(source, Scene):
+        return _of_scene(source)
+    taken = _sensor(sensor)
     if callable(source):
         source = source()
-    if isinstance(source, np.ndarray):
-        pixels = to_rgb8(source, sensor)
-        return Raster(pixels, (pixels.shape[1], pixels.shape[0]), sensor, "array")
     if isinstance(source, Image.Image):
-        return Raster(_pillow(source, sensor), source.size, sensor, "image")
-    return _open_file(Path(source), sensor)
+        return Raster(_pillow(source, taken), source.size, taken, "image")
+    if isinstance(source, np.ndarray) and not options:
+        pixels = to_rgb8(source, taken)
+        return Raster(pixels, (pixels.shape[1], pixels.shape[0]), taken, "array")
+    if options or not isinstance(source, (str, Path)) or "://" in str(source) or _is_map(Path(source)):
+        return _of_scene(open_scene(source, sensor, **options))
+    return _open_picture(Path(source), taken)
+
+
+def _of_scene(scene: Scene) -> Raster:
+    pixels, _ = scene.preview(LARGEST_SIDE)
+    _not_damaged(scene)
+    return Raster(pixels, scene.size, scene.sensor, scene.name, scene.crs, scene.transform)
+
+
+def _not_damaged(scene: Scene) -> None:
+    if scene.damaged:
+        raise EarthGPTError(f"{scene.name} is damaged: {scene.notes[-1]}")
 
 
 def read_pixels(path: str | Path, window: Window | None = None, sensor: Sensor | str | None = None) -> np.ndarray:
@@ -76,9 +109,14 @@ def read_pixels(path: str | Path, window: Window | None = None, sensor: Sensor |
     Raises EarthGPTError for what ``open_raster`` does, for a window that is not inside the image, and where more than
     ``MOST_PIXELS`` would be decoded.
     """
-    path, sensor = Path(path), _sensor(sensor)
-    if _is_geotiff(path):
-        return _read_geotiff(path, window, sensor)
+    path, given, sensor = Path(path), sensor, _sensor(sensor)
+    if _is_map(path):
+        scene = _scene(path, path.stat().st_mtime_ns, None if given is None else sensor)
+        x, y, width, height = (0, 0, *scene.size) if window is None else _inside(window, scene.size, path)
+        _not_too_large((width, height), path)
+        pixels, _ = scene.window(x, y, width, height)
+        _not_damaged(scene)
+        return pixels if scene.coloured else np.array(pixels[..., 0])
     if window is None:
         return np.array(_decode(path, sensor))
     image = _last_decoded(path, path.stat().st_mtime_ns, sensor)
@@ -113,24 +151,31 @@ def _sensor(sensor: Sensor | str | None) -> Sensor:
         raise EarthGPTError(f"The sensor is one of {', '.join(Sensor)}; not {sensor!r}.") from None
 
 
-def _is_geotiff(path: Path) -> bool:
-    """Whether the file is a TIFF that rasterio can open. Raises EarthGPTError where there is nothing to read."""
+def _is_map(path: Path) -> bool:
+    """Whether the file, or folder of a product, is a map that rasterio can open. Raises EarthGPTError where there is
+    nothing to read.
+    """
+    try:
+        import rasterio  # noqa: F401
+    except ImportError:
+        able = False
+    else:
+        able = True
     try:
         with path.open("rb") as file:
             head = file.read(16)
     except FileNotFoundError:
         raise EarthGPTError(f"There is no file {path}.") from None
     except IsADirectoryError:
+        if able:
+            return True
         raise EarthGPTError(f"{path} is a folder; name an image file.") from None
     except OSError as error:
         raise EarthGPTError(f"Cannot read {path}: {error.strerror}.") from None
     if not head:
         raise EarthGPTError(f"{path} is empty; copy or download it again.")
-    try:
-        import rasterio  # noqa: F401
-    except ImportError:
-        return False
-    return head[:4] in _TIFF
+    beside = _WORLD_FILES.get(path.suffix.lower(), ())
+    return able and (head.startswith(_MAPS) or any(path.with_suffix(ending).exists() for ending in beside))
 
 
 def _not_too_large(size: Size, path: Path) -> None:
@@ -161,9 +206,7 @@ def _told(path: Path) -> Iterator[None]:
         raise EarthGPTError(f"{path} is damaged: {error}.") from None
 
 
-def _open_file(path: Path, sensor: Sensor) -> Raster:
-    if _is_geotiff(path):
-        return _open_geotiff(path, sensor)
+def _open_picture(path: Path, sensor: Sensor) -> Raster:
     with warnings.catch_warnings(), _told(path):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path) as image:
@@ -204,77 +247,6 @@ def _pillow(image: Image.Image, sensor: Sensor) -> np.ndarray:
     return to_rgb8(np.asarray(image), sensor)
 
 
-@contextmanager
-def _geotiff(path: Path) -> Iterator[Any]:
-    """The file as rasterio opens it; what goes wrong is told in one line."""
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with rasterio.open(path) as file:
-                yield file
-        except (RasterioError, ValueError) as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
-            raise EarthGPTError(f"{path} is damaged or no TIFF: {reason}") from None
-
-
-def _open_geotiff(path: Path, sensor: Sensor) -> Raster:
-    with _geotiff(path) as file:
-        values, valid = _reduced(file)
-        return Raster(
-            to_rgb8(values, sensor, valid),
-            (file.width, file.height),
-            sensor,
-            str(path),
-            file.crs.to_string() if file.crs else None,
-            None if file.transform.is_identity else tuple(file.transform)[:6],
-        )
-
-
-def _read_geotiff(path: Path, window: Window | None, sensor: Sensor) -> np.ndarray:
-    with _geotiff(path) as file:
-        size = file.width, file.height
-        window = (0, 0, *size) if window is None else _inside(window, size, path)
-        _not_too_large(window[2:], path)
-        values, valid = _values(file, window, window[2:])
-        stretches = () if values.dtype == np.uint8 else _stretches(path, path.stat().st_mtime_ns, sensor)
-        return to_8bit(values, sensor, valid, stretches)
-
-
-@lru_cache(maxsize=1024)
-def _stretches(path: Path, _modified: int, sensor: Sensor) -> tuple[Stretch, ...]:
-    """Those of the whole image, as ``open_raster`` finds them."""
-    with _geotiff(path) as file:
-        values, valid = _reduced(file)
-        return stretches_of(values, sensor, valid)
-
-
-def _reduced(file: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    part = min(1.0, LARGEST_SIDE / max(file.width, file.height))
-    size = max(1, round(file.width * part)), max(1, round(file.height * part))
-    return _values(file, (0, 0, file.width, file.height), size)
-
-
-def _values(file: Any, window: Window, size: Size) -> tuple[np.ndarray, np.ndarray | None]:
-    """The values of a window of a GeoTIFF at another size, [h, w, 1 or 3], and where they are valid, [h, w]; None for
-    everywhere.
-    """
-    from rasterio import windows
-    from rasterio.enums import ColorInterp
-
-    kinds = list(file.colorinterp)
-    colours = [i + 1 for i, kind in enumerate(kinds) if kind is not ColorInterp.alpha]
-    bands = colours[:3] if len(colours) >= 3 else colours[:1]
-    named = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
-    if all(kind in kinds for kind in named):  # not always the first three, and not always in this order
-        bands = [kinds.index(kind) + 1 for kind in named]
-    where, shape = windows.Window(*window), size[::-1]
-    values = file.read(bands, window=where, out_shape=(len(bands), *shape)).transpose(1, 2, 0)
-    if kinds[0] is ColorInterp.palette:
-        table = file.colormap(1)
-        colour = np.array([table.get(i, (0, 0, 0))[:3] for i in range(max(table) + 1)], np.uint8)
-        values = colour[np.minimum(values[..., 0], len(colour) - 1)]
-    valid = file.dataset_mask(window=where, out_shape=shape) > 0
-    return values, None if valid.all() else valid
+@lru_cache(maxsize=32)
+def _scene(path: Path, _modified: int, sensor: Sensor | None) -> Scene:
+    return open_scene(path, sensor)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import threading
 import warnings
@@ -24,7 +25,7 @@ CACHE_BYTES = 64 * 2**20
 # A file whose blocks are larger than this when decoded is refused: a block is decoded whole.
 MOST_BLOCK_BYTES = 2**31
 # A window has no more pixels than this, and a file that can only be decoded whole too.
-MOST_PIXELS = 2**28
+MOST_PIXELS = 2**30
 # What statistics are taken of: the raster reduced to this side, or, where that would decode more than MOST_DECODED
 # pixels, SAMPLES x SAMPLES squares of SAMPLE_SIDE pixels spread over it.
 STATISTICS_SIDE, MOST_DECODED = 2048, 2**26
@@ -187,12 +188,14 @@ class FileReader:
         else:  # nothing is fetched, whatever a file names: no name is allowed, and requests go to a closed door
             options["CPL_VSIL_CURL_ALLOWED_FILENAME"] = "none"
             options["GDAL_HTTP_PROXY"] = options["GDAL_HTTPS_PROXY"] = "http://127.0.0.1:1"
-        opened = vars(self._handles).setdefault("files", {})
-        with warnings.catch_warnings(), rasterio.Env(**options):
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        # A forked process would share the file's position with its parent: it opens its own.
+        opened = vars(self._handles).setdefault(os.getpid(), {})
+        with rasterio.Env(**options):
             try:
                 if path not in opened:
-                    file = rasterio.open(path)
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                        file = rasterio.open(path)
                     if not self.remote and file.driver not in LOCAL_DRIVERS:
                         raise EarthGPTError(
                             f"{path} is {file.driver}, which may point elsewhere; allow it with --remote."

@@ -71,6 +71,11 @@ class Scene:
         return self._reader.shown
 
     @property
+    def coloured(self) -> bool:
+        """Whether three bands or a palette are shown, not one band as grey."""
+        return self._reader.depth == 3
+
+    @property
     def notes(self) -> tuple[str, ...]:
         damaged = (_damage(self._reader.damaged),) if self._reader.damaged else ()
         return (*self.place.notes, *self._notes, *damaged)

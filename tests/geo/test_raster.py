@@ -253,7 +253,7 @@ RAMP = np.arange(60 * 80, dtype=np.uint16).reshape(60, 80) * 10 + 100
 def reader(request, monkeypatch):
     """Both ways to read a TIFF."""
     raster_module._last_decoded.cache_clear()
-    raster_module._stretches.cache_clear()
+    raster_module._scene.cache_clear()
     if request.param == "rasterio":
         pytest.importorskip("rasterio")
     else:
