@@ -13,7 +13,19 @@ ROOT = Path(earthgpt.__file__).parent
 FLOORS = {
     "types": 0,
     **dict.fromkeys(
-        ("config", "lookup", "formats", "metrics", "conversations", "coordinates", "order", "shards", "cards"), 1
+        (
+            "config",
+            "lookup",
+            "formats",
+            "metrics",
+            "conversations",
+            "coordinates",
+            "order",
+            "shards",
+            "cards",
+            "tables",
+        ),
+        1,
     ),
     **dict.fromkeys(("datasets", "tasks", "geo", "augmentation"), 2),
     **dict.fromkeys(("leaks", "model", "generation", "policies", "mixture", "parallel", "checkpoints"), 3),
