@@ -796,6 +796,134 @@ def _print_outcome(outcome: Any, folder: Path, as_json: bool) -> None:
     out.print(f"Reports are in {folder}", highlight=False, soft_wrap=True)
 
 
+Outputs = Annotated[
+    list[Path] | None, typer.Option("--output", "-o", help="Also write here: .json, .md, .tex, .csv or .html.")
+]
+Rounds = Annotated[int, typer.Option(min=0, help="Resamples of the images for intervals and tests.")]
+
+
+@app.command()
+def score(
+    task: Annotated[str, typer.Argument(help="See: earthgpt tasks list")],
+    predictions: Annotated[Path, typer.Argument(help="JSON lines, a JSON array, CSV, TSV, or a report.")],
+    truth: Annotated[Path | None, typer.Option(help="The true answers, where they are in a file of their own.")] = None,
+    kind: Annotated[str | None, typer.Option("--format", help="jsonl, json, csv, tsv or report.")] = None,
+    fields: Annotated[
+        list[str] | None, typer.Option("--field", help="ROLE=NAME of a field: prediction, truth, id, image, ...")
+    ] = None,
+    frame: Annotated[
+        str | None, typer.Option(help="What boxes are written in: image, square, 0-100, 0-1000 or pixels.")
+    ] = None,
+    truth_frame: Annotated[str | None, typer.Option(help="The same of the true boxes.")] = None,
+    counterclockwise: Annotated[
+        bool, typer.Option("--counterclockwise", help="A fifth number of a box turns it that way.")
+    ] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Count what does not fit together, and score the rest.")
+    ] = False,
+    options: Annotated[
+        list[str] | None, typer.Option("--option", help="NAME=VALUE of the task, such as protocol=voc07, meteor=true.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="The folder of the images, for the pictures of .html.")] = None,
+    output: Outputs = None,
+    rounds: Rounds = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Score anybody's predictions. Names of fields and the frame of boxes are guessed, and told, unless given.
+
+    Example: earthgpt score visual_grounding answers.jsonl --frame 0-100 -o report.json -o report.html
+    """
+    from earthgpt.predictions import score as run
+    from earthgpt.reports import images_in, save, tables
+
+    for path in output or ():
+        _writable(path)
+    with err.status("Scoring ...") if err.is_terminal else _Nothing():
+        report, read = run(
+            task, predictions, truth=truth, kind=kind, fields=_pairs(fields, "--field prediction=answer"), frame=frame,
+            truth_frame=truth_frame, counterclockwise=counterclockwise, allow_missing=allow_missing,
+            options=_options(options), rounds=rounds,
+        )  # fmt: skip
+    told = [f"{role}: {name}" for role, name in read.fields.items()]
+    told += [f"boxes of the {role}: {name}" for role, name in read.frames.items()]
+    err.print(f"Read {read.lines:,} rows as {', '.join(told)}", highlight=False, soft_wrap=True, markup=False)
+    if as_json:
+        typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
+    else:
+        _print_tables(tables({predictions.stem: report}))
+    for path in output or ():
+        save(path, {predictions.stem: report}, images and images_in(images))
+        err.print(f"Wrote {path}", highlight=False, markup=False)
+
+
+@app.command()
+def compare(
+    one: Annotated[Path, typer.Argument(help="A report.", metavar="REPORT")],
+    other: Annotated[Path, typer.Argument(help="A report on the same questions.", metavar="REPORT")],
+    common: Annotated[
+        bool, typer.Option("--common", help="Compare the questions that both have, and leave out the others.")
+    ] = False,
+    output: Outputs = None,
+    rounds: Rounds = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two reports on the same questions: differences, and whether they may be chance.
+
+    Example: earthgpt compare first.json second.json -o table.md
+    """
+    from earthgpt.reports import Report, compared_tables, save_compared
+    from earthgpt.reports import compare as run
+
+    for path in output or ():
+        _writable(path)
+    with err.status("Comparing ...") if err.is_terminal else _Nothing():
+        found = run(Report.read(one), Report.read(other), common, rounds)
+    names = (one.stem, other.stem) if one.stem != other.stem else (str(one), str(other))
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+    else:
+        _print_tables(compared_tables(found, names))
+    for path in output or ():
+        save_compared(path, found, names)
+        err.print(f"Wrote {path}", highlight=False, markup=False)
+
+
+def _writable(path: Path) -> None:
+    """Told before the work: a report that could not be written after it."""
+    from earthgpt.reports import ending_of
+
+    ending_of(path)
+    if not path.absolute().parent.is_dir():
+        raise EarthGPTError(f"There is no folder {path.parent} for {path.name}.")
+
+
+def _pairs(words: Sequence[str] | None, example: str) -> dict[str, str]:
+    pairs = [word.partition("=") for word in words or ()]
+    if wrong := [word for word, sign, value in pairs if not (word and sign and value)]:
+        raise EarthGPTError(f"Write NAME=VALUE, as in {example}; not {wrong[0]!r}.")
+    return {name: value for name, _, value in pairs}
+
+
+def _options(words: Sequence[str] | None) -> dict[str, Any]:
+    """Values of options: true, false and whole numbers are what they look like."""
+    found = _pairs(words, "--option protocol=voc07")
+    known = {"true": True, "false": False}
+    return {name: known.get(value, int(value) if value.isdecimal() else value) for name, value in found.items()}
+
+
+def _print_tables(tables: Sequence[Any]) -> None:
+    from rich.text import Text
+
+    for one in tables:
+        table = Table(title=Text(one.title), title_justify="left", box=None, pad_edge=False)
+        for i, name in enumerate(one.header):
+            table.add_column(Text(name), justify="right" if i else "left")
+        for row in one.rows:
+            table.add_row(*map(Text, row))
+        _print_wide(table)
+        out.print(one.note, highlight=False, soft_wrap=True, markup=False)
+
+
 @datasets_app.command("list")
 def list_datasets(as_json: AsJson = False) -> None:
     """List the data sets.

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from earthgpt.coordinates import FRAMES, Frame
-from earthgpt.reports import Report, Scored, questions_of
+from earthgpt.reports import Report, Scored, questions_of, report, task_of
 from earthgpt.tasks import Task
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding
@@ -132,6 +132,35 @@ def read_predictions(
     if not questions:
         raise EarthGPTError(f"{path} has no question that can be scored{defects.told()}.")
     return Predictions(tuple(questions), names, frames, defects.lines(), len(rows))
+
+
+def score(
+    task: str,
+    path: str | Path,
+    *,
+    options: Mapping[str, Any] | None = None,
+    rounds: int = 1000,
+    seed: int = 0,
+    **reading: Any,
+) -> tuple[Report, Predictions]:
+    """Scores a file of predictions: the report, and how the file was read.
+
+    ``options`` are fields of the task, such as ``protocol``; ``reading`` are those of ``read_predictions``.
+    Raises EarthGPTError as that does, and for a task or an option there is none of.
+    """
+    asked = task_of(task, options or {})
+    found = read_predictions(path, asked, **reading)
+    settings = {
+        "predictions": Path(path).name,
+        "options": dict(options or {}),
+        "fields": found.fields,
+        "frames": found.frames,
+        "counterclockwise": bool(reading.get("counterclockwise")),
+    }
+    defects = {what: len(lines) for what, lines in found.defects.items()}
+    lines = {what: list(lines[:10]) for what, lines in found.defects.items()}
+    data = {"rows": found.lines, "defects": defects, "lines": lines}
+    return report(asked, task, found.questions, settings=settings, data=data, rounds=rounds, seed=seed), found
 
 
 class _Defects:

@@ -465,10 +465,14 @@ def page(report: Report, name: str, images: Images | None = None, cases: int = 1
             parts.append(f'<h2>{title}</h2>\n<div class="cases">\n{shown_cases}\n</div>')
     settings = json.dumps(report.to_dict()["settings"] | {"versions": report.versions}, indent=1, ensure_ascii=False)
     parts.append(f"<h2>Settings</h2>\n<pre>{escape(settings)}</pre>")
-    title = escape(f"{name}: {report.task}")
+    return _whole_page(f"{name}: {report.task}", "\n".join(parts))
+
+
+def _whole_page(title: str, body: str) -> str:
+    title = escape(title)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
-        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
+        f"<style>{_STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n{body}\n</body></html>\n"
     )
 
 
@@ -487,6 +491,17 @@ def save(path: str | Path, reports: Mapping[str, Report], images: Images | None 
         write_text(path, page(report, name, images))
     else:
         write_text(path, WRITERS[ending](tables(reports)))
+
+
+def save_compared(path: str | Path, compared: Compared, names: tuple[str, str]) -> None:
+    """Writes a comparison as the ending of the name says: .json, .md, .tex, .csv or .html. Raises as ``save``."""
+    ending, found = ending_of(path), compared_tables(compared, names)
+    if ending == ".json":
+        write_text(path, json.dumps(compared.to_dict(), ensure_ascii=False, allow_nan=False, indent=1) + "\n")
+    elif ending == ".html":
+        write_text(path, _whole_page(" and ".join(names), html(found)))
+    else:
+        write_text(path, WRITERS[ending](found))
 
 
 def ending_of(path: str | Path) -> str:
