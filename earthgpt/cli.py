@@ -36,7 +36,11 @@ ModelName = Annotated[str, typer.Option("--model", "-m", help="A model's name, f
 SensorName = Annotated[str | None, typer.Option("--sensor", "-s", help="optical, sar or infrared.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Also write here: .geojson features or a .png picture.")
+    Path | None,
+    typer.Option("--output", "-o", help="Also write here; the ending is the format: .gpkg, .geojson, .html, .png, ..."),
+]
+Preview = Annotated[
+    Path | None, typer.Option("--preview", help="Draw it here with a legend, .png or .jpg; or as a map, .html.")
 ]
 Images = Annotated[
     list[str], typer.Argument(help="Images: files, folders, patterns or STAC items.", metavar="IMAGE...")
@@ -45,13 +49,14 @@ Tile = Annotated[int | None, typer.Option(min=0, help="Side of a tile in pixels 
 Overlap = Annotated[int | None, typer.Option(min=0, help="Pixels that neighbouring tiles share; a quarter without it.")]
 Metres = Annotated[float | None, typer.Option("--gsd", min=1e-4, help="Metres of a pixel that the model sees.")]
 Part = Annotated[str | None, typer.Option("--window", help="left,top,width,height in pixels: only this part.")]
+BoundingBox = Annotated[str | None, typer.Option("--bbox", help="west,south,east,north in degrees: only this part.")]
+Places = Annotated[Path | None, typer.Option("--aoi", help="GeoJSON with polygons: only what lies in them.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, and begin anew.")]
 Engine = Annotated[str, typer.Option(help="local, or ray: Ray Data, on this machine or a cluster.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes of the engine ray.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Tiles that the model looks at together.")]
 Oriented = Annotated[bool, typer.Option("--oriented", help="Ask for oriented boxes.")]
 DEFAULT = "earthgpt-tiny"
-PICTURES = (".png", ".jpg", ".jpeg")
 
 
 def _ready(model: str, image: Path, sensor: str | None) -> tuple[Any, Any]:
@@ -106,14 +111,9 @@ def _line(region: Region, size: tuple[int, int]) -> str:
 def _write(path: Path | None, regions: Sequence[Region], raster: Any) -> None:
     if path is None:
         return
-    if path.suffix.lower() in PICTURES:
-        from earthgpt.geo.pictures import write_picture
+    from earthgpt.geo.vectors import write
 
-        write_picture(path, regions, raster)
-    else:
-        from earthgpt.geo.vectors import write
-
-        write(path, regions, raster, overwrite=True)
+    write(path, regions, raster, overwrite=True)
     err.print(f"Wrote {path}", highlight=False)
 
 
@@ -122,8 +122,11 @@ def ask(
     images: Images,
     question: Annotated[str, typer.Argument(help="A question in words.")],
     output: Output = None,
+    preview: Preview = None,
     tile: Tile = None,
     window: Part = None,
+    bbox: BoundingBox = None,
+    aoi: Places = None,
     overwrite: Overwrite = False,
     engine: Engine = "local",
     workers: Workers = 2,
@@ -138,12 +141,12 @@ def ask(
     Example: earthgpt ask city.tif "How many cars are there?" --tile 512 -o cars.gpkg
     """
     paths = _expand(images)
-    if len(paths) == 1 and not (tile or output):
+    if len(paths) == 1 and not (tile or output or preview or window or bbox or aoi):
         assistant, raster = _ready(model, paths[0], sensor)
         answer = assistant.ask(raster, question)
         _print({"image": str(paths[0]), "question": question, "answer": answer}, as_json, answer)
         return
-    job = {"task": "ask", "question": question, "tile": tile, "window": window}
+    job = {"task": "ask", "question": question, "tile": tile, "window": window, "preview": preview}
     _survey(paths, job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
@@ -151,8 +154,11 @@ def ask(
 def caption(
     images: Images,
     output: Output = None,
+    preview: Preview = None,
     tile: Tile = None,
     window: Part = None,
+    bbox: BoundingBox = None,
+    aoi: Places = None,
     overwrite: Overwrite = False,
     engine: Engine = "local",
     workers: Workers = 2,
@@ -167,12 +173,12 @@ def caption(
     Example: earthgpt caption photos/ -o captions.csv
     """
     paths = _expand(images)
-    if len(paths) == 1 and not (tile or output):
+    if len(paths) == 1 and not (tile or output or preview or window or bbox or aoi):
         assistant, raster = _ready(model, paths[0], sensor)
         text = assistant.caption(raster)
         _print({"image": str(paths[0]), "caption": text}, as_json, text)
         return
-    job = {"task": "caption", "tile": tile, "window": window}
+    job = {"task": "caption", "tile": tile, "window": window, "preview": preview}
     _survey(paths, job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
@@ -183,8 +189,11 @@ def classify(
         list[str] | None, typer.Option("--classes", "-c", help="Names to choose from: repeated, or with commas.")
     ] = None,
     output: Output = None,
+    preview: Preview = None,
     tile: Tile = None,
     window: Part = None,
+    bbox: BoundingBox = None,
+    aoi: Places = None,
     overwrite: Overwrite = False,
     engine: Engine = "local",
     workers: Workers = 2,
@@ -200,35 +209,61 @@ def classify(
     """
     names = _names(classes)
     paths = _expand(images)
-    if len(paths) == 1 and not (tile or output):
+    if len(paths) == 1 and not (tile or output or preview or window or bbox or aoi):
         assistant, raster = _ready(model, paths[0], sensor)
         found = assistant.classify(raster, names)
         lines = [f"{probability:6.1%}  {name}" for name, probability in found.probabilities.items()]
         value = {"image": str(paths[0]), "class": found.label, "probabilities": found.probabilities}
         _print(value, as_json, "\n".join(lines))
         return
-    job = {"task": "classify", "classes": tuple(names or ()), "tile": tile, "window": window}
+    job = {"task": "classify", "classes": tuple(names or ()), "tile": tile, "window": window, "preview": preview}
     _survey(paths, job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
 @app.command()
 def describe(
     image: Image,
-    box: Annotated[str, typer.Argument(help="left,top,right,bottom in pixels of the image.")],
+    box: Annotated[str | None, typer.Argument(help="left,top,right,bottom in pixels of the image.")] = None,
+    places: Annotated[Path | None, typer.Option("--places", help="GeoJSON: describe each of its features.")] = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
     model: ModelName = DEFAULT,
     sensor: SensorName = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what a region of the image shows.
+    """Say what a region of the image shows, or each place of a GeoJSON file.
 
     Example: earthgpt describe harbor.png 40,52,131,90
+    Example: earthgpt describe city.tif --places parcels.geojson -o described.gpkg
     """
     from earthgpt.geo.raster import open_raster
 
+    if (box is None) == (places is None):
+        raise EarthGPTError("Give a box in pixels, or --places with a GeoJSON file.")
+    if places is not None:
+        _describe_places(image, places, output, overwrite, model, sensor, as_json)
+        return
     raster = open_raster(image, sensor)
     region = _box(box, raster.size)
     text = _load(model).describe(raster, region)
     _print({"image": str(image), "box": box, "description": text}, as_json, text)
+
+
+def _describe_places(
+    image: Path, places: Path, output: Path | None, overwrite: bool, model: str, sensor: str | None, as_json: bool
+) -> None:
+    from earthgpt.geo.areas import read_areas
+    from earthgpt.geo.scene import open_scene
+    from earthgpt.scenes import describe
+
+    if output:
+        _check_output(output, overwrite)
+    areas, scene = read_areas(places), open_scene(image, sensor)
+    found = describe(_load(model), scene, areas)
+    value = {"image": str(image), "regions": [_region(feature.region, scene.size) for feature in found]}
+    _print(value, as_json, "\n".join(_line(feature.region, scene.size) for feature in found))
+    if output:
+        _write_features(output, found, scene, {"model": model}, overwrite)
 
 
 def _box(text: str, size: tuple[int, int]) -> Box:
@@ -273,11 +308,14 @@ def detect(
     ] = None,
     oriented: Oriented = False,
     output: Output = None,
+    preview: Preview = None,
     tile: Tile = None,
     overlap: Overlap = None,
     scales: Annotated[str, typer.Option(help="Sides of tiles as multiples of --tile, with commas.")] = "1",
     gsd: Metres = None,
     window: Part = None,
+    bbox: BoundingBox = None,
+    aoi: Places = None,
     overwrite: Overwrite = False,
     engine: Engine = "local",
     workers: Workers = 2,
@@ -293,7 +331,8 @@ def detect(
     """
     job = {
         "task": "detect", "classes": tuple(_names(classes) or ()), "oriented": oriented, "tile": tile,
-        "overlap": overlap, "gsd": gsd, "window": window, "scales": _scales(scales),
+        "overlap": overlap, "gsd": gsd, "window": window, "bbox": bbox, "aoi": aoi, "scales": _scales(scales),
+        "preview": preview,
     }  # fmt: skip
     _survey(_expand(images), job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
@@ -335,25 +374,22 @@ def _survey(
     if engine not in ("local", "ray"):
         raise EarthGPTError(f"The engine is local or ray, not {engine!r}.")
     names = [path.stem for path in paths]
-    if output and output.suffix.lower() == ".csv" and wanted["task"] != "detect" and not wanted["tile"]:
+    maps = wanted["task"] == "detect" or wanted["tile"] or wanted["preview"]
+    if output and output.suffix.lower() == ".csv" and not maps:
         _table(paths, wanted, output, overwrite, model, sensor)
         return
-    many = output is not None and len(paths) > 1
-    if many and "{name}" not in output.name:
-        raise EarthGPTError(f"There are {len(paths)} images: put {{name}} into the output, as in {{name}}.geojson.")
-    if many and len(set(names)) < len(names):
-        raise EarthGPTError("Several images have the same name, and so would their outputs.")
-    outputs = [output and output.with_name(output.name.replace("{name}", name)) for name in names]
-    for one in filter(None, outputs):
+    outputs, previews = _for_each(output, names), _for_each(wanted["preview"], names)
+    for one in filter(None, (*outputs, *previews)):
         _check_output(one, overwrite)
     assistant, failed = None, 0
-    for path, place in zip(paths, outputs, strict=True):
+    for path, place, preview in zip(paths, outputs, previews, strict=True):
         try:
             from earthgpt.geo.scene import open_scene
 
             scene = open_scene(path, sensor)
             assistant = assistant or _load(model)
-            _survey_one(scene, wanted, place, overwrite, engine, workers, batch_size, model, assistant, as_json)
+            one = {**wanted, "preview": preview}
+            _survey_one(scene, one, place, overwrite, engine, workers, batch_size, model, assistant, as_json)
         except EarthGPTError as error:
             if len(paths) == 1:
                 raise
@@ -364,12 +400,22 @@ def _survey(
         raise typer.Exit(1 if failed == len(paths) else 3)
 
 
+def _for_each(path: Path | None, names: Sequence[str]) -> list[Path | None]:
+    """Where what is said of each image is written: the path, with its name in place of {name}."""
+    many = path is not None and len(names) > 1
+    if many and "{name}" not in path.name:
+        raise EarthGPTError(f"There are {len(names)} images: put {{name}} into it, as in {{name}}{path.suffix}.")
+    if many and len(set(names)) < len(names):
+        raise EarthGPTError("Several images have the same name, and so would their outputs.")
+    return [path and path.with_name(path.name.replace("{name}", name)) for name in names]
+
+
 def _check_output(path: Path, overwrite: bool) -> None:
     """What would be found out too late, after the work."""
     from earthgpt.geo.vectors import FORMATS
 
-    if not path.name.lower().endswith((*FORMATS, *PICTURES)):
-        raise EarthGPTError(f"Results are written as {', '.join((*FORMATS, *PICTURES))}; not {path.suffix!r}.")
+    if not path.name.lower().endswith(tuple(FORMATS)):
+        raise EarthGPTError(f"Results are written as {', '.join(FORMATS)}; not {path.suffix!r}.")
     if path.exists() and not overwrite:
         raise EarthGPTError(f"{path} is there already; choose another name, or say --overwrite.")
     if not path.parent.is_dir():
@@ -425,19 +471,23 @@ def _survey_one(
     batch_size: int, model: str, assistant: Any, as_json: bool,
 ) -> None:  # fmt: skip
     import time
+    from dataclasses import asdict
 
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    from earthgpt.cards import write_run_card
     from earthgpt.scenes import Job, plan, scan, scan_on_ray, tile_for
 
     wanted = dict(wanted)
     tile, gsd, overlap = wanted.pop("tile", None), wanted.pop("gsd", None), wanted.pop("overlap", None)
-    window, detects = wanted.pop("window", None), wanted["task"] == "detect"
+    detects = wanted["task"] == "detect"
+    area, outlines = _part(scene, wanted.pop("window", None), wanted.pop("bbox", None), wanted.pop("aoi", None))
+    preview = wanted.pop("preview", None)
     if tile is None:
         tile = tile_for(scene, assistant.processor.image_size, gsd) if detects else 0
-    tile = tile or max(scene.size)
+    tile = tile or max(area[2:] if area else scene.size)
     overlap = (tile // 4 if overlap is None else overlap) if detects else 0
-    job = Job(tile=max(16, tile), overlap=overlap, area=_window(window, scene.size), model=model, **wanted)
+    job = Job(tile=max(16, tile), overlap=overlap, area=area, outlines=outlines, model=model, **wanted)
     record = output and output.with_name(f"{output.name}.tiles.jsonl")
     if record and overwrite:
         record.unlink(missing_ok=True)
@@ -471,10 +521,37 @@ def _survey_one(
         lines += [f"{count:,} {label}" for label, count in found.counts.most_common()]
         lines += [f"sum of the answers: {found.total:,.0f}"] if found.total is not None else []
     _print(value, as_json, "\n".join(lines) or "nothing found")
+    common = {"model": model, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    for path in filter(None, (output, preview)):
+        _write_features(path, found.features, scene, common, overwrite)
     if output:
-        said = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        _write_features(output, found.features, scene, {"model": model, "time": said}, overwrite)
         record.unlink(missing_ok=True)
+        write_run_card(
+            output,
+            command=[Path(sys.argv[0]).name, *sys.argv[1:]],
+            settings={**asdict(job), "engine": engine, "batch_size": batch_size},
+            data={"name": str(scene.name), "size": scene.size, "crs": scene.crs, "sensor": scene.sensor},
+            counts={**found.counts, "tiles": found.tiles, "empty tiles": found.empty},
+            notes=scene.notes,
+            seconds=round(found.seconds, 1),
+            **common,
+        )
+
+
+def _part(scene: Any, window: str | None, bbox: str | None, aoi: Path | None) -> tuple[Any, tuple]:
+    """The window of a scene that is asked about, None for all, and the outlines in it."""
+    from earthgpt.geo.areas import bounding_box, outlines_of, read_areas, window_of
+
+    if sum(one is not None for one in (window, bbox, aoi)) > 1:
+        raise EarthGPTError("Give one of --window, --bbox and --aoi.")
+    if bbox is not None:
+        return bounding_box(scene, bbox), ()
+    if aoi is not None:
+        import numpy as np
+
+        outlines = outlines_of(scene, read_areas(aoi))
+        return window_of(scene, np.array([point for ring in outlines for point in ring])), outlines
+    return _window(window, scene.size), ()
 
 
 def _window(text: str | None, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
@@ -494,16 +571,10 @@ def _window(text: str | None, size: tuple[int, int]) -> tuple[int, int, int, int
 
 
 def _write_features(path: Path, features: Sequence[Any], scene: Any, common: dict[str, Any], overwrite: bool) -> None:
-    if path.suffix.lower() in PICTURES:
-        from earthgpt.geo.pictures import write_picture
-        from earthgpt.geo.raster import open_raster
+    from earthgpt.geo.vectors import open_writer
 
-        write_picture(path, [feature.region for feature in features], open_raster(scene.name, scene.sensor))
-    else:
-        from earthgpt.geo.vectors import open_writer
-
-        with open_writer(path, scene, properties=common, overwrite=overwrite) as writer:
-            writer.add(features)
+    with open_writer(path, scene, properties=common, overwrite=overwrite) as writer:
+        writer.add(features)
     err.print(f"Wrote {path}", highlight=False)
 
 
@@ -524,6 +595,84 @@ def chat(image: Image, model: ModelName = DEFAULT, sensor: SensorName = None, as
             return
         answer = talk.ask(line)
         _print({"question": line.strip(), "answer": answer}, as_json, answer)
+
+
+@app.command()
+def info(
+    files: Annotated[list[str], typer.Argument(help="A raster, a product's folder, or a file for each band.")],
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="Write the 8-bit view that a model sees here (.png or .jpg).")
+    ] = None,
+    side: Annotated[int, typer.Option(min=1, help="The longer side of the preview in pixels.")] = 1024,
+    sensor: SensorName = None,
+    bands: Annotated[
+        str | None, typer.Option(help='One or three by number, name, colour or wavelength: "4,3,2", "red", "665nm".')
+    ] = None,
+    stretch: Annotated[
+        str | None,
+        typer.Option(help="Black and white: 0:3000, 2%:98%, minmax, 10C:45C, or none for 8 bits as they are."),
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Of values: reflectance; amplitude, intensity, decibels; kelvin, celsius, ...")
+    ] = None,
+    looks: Annotated[int, typer.Option(help="SAR: average over so many pixels a side.")] = 1,
+    speckle: Annotated[str | None, typer.Option(help="SAR: the filter lee.")] = None,
+    black_hot: Annotated[bool, typer.Option("--black-hot", help="Infrared: heat is dark.")] = False,
+    nodata: Annotated[float | None, typer.Option(help="The value of no data, where the file does not say so.")] = None,
+    crs: Annotated[str | None, typer.Option(help="Where the file has none, as EPSG:32633.")] = None,
+    remote: Annotated[bool, typer.Option("--remote", help="Allow URLs, and files that point elsewhere.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is understood of a raster: place, bands, sensor, stretch; with --preview, what a model sees of it.
+
+    Example: earthgpt info scene.tif --preview scene.png
+    Example: earthgpt info B4.tif B3.tif B2.tif --stretch 0:3000
+    """
+    from earthgpt.geo.pictures import file_format, save_picture
+    from earthgpt.geo.scene import open_scene
+
+    if preview is not None:
+        file_format(preview)
+    options = {"looks": looks, "speckle": speckle, "black_hot": black_hot, "nodata": nodata, "crs": crs}
+    scene = open_scene(files[0] if len(files) == 1 else files, sensor, bands, stretch, units, remote=remote, **options)
+    if preview is not None:
+        from PIL import Image as Picture
+
+        save_picture(Picture.fromarray(scene.preview(side)[0]), preview)
+    found = scene.understood()
+    _print(found, as_json, "\n".join(_understood(found)))
+    if preview is not None:
+        err.print(f"Wrote {preview}", highlight=False, soft_wrap=True)
+
+
+def _understood(found: dict[str, Any]) -> list[str]:
+    """Lines of what was understood of a scene."""
+    width, height = found["size"]
+    column, row = found["blocks"]
+    nodata = "none" if found["nodata"] is None else f"{found['nodata']:g}"
+    bands = [
+        f"{band['number']} {band['name']}".replace(f"{band['number']} {band['number']}", str(band["number"]))
+        + (f" ({band['wavelength_nm']:g} nm)" if band["wavelength_nm"] else "")
+        for band in found["bands"]
+    ]
+    stretch = ", ".join(f"{low:.6g} to {high:.6g}" for low, high in found["stretch"])
+    scale = " dB" if found["sensor"] == "sar" and stretch else ""
+    gsd, centre = found["gsd_m"], found["centre"]
+    place = (found["crs"] or "none: coordinates are pixels").splitlines()[0]
+    lines = {
+        "file": f"{found['name']} ({found['format']})",
+        "size": f"{width:,} x {height:,} pixels, {found['dtype']}, blocks of {column:,} x {row:,}",
+        "overviews": ", ".join(map(str, found["overviews"])) or "none",
+        "bands": ", ".join(bands),
+        "shown": ", ".join(found["shown"]),
+        "nodata": f"{nodata}; {found['valid']:.0%} is data",
+        "CRS": place if len(place) < 60 else place[:57] + "...",
+        "pixel": "size not known" if gsd is None else f"{gsd:,.2f} m on the ground",
+        "centre": "not known" if centre is None else f"{centre[0]:.5f}, {centre[1]:.5f} (longitude, latitude)",
+        "sensor": f"{found['sensor']} ({found['sensor_reason']}); {found['units']}",
+        "stretch": f"{stretch}{scale}" if stretch else "none: 8 bits as they are",
+    }
+    return [*(f"{key:10}{text}" for key, text in lines.items()), *(f"{'note':10}{note}" for note in found["notes"])]
 
 
 @app.command()
@@ -764,36 +913,26 @@ def _print_wide(table: Table) -> None:
     """A table that is not squeezed: a terminal that is too narrow breaks its lines."""
     for column in table.columns:
         column.no_wrap = True
-    out.print(table, width=max(out.width, 160), crop=False)
+    Console(width=max(out.width, 160)).print(table)
 
 
 def _print_outcome(outcome: Any, folder: Path, as_json: bool) -> None:
     if as_json:
         tables = [
-            {
-                "title": table.title,
-                "rows": [
-                    {"method": row.method, "source": row.source, **dict(zip(table.columns, row.cells, strict=True))}
-                    for row in rows
-                ],
-            }
-            for table, rows in outcome.rows
+            {"title": table.title, "rows": [dict(zip(table.header, row, strict=True)) for row in table.rows]}
+            for table in outcome.tables
         ]
-        typer.echo(json.dumps({"tables": tables, "missing": outcome.missing, "partial": outcome.partial}))
+        typer.echo(json.dumps({"tables": tables, "missing": outcome.missing}))
         return
-    for table, rows in outcome.rows:
-        shown = Table("method", "source", title=table.title, title_justify="left", box=None, pad_edge=False)
-        for column in table.columns:
+    for table in outcome.tables:
+        shown = Table(*table.header[:2], title=table.title, title_justify="left", box=None, pad_edge=False)
+        for column in table.header[2:]:
             shown.add_column(column, justify="right")
-        for row in rows:
-            shown.add_row(row.method, row.source, *row.cells, style=None if row.source == "published" else "bold")
+        for row in table.rows:
+            shown.add_row(*row, style=None if row[1] == "published" else "bold")
         _print_wide(shown)
         out.print(table.note + "\n", highlight=False, style="dim", markup=False)
-    for name, (asked, whole) in outcome.partial.items():
-        out.print(f"Not the whole set: {name}, {asked:,} of {whole:,} questions", highlight=False, soft_wrap=True)
-    for name, why in outcome.missing.items():
-        out.print(f"Not asked: {name}: {why}", highlight=False, soft_wrap=True, markup=False)
-    out.print(f"Reports are in {folder}", highlight=False, soft_wrap=True)
+    out.print(f"Reports and tables (.md, .tex, .csv, .html) are in {folder}", highlight=False, soft_wrap=True)
 
 
 Outputs = Annotated[
@@ -847,13 +986,13 @@ def score(
     told = [f"{role}: {name}" for role, name in read.fields.items()]
     told += [f"boxes of the {role}: {name}" for role, name in read.frames.items()]
     err.print(f"Read {read.lines:,} rows as {', '.join(told)}", highlight=False, soft_wrap=True, markup=False)
+    for path in output or ():
+        save(path, {predictions.stem: report}, images and images_in(images))
+        err.print(f"Wrote {path}", highlight=False, markup=False)
     if as_json:
         typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
     else:
         _print_tables(tables({predictions.stem: report}))
-    for path in output or ():
-        save(path, {predictions.stem: report}, images and images_in(images))
-        err.print(f"Wrote {path}", highlight=False, markup=False)
 
 
 @app.command()
@@ -879,13 +1018,13 @@ def compare(
     with err.status("Comparing ...") if err.is_terminal else _Nothing():
         found = run(Report.read(one), Report.read(other), common, rounds)
     names = (one.stem, other.stem) if one.stem != other.stem else (str(one), str(other))
+    for path in output or ():
+        save_compared(path, found, names)
+        err.print(f"Wrote {path}", highlight=False, markup=False)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:
         _print_tables(compared_tables(found, names))
-    for path in output or ():
-        save_compared(path, found, names)
-        err.print(f"Wrote {path}", highlight=False, markup=False)
 
 
 def _writable(path: Path) -> None:

@@ -47,7 +47,7 @@ WORDS = {
 class ArrayReader:
     """Values in memory. Its attributes are those of ``FileReader``."""
 
-    format, damaged, notes, raw = "array", frozenset(), (), False
+    format, damaged, notes, raw, overviews = "array", frozenset(), (), False, ()
 
     def __init__(
         self, values: np.ndarray, asked: Any = None, nodata: float | None = None, sensor: Sensor | None = None
@@ -68,7 +68,7 @@ class ArrayReader:
         )
         self.shown = choose(self.bands, asked, "The array") if asked else shown(self.bands, sensor or self.sensor)[0]
         self.values = values[..., [band.number - 1 for band in self.shown]]
-        self.valid = _valid(self.values, nodata)
+        self.valid, self.nodata_value = _valid(self.values, nodata), nodata
         self.size, self.dtype, self.depth = (values.shape[1], values.shape[0]), values.dtype, len(self.shown)
         self.block, self.stored_bands = self.size, count
         self.place = place(None, None, self.size)
@@ -90,7 +90,7 @@ class FileReader:
     are read: three of a palette. block: (width, height) of what is decoded at once. stored_bands: how many bands a
     block holds. raw: whether 8-bit values are measurements, not a picture. sensor, reason, units: what names and tags
     tell, None where they are silent. damaged: blocks that could not be decoded, as (file, column, row); of reduced
-    images column and row are -1.
+    images column and row are -1. overviews: by what factors reduced images are stored. nodata_value: None without one.
     """
 
     def __init__(
@@ -156,6 +156,10 @@ class FileReader:
         self.depth = 3 if self._tables else len(self.shown)
         with self._file(grid) as file:
             self.place, self.format, self.block = place_of(file, crs), file.driver, file.block_shapes[0][::-1]
+            first = next(band for band in self.shown if band.path == grid)
+            self.overviews = tuple(file.overviews(first.number))
+            declared = file.nodatavals[first.number - 1] if first.nodata is None else first.nodata
+            self.nodata_value = declared if self.nodata is None else self.nodata
             self._turn = int(file.tags().get("EXIF_Orientation", 1))
         if self.format in WITHOUT_WINDOWS:
             self.block = self.size
@@ -225,9 +229,7 @@ class FileReader:
         of places spread over it where it has no overviews and is too large to decode.
         """
         size = reduced(self.size, STATISTICS_SIDE)
-        with self._file(self.shown[0].path) as file:
-            factors = file.overviews(self.shown[0].number)
-        smallest = max((factor for factor in factors if factor <= self.size[0] / size[0]), default=1)
+        smallest = max((factor for factor in self.overviews if factor <= self.size[0] / size[0]), default=1)
         if math.prod(self.size) / smallest**2 <= MOST_DECODED or self.format in WITHOUT_WINDOWS:
             return *self.read((0, 0, *self.size), size), True
         rows = []

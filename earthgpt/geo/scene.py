@@ -183,6 +183,33 @@ class Scene:
         """``Place.to_wgs84``."""
         return self.place.to_wgs84(points)
 
+    def understood(self) -> dict[str, Any]:
+        """What was understood of the raster, as plain values: what ``earthgpt info`` prints.
+
+        ``stretch`` is (black, white) for each band shown, empty for 8 bits as they are; ``centre`` longitude and
+        latitude of the middle, None without a place; ``valid`` the part of the raster that is data, about; ``nodata``
+        is None without one, and for NaN.
+        """
+        stretches = [(one.low, one.high) for one in self.stretches]
+        _, valid = self._sample
+        nodata = self._reader.nodata_value
+        centre = None
+        if self.crs is not None and self.place.on_earth:
+            found = self.to_wgs84([(self.size[0] / 2, self.size[1] / 2)])[0]
+            centre = None if np.isnan(found).any() else [round(float(value), 6) for value in found]
+        bands = [
+            {"number": i + 1, "name": band.name, "colour": band.colour or None, "wavelength_nm": band.wavelength_nm}
+            for i, band in enumerate(self.bands)
+        ]
+        return {
+            "name": self.name, "format": self.format, "size": self.size, "dtype": str(self.dtype), "bands": bands,
+            "shown": [band.name for band in self.shown], "nodata": None if nodata is None or np.isnan(nodata) else nodata, "crs": self.crs,
+            "transform": self.transform, "gsd_m": self.gsd_m, "centre": centre, "blocks": self.blocks,
+            "overviews": self._reader.overviews, "valid": round(float(valid.any(-1).mean()), 4), "sensor": self.sensor,
+            "sensor_reason": self.sensor_reason, "units": self.units, "stretch": stretches, "notes": list(self.notes),
+            "damaged": self.damaged,
+        }  # fmt: skip
+
     def in_reading_order(self, windows: Sequence[Window]) -> list[Window]:
         """Windows in an order in which each block of the file is decoded about once: row by row, and where a row of
         blocks is more than half of what GDAL keeps, in columns of the raster that are not.
@@ -338,7 +365,10 @@ def _examine(window: Window, size: Size, name: str) -> None:
 
 
 def _damage(blocks: set[tuple[str, int, int]]) -> str:
-    some = ", ".join(f"{column},{row} of {Path(path).name}" for path, column, row in sorted(blocks)[:3])
+    some = ", ".join(
+        f"{'overviews' if column < 0 else f'{column},{row}'} of {Path(path).name}"
+        for path, column, row in sorted(blocks)[:3]
+    )
     many = "1 damaged block is" if len(blocks) == 1 else f"{len(blocks)} damaged blocks are"
     return f"{many} left out: {some}{', ...' if len(blocks) > 3 else ''}."
 

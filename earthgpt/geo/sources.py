@@ -198,9 +198,9 @@ def _folder(path: Path) -> Product:
     return found
 
 
-_LANDSAT = re.compile(r"(L[COTEM])0?([1-9])\w*?_(?:(SR|ST)_)?B(\d{1,2})(?:_VCID_\d)?", re.IGNORECASE)
-_SENTINEL2 = re.compile(r"(?:T\d\d[A-Z]{3}|S2[A-D])_\w*?(B\d[\dA])(?:_(\d\d)m)?", re.IGNORECASE)
-_SENTINEL1 = re.compile(r"s1[a-d]-(\w+)-(grd|slc)\w?-(vv|vh|hh|hv)-.+", re.IGNORECASE)
+_LANDSAT = re.compile(r"(L[COTEM])0?([1-9])\w*?_(?P<band>(?:(SR|ST)_)?B(\d{1,2})(?:_VCID_\d)?)", re.IGNORECASE)
+_SENTINEL2 = re.compile(r"(?:T\d\d[A-Z]{3}|S2[A-D])_\w*?(?P<band>B\d[\dA])(?:_(\d\d)m)?", re.IGNORECASE)
+_SENTINEL1 = re.compile(r"s1[a-d]-(\w+)-(grd|slc)\w?-(?P<band>vv|vh|hh|hv)-.+", re.IGNORECASE)
 
 
 def _known(paths: Sequence[str]) -> Product | None:
@@ -209,6 +209,9 @@ def _known(paths: Sequence[str]) -> Product | None:
     for pattern, read in ((_LANDSAT, _landsat), (_SENTINEL2, _sentinel2), (_SENTINEL1, _sentinel1)):
         found = [(path, match) for path, stem in stems if (match := pattern.fullmatch(stem))]
         if found:
+            scenes = sorted({match.string[: match.start(match.re.groupindex["band"])] for _, match in found})
+            if len(scenes) > 1 and pattern is not _SENTINEL1:
+                raise EarthGPTError(f"These are bands of several scenes: {', '.join(scenes)}; name the files of one.")
             return read(found)
     return None
 
@@ -220,7 +223,7 @@ def _landsat(files: Sequence[tuple[str, re.Match]]) -> Product:
     """
     bands, level2 = [], False
     for path, match in files:
-        letters, satellite, kind, number = match.groups()
+        letters, satellite, _, kind, number = match.groups()
         table = OLI if int(satellite) >= 8 else TM
         if letters.upper() == "LM":
             table = MSS_FIRST if int(satellite) <= 3 else MSS
