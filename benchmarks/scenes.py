@@ -5,9 +5,9 @@
 The plain loop reads a tile, asks the model, and goes to the next: one at a time, as scripts do. Both ask the same model
 the same question about the same tiles, and their answers are compared. Memory is the peak of a process of its own for a
 scene of 2 x 2 km and one of 20 x 20 km (1 m a pixel), with a stand-in for the model: in all, and less what its
-libraries held before. Seams: boxes of many sizes at random places of a scene, and a detector that sees of each tile exactly what
-shows; a box is found when one of the merged ones has an IoU of at least 0.9 with it, and found once when no other has
-one of 0.3.
+libraries held before. Seams: boxes of many sizes at random places of a scene, and a detector that sees of each tile
+exactly what shows; a box is found when one of the merged ones has an IoU of at least 0.9 with it, and found once when
+no other has one of 0.3.
 """
 
 from __future__ import annotations

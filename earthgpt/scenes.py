@@ -17,13 +17,20 @@ import numpy as np
 
 from earthgpt.assistant import EarthGPT, load
 from earthgpt.generation import choice_probabilities, generate
+from earthgpt.geo.areas import Area, Outlines, to_pixels, window_of
 from earthgpt.geo.merging import Detection, detection, merge
 from earthgpt.geo.placing import Feature
 from earthgpt.geo.scene import Scene
 from earthgpt.geo.tiles import Window, windows
 from earthgpt.metrics.accuracy import number
-from earthgpt.tasks import image_captioning, object_detection, scene_classification, visual_question_answering
-from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Region, Size
+from earthgpt.tasks import (
+    image_captioning,
+    object_detection,
+    region_captioning,
+    scene_classification,
+    visual_question_answering,
+)
+from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Point, Region, Size
 
 VALID = 0.1  # a detection of which less than this lies on valid pixels is dropped
 
@@ -36,7 +43,8 @@ class Job:
     empty means all that the model knows. question: of "ask". oriented: boxes with an angle.
     tile: side in pixels of the scene; the model sees a tile as it sees an image. overlap: pixels that neighbours share;
         0 for what is said of each tile. scales: tile sides as multiples of ``tile``, each gone through (detections).
-    area: the window of the scene that is looked at, (left, top, width, height); None means all. model: its name.
+    area: the window of the scene that is looked at, (left, top, width, height); None means all. outlines: rings in
+        pixels; tiles that touch none are left out, and so are objects with their middle outside. model: its name.
     """
 
     task: Literal["detect", "classify", "caption", "ask"]
@@ -47,6 +55,7 @@ class Job:
     oriented: bool = False
     scales: tuple[float, ...] = (1.0,)
     area: Window | None = None
+    outlines: tuple[tuple[Point, ...], ...] = ()
     model: str = ""
 
     def __post_init__(self) -> None:
@@ -67,13 +76,16 @@ class Tile:
 def plan(job: Job, size: Size) -> Iterator[Tile]:
     """The tiles of a scene of ``size`` (width, height), scale by scale and row by row; they cover all of the area."""
     left, top, width, height = job.area or (0, 0, *size)
+    outlines = Outlines(job.outlines) if job.outlines else None
     for scale in job.scales:
         tile, overlap = max(16, round(scale * job.tile)), round(scale * job.overlap)
         for x, y, w, h in windows((width, height), tile, overlap):
             (cell_x, cell_w), (cell_y, cell_h) = (
                 _cell_of(start, side, length, tile - overlap) for start, side, length in ((x, w, width), (y, h, height))
             )
-            yield Tile((left + x, top + y, w, h), (left + cell_x, top + cell_y, cell_w, cell_h))
+            tile_here = Tile((left + x, top + y, w, h), (left + cell_x, top + cell_y, cell_w, cell_h))
+            if outlines is None or outlines.touch(tile_here.cell):
+                yield tile_here
 
 
 def _cell_of(start: int, side: int, length: int, step: int) -> tuple[int, int]:
@@ -354,6 +366,11 @@ def collect(scene: Scene, job: Job, record: Record) -> Findings:
         features = [_feature(one, scene.size) for one in found]
     else:
         features = [_cell(row, scene.size) for row in asked]
+    if job.outlines and job.task == "detect":
+        outlines, (width, height) = Outlines(job.outlines), scene.size
+        middles = [feature.region.box.center for feature in features]
+        inside = [outlines.hold((x * width, y * height)) for x, y in middles]
+        features = [feature for feature, fine in zip(features, inside, strict=True) if fine]
     numbers = [value for row in asked if job.task == "ask" and (value := number(row["said"])) is not None]
     side = scene.gsd_m
     scale = len(job.scales)  # every scale sees each pixel
@@ -393,6 +410,48 @@ def _cell(row: dict[str, Any], size: Size) -> Feature:
     left, top, width, height = row["cell"]
     box = Box.from_pixels(left, top, left + width, top + height, size)
     return Feature(Region(box, row["said"], row["score"]), {"tile": ",".join(map(str, row["window"]))})
+
+
+def describe(assistant: EarthGPT, scene: Scene, areas: Sequence[Area], batch_size: int = 16) -> list[Feature]:
+    """What the model says of each place: a Feature with its box in the scene, in the order of ``areas``.
+
+    The model sees a window round the place, of twice its size and no less than a usual tile. A point is a place of an
+    eighth of a tile. Raises EarthGPTError for places outside the scene, with the number of the first.
+    """
+    tile, task = tile_for(scene, assistant.processor.image_size), region_captioning.TASK
+    boxes, questions, shown = [], [], []
+    for place, area in enumerate(areas, 1):
+        pixels = to_pixels(scene, [point for ring in area.rings for point in ring])
+        if len(pixels) == 1:
+            pixels = pixels + np.array([[-1, -1], [1, 1]]) * tile / 16
+        try:
+            left, top, width, height = window_of(scene, pixels)
+        except EarthGPTError as error:
+            raise EarthGPTError(f"Place {place}: {error}") from None
+        window = around((left, top, width, height), max(tile, 2 * width, 2 * height), scene.size)
+        x, y, *size = window
+        seen = Box.from_pixels(left - x, top - y, left + width - x, top + height - y, tuple(size))
+        boxes.append(Box.from_pixels(left, top, left + width, top + height, scene.size))
+        questions.append(task.question(seen, tuple(size)))
+        shown.append(window)
+    found = []
+    for start in range(0, len(areas), batch_size):
+        part = slice(start, start + batch_size)
+        squares = [assistant.processor.square(scene.window(*one)[0], scene.sensor) for one in shown[part]]
+        answers = _ask(assistant, questions[part], squares)
+        found += [
+            Feature(Region(box, answer.text.strip(), answer.probability()), {"tile": ",".join(map(str, window))})
+            for box, window, answer in zip(boxes[part], shown[part], answers, strict=True)
+        ]
+    return found
+
+
+def around(window: Window, side: int, size: Size) -> Window:
+    """A window of ``side`` pixels with another in its middle, moved into the scene and cut by it."""
+    (left, top, width, height), (most_x, most_y) = window, (min(side, size[0]), min(side, size[1]))
+    x = min(max(0, left + width // 2 - most_x // 2), size[0] - most_x)
+    y = min(max(0, top + height // 2 - most_y // 2), size[1] - most_y)
+    return x, y, most_x, most_y
 
 
 def tile_for(scene: Scene, seen: int, gsd_m: float | None = None) -> int:

@@ -287,3 +287,26 @@ def test_a_tile_has_the_size_that_the_model_and_the_metres_ask_for(pixels, tmp_p
     assert tile_for(scene, 224, gsd_m=4.0) == pytest.approx(448, abs=2)
     with pytest.raises(EarthGPTError, match="give --tile"):
         tile_for(open_scene(pixels), 224, gsd_m=4.0)
+
+
+def test_objects_and_tiles_outside_the_outlines_are_left_out(detector, pixels):
+    ring = ((0.0, 0.0), (130.0, 0.0), (130.0, 300.0), (0.0, 300.0))
+    found = scan(detector, open_scene(pixels), Job("detect", 100, 20, outlines=(ring,)))
+    assert bounds(found) == sorted([SHIPS[0], SHIPS[4]])
+    assert found.tiles == detector.asked < len(list(plan(Job("detect", 100, 20), SIZE)))
+
+
+def test_places_are_described_in_a_window_round_them(model, processor, pixels, tmp_path):
+    from earthgpt.assistant import EarthGPT
+    from earthgpt.geo.areas import Area
+
+    scene = open_scene(write(tmp_path / "scene.tif", pixels))
+    corners = [tuple(map(float, point)) for point in scene.to_wgs84(np.array([[100.0, 100.0], [140, 130]]))]
+    areas = [Area((tuple(corners),), {}), Area(((corners[0],),), {})]
+    box, point = scenes.describe(EarthGPT(model, processor), scene, areas)
+    assert box.region.box.to_pixels(SIZE) == pytest.approx((100, 100, 140, 130), abs=1)
+    assert point.region.box.to_pixels(SIZE) == pytest.approx((84, 84, 116, 116), abs=1)
+    assert scenes.around((100, 100, 40, 30), 256, SIZE) == (0, 0, 256, 256)
+    assert box.properties["tile"] == "0,0,256,256" and box.region.label == box.region.label.strip()
+    with pytest.raises(EarthGPTError, match=r"Place 1: .*does not lie in"):
+        scenes.describe(EarthGPT(model, processor), scene, [Area((((16.0, 45.0),),), {})])

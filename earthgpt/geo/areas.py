@@ -1,0 +1,145 @@
+"""Places that a user names on the map, as pixels of a scene: bounding boxes, and the features of a GeoJSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earthgpt.geo.scene import Scene
+from earthgpt.geo.tiles import Window
+from earthgpt.types import EarthGPTError, Point
+
+Ring = tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A feature of a file: outer rings in WGS 84 longitude and latitude (a point has one of one corner), properties."""
+
+    rings: tuple[Ring, ...]
+    properties: dict[str, Any]
+
+
+def read_areas(path: str | Path) -> list[Area]:
+    """Points and polygons of a GeoJSON file (RFC 7946: WGS 84); holes are left out.
+
+    Raises EarthGPTError for a file that is none, one without features, and other geometries, with the feature's number.
+    """
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        features = {"FeatureCollection": lambda: value["features"], "Feature": lambda: [value]}.get(
+            value["type"], lambda: [{"geometry": value, "properties": {}}]
+        )()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EarthGPTError(f"{path} is not readable GeoJSON: {error}.") from None
+    if not features:
+        raise EarthGPTError(f"{path} has no features.")
+    return [_area(feature, f"{path}, feature {i}") for i, feature in enumerate(features, 1)]
+
+
+def _area(feature: Any, where: str) -> Area:
+    try:
+        geometry = feature["geometry"]
+        coordinates = geometry["coordinates"]
+        rings = {
+            "Point": lambda: [[coordinates]],
+            "Polygon": lambda: [coordinates[0]],
+            "MultiPolygon": lambda: [polygon[0] for polygon in coordinates],
+        }[geometry["type"]]()
+        points = tuple(tuple((float(x), float(y)) for x, y, *_ in ring) for ring in rings)
+    except (KeyError, TypeError, ValueError, IndexError):
+        raise EarthGPTError(f"{where}: a place is a Point, a Polygon or a MultiPolygon with numbers.") from None
+    if not all(ring and all(map(math.isfinite, (v for point in ring for v in point))) for ring in points):
+        raise EarthGPTError(f"{where}: a place is a Point, a Polygon or a MultiPolygon with numbers.")
+    return Area(points, dict(feature.get("properties") or {}))
+
+
+def to_pixels(scene: Scene, points: Sequence[Point]) -> np.ndarray:
+    """Longitude and latitude (WGS 84) as pixels of the scene, [N, 2].
+
+    Raises EarthGPTError where the scene has no place on Earth, and for points that its CRS does not reach.
+    """
+    if scene.crs is None or scene.transform is None:
+        raise EarthGPTError(f"{scene.name} has no place on Earth: give pixels, with --window.")
+    from rasterio.errors import RasterioError
+    from rasterio.warp import transform
+
+    lon, lat = np.asarray(points, float).T
+    try:
+        x, y = (np.asarray(values) for values in transform("EPSG:4326", scene.crs, lon, lat))
+    except RasterioError as error:
+        raise EarthGPTError(f"{scene.name}: {error}.") from None
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise EarthGPTError(f"{scene.name}: its CRS does not reach as far as {lon[0]:.3f}, {lat[0]:.3f}.")
+    a, b, c, d, e, f = scene.transform
+    return np.linalg.solve([[a, b], [d, e]], np.stack([x - c, y - f])).T
+
+
+def window_of(scene: Scene, pixels: np.ndarray) -> Window:
+    """The smallest window of the scene that holds points [N, 2], as far as they lie in it.
+
+    Raises EarthGPTError when nothing of it does.
+    """
+    left, top = np.floor(pixels.min(axis=0)).astype(int)
+    right, bottom = np.ceil(pixels.max(axis=0)).astype(int)
+    left, top = max(0, int(left)), max(0, int(top))
+    right, bottom = min(scene.size[0], int(right)), min(scene.size[1], int(bottom))
+    if right <= left or bottom <= top:
+        raise EarthGPTError(f"The place that was named does not lie in {scene.name}.")
+    return left, top, right - left, bottom - top
+
+
+def bounding_box(scene: Scene, text: str) -> Window:
+    """The window of ``west,south,east,north`` in degrees (WGS 84). Raises EarthGPTError for what is no such box."""
+    try:
+        west, south, east, north = (float(value) for value in text.split(","))
+        fine = -180 <= west < east <= 180 and -90 <= south < north <= 90
+    except ValueError:
+        fine = False
+    if not fine:
+        raise EarthGPTError(f"A bounding box is west,south,east,north in degrees, not {text!r}.")
+    # Along the edges, because straight lines of degrees are curves in most map projections.
+    steps = np.linspace(0, 1, 9)
+    edges = [(west + s * (east - west), y) for s in steps for y in (south, north)]
+    edges += [(x, south + s * (north - south)) for s in steps for x in (west, east)]
+    return window_of(scene, to_pixels(scene, edges))
+
+
+class Outlines:
+    """Polygons in pixels of a scene, asked many times what lies in them."""
+
+    def __init__(self, rings: Sequence[Ring]) -> None:
+        from shapely import Polygon, make_valid, prepare, union_all
+
+        self.shape = union_all([make_valid(Polygon(ring)) for ring in rings])
+        prepare(self.shape)
+
+    def touch(self, window: Window) -> bool:
+        """Whether a window has something of them."""
+        from shapely import box
+
+        left, top, width, height = window
+        return bool(self.shape.intersects(box(left, top, left + width, top + height)))
+
+    def hold(self, point: Point) -> bool:
+        """Whether a point lies in one of them."""
+        from shapely import Point as Place
+
+        return bool(self.shape.intersects(Place(point)))
+
+
+def outlines_of(scene: Scene, areas: Sequence[Area]) -> tuple[Ring, ...]:
+    """The polygons of areas as rings in pixels of a scene.
+
+    Raises EarthGPTError when there are none but points, and as ``to_pixels`` does.
+    """
+    rings = [ring for area in areas for ring in area.rings if len(ring) >= 4]
+    if not rings:
+        raise EarthGPTError("The file holds points but no polygon: an area of interest is a polygon.")
+    return tuple(tuple(map(tuple, to_pixels(scene, ring).round(2).tolist())) for ring in rings)

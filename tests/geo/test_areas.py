@@ -1,0 +1,86 @@
+"""Places on the map are found in the pixels of a scene."""
+
+import json
+
+import numpy as np
+import pytest
+
+from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo.areas import Outlines, bounding_box, outlines_of, read_areas, to_pixels, window_of
+from earthgpt.geo.scene import open_scene
+from earthgpt.types import EarthGPTError
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """300 x 200 pixels of two metres in UTM 33; the upper left corner is on the central meridian, 15 degrees east."""
+    path = tmp_path / "scene.tif"
+    write_geotiff(path, np.full((200, 300, 3), 90, np.uint8), 500_000, 5_000_000, 2.0, 32633)
+    return open_scene(path)
+
+
+def polygon(scene, *pixels):
+    ring = [list(map(float, point)) for point in scene.to_wgs84(np.array(pixels, float))]
+    return {
+        "type": "Feature",
+        "properties": {"id": 7},
+        "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+    }
+
+
+def test_degrees_and_back(scene):
+    pixels = np.array([[0.0, 0.0], [150, 100], [300, 200]])
+    assert to_pixels(scene, scene.to_wgs84(pixels)) == pytest.approx(pixels, abs=1e-3)
+    assert scene.to_wgs84(pixels)[0][0] == pytest.approx(15.0, abs=1e-9)
+
+
+def test_a_bounding_box_is_a_window(scene):
+    (west, north), (east, south) = scene.to_wgs84(np.array([[50.0, 40.0], [120.0, 90.0]]))
+    left, top, width, height = bounding_box(scene, f"{west},{south},{east},{north}")
+    assert (left, top) == pytest.approx((50, 40), abs=1) and (width, height) == pytest.approx((70, 50), abs=2)
+    for text, says in (
+        ("1,2,3", "west,south,east,north"),
+        ("15,45,14,46", "west,south"),
+        ("0,0,1,1", "does not lie in"),
+    ):
+        with pytest.raises(EarthGPTError, match=says):
+            bounding_box(scene, text)
+
+
+def test_features_of_a_file_and_their_outlines(scene, tmp_path):
+    path = tmp_path / "areas.geojson"
+    point = {"type": "Feature", "properties": None, "geometry": {"type": "Point", "coordinates": [15.001, 45.15]}}
+    features = [polygon(scene, (10, 10), (60, 10), (10, 60)), point]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    areas = read_areas(path)
+    assert areas[0].properties == {"id": 7} and areas[1].rings == (((15.001, 45.15),),)
+    (ring,) = outlines_of(scene, areas)
+    assert np.array(ring)[:3] == pytest.approx(np.array([[10, 10], [60, 10], [10, 60]]), abs=0.02)
+    assert window_of(scene, np.array(ring)) == pytest.approx((10, 10, 50, 50), abs=1)
+    outlines = Outlines((ring,))
+    assert outlines.hold((20, 20)) and not outlines.hold((50, 50))
+    assert outlines.touch((0, 0, 12, 12)) and not outlines.touch((50, 50, 20, 20))
+    with pytest.raises(EarthGPTError, match="no polygon"):
+        outlines_of(scene, areas[1:])
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("nothing", "not readable GeoJSON"),
+        ("[1]", "not readable GeoJSON"),
+        ('{"type": "FeatureCollection", "features": []}', "has no features"),
+        ('{"type": "LineString", "coordinates": [[1, 2], [3, 4]]}', "feature 1: a place is"),
+        ('{"type": "Point", "coordinates": [1, "x"]}', "feature 1: a place is"),
+        ('{"type": "Point", "coordinates": [NaN, 1]}', "feature 1: a place is"),
+    ],
+)
+def test_what_is_no_place_is_told(tmp_path, content, says):
+    (tmp_path / "a.geojson").write_text(content)
+    with pytest.raises(EarthGPTError, match=says):
+        read_areas(tmp_path / "a.geojson")
+
+
+def test_an_image_without_a_place_has_no_map_coordinates():
+    with pytest.raises(EarthGPTError, match="no place on Earth"):
+        to_pixels(open_scene(np.zeros((10, 10, 3), np.uint8)), [(15, 45)])
