@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from earthgpt.endpoints import Endpoint
 from earthgpt.evaluation import NoQuestionsError, evaluate
 from earthgpt.metrics.captions import java_missing
 from earthgpt.policies import plan, take
-from earthgpt.reports import Report
+from earthgpt.reports import Report, write_text
+from earthgpt.tables import Table, comma_separated, html, latex, markdown
 from earthgpt.tasks import Turn
 from earthgpt.types import EarthGPTError, Sample
 
@@ -62,27 +63,17 @@ class PaperTable:
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row of a table: cells by the order of its columns, empty where there is no figure. source: MEASURED or
-    PUBLISHED."""
-
-    method: str
-    source: str
-    cells: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Outcome:
     """What a suite found.
 
-    rows: of each table in order, ours last. reports: by name of the exam. missing: by name of the exam why it was not
-    held. partial: by name of the exam, how many questions were asked and how many it has when its set is whole.
+    tables: with a method and where its figures come from (MEASURED or PUBLISHED) before the columns, ours last; a cell
+    without a figure is empty, and the note says which sets are not there or not whole. reports: by name of the exam.
+    missing: by name of the exam why it was not held.
     """
 
-    rows: tuple[tuple[PaperTable, tuple[Row, ...]], ...]
+    tables: tuple[Table, ...]
     reports: Mapping[str, Report]
     missing: Mapping[str, str]
-    partial: Mapping[str, tuple[int, int]]
 
 
 def hold(
@@ -95,7 +86,8 @@ def hold(
 ) -> Outcome:
     """Holds the exams of a suite whose data sets are in ``root``, each in a folder of its own, and fills its tables.
 
-    The report of each exam is written in ``folder``, which is made; a run that was stopped goes on there. ``progress``
+    The report of each exam is written in ``folder``, which is made, and the tables beside them as ``SUITE.md``,
+    ``.tex``, ``.csv`` and ``.html``; a run that was stopped goes on there. ``progress``
     is told the exam, and how many of how many questions were answered. ``options`` are those of ``evaluate``.
     Raises EarthGPTError for an unknown suite, a missing root, and as ``evaluate`` does; a set that is not there, or is
     not what its card says, is named in ``Outcome.missing``.
@@ -126,11 +118,10 @@ def hold(
             )  # fmt: skip
         except NoQuestionsError as error:
             missing[exam.name] = str(error)
-    rows = tuple((table, _rows(table, reports, options.get("name", ""))) for table in SUITES[suite])
-    whole = {exam.name: exam.questions for table in SUITES[suite] for exam in table.exams}
-    asked = {name: (found.examples, whole[name] or found.examples) for name, found in reports.items()}
-    partial = {name: (here, all_of_them) for name, (here, all_of_them) in asked.items() if here != all_of_them}
-    return Outcome(rows, reports, missing, partial)
+    tables = tuple(_filled(table, reports, missing, options.get("name", "")) for table in SUITES[suite])
+    for ending, write in (("md", markdown), ("tex", latex), ("csv", comma_separated), ("html", _page)):
+        write_text(folder / f"{suite}.{ending}", write(tables))
+    return Outcome(tables, reports, missing)
 
 
 def _place(root: Path, card: Dataset, exam: Exam) -> Path | None:
@@ -142,8 +133,18 @@ def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def _rows(table: PaperTable, reports: Mapping[str, Report], model: str) -> tuple[Row, ...]:
-    rows = [Row(method, PUBLISHED, cells) for method, cells in table.published.items()]
+def _page(tables: Sequence[Table]) -> str:
+    return f'<!doctype html>\n<meta charset="utf-8">\n<title>EarthGPT</title>\n{html(tables)}'
+
+
+def _filled(table: PaperTable, reports: Mapping[str, Report], missing: Mapping[str, str], model: str) -> Table:
+    notes = [table.note]
+    for exam in table.exams:
+        if exam.name in missing:
+            notes.append(f"Not asked: {exam.name}: {missing[exam.name].rstrip('.')}.")
+        elif exam.questions not in (None, found := reports[exam.name].examples):
+            notes.append(f"Not the whole set: {exam.name}, {found:,} of {exam.questions:,} questions.")
+    rows = [(method, PUBLISHED, *cells) for method, cells in table.published.items()]
     held = [exam for exam in table.exams if exam.name in reports]
     for label in dict.fromkeys(label for exam in held for label in exam.rows):
         cells = dict.fromkeys(table.columns, "")
@@ -152,8 +153,8 @@ def _rows(table: PaperTable, reports: Mapping[str, Report], model: str) -> tuple
             for column, path in exam.rows[label].items():
                 value = _figure(reports[exam.name], path)
                 cells[column] = "" if value is None else f"{scale * value:.2f}"
-        rows.append(Row(f"{model} ({label})" if label else model, MEASURED, tuple(cells.values())))
-    return tuple(rows)
+        rows.append((f"{model} ({label})" if label else model, MEASURED, *cells.values()))
+    return Table(table.title, ("Method", "Figures", *table.columns), tuple(rows), " ".join(notes))
 
 
 def _figure(report: Report, path: str) -> float | None:
@@ -240,7 +241,7 @@ PAPER = (
                 _policies({"NWPU-RESISC45": "accuracy"}), 25_200, ("NWPU-RESISC45",), keep=_not_trained_on,
             ),
         ),
-        f"The images that `earthgpt build` with seed 0 does not train on. {_POLICIES}",
+        f"The images that a build of the instruction set with seed 0 does not train on. {_POLICIES}",
     ),
     _table(
         "Scene classification, zero-shot (top-1, %)",

@@ -1,6 +1,5 @@
 """The protocol of the paper on tiny made-up sets in their true layouts, with figures worked out by hand."""
 
-import json
 import shutil
 
 import downloads
@@ -62,10 +61,10 @@ def fake(processor):
 def ours(outcome) -> dict[str, dict[str, str]]:
     """Our cells by method and column, of all tables together."""
     found: dict[str, dict[str, str]] = {}
-    for table, rows in outcome.rows:
-        for row in rows:
-            if row.source == MEASURED:
-                found.setdefault(row.method, {}).update(zip(table.columns, row.cells, strict=True))
+    for table in outcome.tables:
+        for method, source, *cells in table.rows:
+            if source == MEASURED:
+                found.setdefault(method, {}).update(zip(table.header[2:], cells, strict=True))
     return found
 
 
@@ -79,7 +78,7 @@ def test_every_set_is_asked_to_the_letter_and_the_tables_are_filled(fake, root, 
     names = [exam.name for table in PAPER for exam in table.exams]
     assert list(outcome.reports) == names
     assert list(dict.fromkeys(name for name, *_ in told)) == names
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(f"{name}.json" for name in names)
+    assert sorted(path.stem for path in (tmp_path / "out").glob("*.json*")) == sorted(names)
     asked_of = {name: report.examples for name, report in outcome.reports.items()}
     held_out = sum(part_of(f"scene_{i}") == "val" for i in range(40))
     assert asked_of == {
@@ -93,7 +92,8 @@ def test_every_set_is_asked_to_the_letter_and_the_tables_are_filled(fake, root, 
         "mar20": 2,
         "mar20_oriented": 2,
     }
-    assert outcome.partial["rsvqa_hr"] == (5, 62_554) and "crsvqa" not in outcome.partial
+    assert outcome.tables[4].note.endswith("Not the whole set: rsvqa_hr, 5 of 62,554 questions.")
+    assert "Not the whole set" not in outcome.tables[3].note
     texts = [question for _, question in asked]
     assert texts.count("Detect all airplanes shown in the image and describe using horizontal bounding boxes.") == 2
     assert texts.count("Detect all airplanes shown in the image and describe using oriented bounding boxes.") == 2
@@ -114,10 +114,11 @@ def test_every_set_is_asked_to_the_letter_and_the_tables_are_filled(fake, root, 
     assert float(plain["cumIoU"]) == pytest.approx(100 * 2 * 256 / (256 + 768), abs=0.5)
     # Upright: right in one image, wrong in the other: recall 1/3 at precision 1. VOC07 has four points up to there.
     # Turned: one of three is found too, but the wrong box comes first, or shares its score: precision 1/2 at best.
-    tables = {table.exams[0].name: rows for table, rows in outcome.rows}
-    assert [row.cells for row in tables["mar20"] if row.source == MEASURED] == [("36.36", "36.36")]
-    (turned,) = [row.cells for row in tables["mar20_oriented"] if row.source == MEASURED]
-    assert turned == ("18.18", "18.18")
+    upright, turned = (table.rows[-1] for table in outcome.tables[-2:])
+    assert upright == ("tiny", MEASURED, "36.36", "36.36")
+    assert turned == ("tiny", MEASURED, "18.18", "18.18")
+    assert "| tiny (strict) | measured | 50.00 | 33.33 | 40.00 |" in (tmp_path / "out" / "paper.md").read_text()
+    assert {path.suffix for path in (tmp_path / "out").glob("paper.*")} == {".md", ".tex", ".csv", ".html"}
 
 
 def test_published_rows_are_those_of_the_paper_and_marked(fake, tmp_path):
@@ -125,13 +126,12 @@ def test_published_rows_are_those_of_the_paper_and_marked(fake, tmp_path):
     outcome = hold("paper", fake, tmp_path / "data", tmp_path / "out")
     assert len(outcome.missing) == 9 and outcome.reports == {}
     assert outcome.missing["dior_rsvg"] == f"no folder DIOR-RSVG in {tmp_path / 'data'}"
-    rows = [row for _, rows in outcome.rows for row in rows]
-    assert {row.source for row in rows} == {PUBLISHED}
-    best = {table.exams[0].name: {row.method: row.cells for row in rows} for table, rows in outcome.rows}
-    assert best["clrs"]["EarthGPT"] == ("77.37", "74.72")
-    assert best["rsvqa_hr"]["MiniGPT-v2"] == ("40.79", "50.91", "46.46")
-    assert best["mar20"]["Grounding DINO"] == ("88.55", "88.21")
-    assert all(len(row.cells) == len(table.columns) for table, rows in outcome.rows for row in rows)
+    assert {source for table in outcome.tables for _, source, *_ in table.rows} == {PUBLISHED}
+    found = [{method: tuple(cells) for method, _, *cells in table.rows} for table in outcome.tables]
+    assert found[1]["EarthGPT"] == ("77.37", "74.72")
+    assert found[4]["MiniGPT-v2"] == ("40.79", "50.91", "46.46")
+    assert found[6]["Grounding DINO"] == ("88.55", "88.21")
+    assert all(len(row) == len(table.header) for table in outcome.tables for row in table.rows)
 
 
 def test_sets_that_are_broken_or_without_images_are_named_and_the_others_are_asked(fake, root, asked, tmp_path):
@@ -142,6 +142,7 @@ def test_sets_that_are_broken_or_without_images_are_named_and_the_others_are_ask
     outcome = hold("paper", fake, root, tmp_path / "out", name="tiny")
     assert list(outcome.missing) == ["clrs", "nwpu_captions", "mar20", "mar20_oriented"]
     assert "not valid JSON" in outcome.missing["nwpu_captions"]
+    assert "Not asked: nwpu_captions: " in outcome.tables[2].note
     assert outcome.missing["mar20"] == "MAR20 (test) has no questions for object_detection."
     cells = ours(outcome)["tiny (strict)"]
     assert (cells["CLRS"], cells["NaSC-TG2"]) == ("", "0.00")
@@ -159,9 +160,9 @@ def test_a_suite_goes_on_where_it_was(fake, root, asked, tmp_path):
     assert len(asked) == sum(report.examples for report in outcome.reports.values())
     assert len(set(asked[before:]) & set(asked[:before])) == 0
     whole = hold("paper", fake, root, tmp_path / "whole", name="tiny", batch_size=2)
-    assert whole.rows == outcome.rows
+    assert whole.tables == outcome.tables
     for path in (tmp_path / "whole").iterdir():
-        assert json.loads(path.read_text()) == json.loads((tmp_path / "out" / path.name).read_text())
+        assert path.read_bytes() == (tmp_path / "out" / path.name).read_bytes()
 
 
 def test_an_unknown_suite_or_folder_is_told(fake, tmp_path):
