@@ -820,6 +820,9 @@ def evaluate(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Ask a server for those of tokens: scores of detections.")
     ] = False,
+    fields: Annotated[
+        str, typer.Option(help='Fields of the request to a server, as JSON; null leaves out: {"max_tokens": null}')
+    ] = "{}",
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write the report as JSON; with --suite, a folder.")
     ] = None,
@@ -838,7 +841,7 @@ def evaluate(
         raise EarthGPTError("A --suite needs the folder of its sets, and says itself what is asked of them.")
     if suite is None and output and not output.absolute().parent.is_dir():
         raise EarthGPTError(f"There is no folder {output.parent} for the report {output.name}.")
-    asked = _asked(f"{endpoint}#{model}" if endpoint else model, concurrency, timeout, probabilities)
+    asked = _asked(f"{endpoint}#{model}" if endpoint else model, concurrency, timeout, probabilities, fields)
     options = {
         "limit": limit, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "name": model, "frame": frame,
         "blind": [one.strip() for one in baselines.split(",") if one.strip()], "instruction": instruction,
@@ -876,13 +879,19 @@ def evaluate(
         _print_report(found, f"{dataset} {task}", model, as_json)
 
 
-def _asked(model: str, concurrency: int, timeout: float, probabilities: bool) -> Any:
+def _asked(model: str, concurrency: int, timeout: float, probabilities: bool, fields: str) -> Any:
     """The model to evaluate: one behind an address, or one that is loaded."""
     from earthgpt.endpoints import endpoint_of
 
+    try:
+        given = json.loads(fields)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise EarthGPTError(f'--fields is a JSON object, such as {{"max_tokens": null}}; not {fields!r}.')
     key = os.environ.get("OPENAI_API_KEY", "").strip()
-    found = endpoint_of(model, key=key, concurrency=concurrency, timeout_s=timeout, probabilities=probabilities)
-    return found or _load(model)
+    options = {"concurrency": concurrency, "timeout_s": timeout, "probabilities": probabilities, "fields": given}
+    return endpoint_of(model, key=key, **options) or _load(model)
 
 
 def _print_report(report: Any, title: str, model: str, as_json: bool) -> None:

@@ -10,8 +10,8 @@ import queue
 import threading
 import time
 import urllib.request
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,8 +44,9 @@ class Endpoint:
     key: sent as a bearer token; none is sent when it is empty. concurrency: requests in flight. timeout_s: for one
     request. attempts: how often a request is sent that fails in a way that may pass; ``wait_s``, then twice that and so
     on, lies between them, unless the server names a time, and a minute at most. probabilities: ask for those of the
-    tokens, which give detections their scores; not every server has them. max_tokens: the name of the field that
-    limits the length ("max_completion_tokens" where OpenAI asks for that).
+    tokens, which give detections their scores; not every server has them. fields: of the request, put in place of the
+    usual ones or beside them; None leaves one out (newer models of OpenAI want ``max_completion_tokens``, and refuse
+    ``max_tokens`` and ``temperature``).
 
     Answers are asked for with temperature 0. Images are sent as PNG, no larger than ``geo.raster.LARGEST_SIDE``.
     """
@@ -58,7 +59,7 @@ class Endpoint:
     attempts: int = 6
     wait_s: float = 1.0
     probabilities: bool = False
-    max_tokens: str = "max_tokens"
+    fields: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -126,8 +127,15 @@ class Endpoint:
                 parts = [{"type": "image_url", "image_url": {"url": png_url(image)}} for image in conversation.images]
             parts.append({"type": "text", "text": message.text})
             messages.append({"role": message.role, "content": parts if len(parts) > 1 else message.text})
-        request = {"model": self.name, "messages": messages, "temperature": 0, self.max_tokens: max_new_tokens}
-        return {**request, "logprobs": True} if self.probabilities else request
+        request = {
+            "model": self.name,
+            "messages": messages,
+            "temperature": 0,
+            "max_tokens": max_new_tokens,
+            "logprobs": True if self.probabilities else None,
+            **self.fields,
+        }
+        return {name: value for name, value in request.items() if value is not None}
 
     def _send(self, body: bytes) -> bytes:
         """The server's reply. Raises _AskAgainError or EarthGPTError."""

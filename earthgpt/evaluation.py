@@ -277,7 +277,7 @@ def _worded(question: Scored, instruction: str) -> str:
 def _model_settings(model: EarthGPT | Endpoint) -> dict[str, Any]:
     """What a report says of the model itself."""
     if isinstance(model, Endpoint):
-        return {"endpoint": model.url, "endpoint_model": model.name}
+        return {"endpoint": model.url, "endpoint_model": model.name, "fields": dict(model.fields)}
     parameters = model.model.state_dict()
     found = hashlib.sha256()
     for key in sorted(parameters):

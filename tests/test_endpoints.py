@@ -44,6 +44,14 @@ def test_without_a_key_and_an_image_neither_is_sent():
     assert "Authorization" not in server.headers[0]
 
 
+def test_fields_of_the_request_are_replaced_added_and_left_out():
+    with serve(lambda request, number: completion("no")) as server:
+        endpoint(server, fields={"max_tokens": None, "max_completion_tokens": 9, "temperature": 1}).ask(ASKED)
+    request = server.requests[0]
+    assert "max_tokens" not in request and "logprobs" not in request
+    assert (request["max_completion_tokens"], request["temperature"]) == (9, 1)
+
+
 def test_probabilities_of_tokens_are_those_of_the_text():
     tokens = [("a ", math.log(0.5)), ("harbor", math.log(0.25)), ("<|end|>", 0.0)]
     with serve(lambda request, number: completion("a harbor", tokens)) as server:
