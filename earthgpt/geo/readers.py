@@ -19,9 +19,10 @@ from earthgpt.geo.sources import LOCAL_DRIVERS, Band, alpha_of, bands_of, choose
 from earthgpt.geo.tiles import Window
 from earthgpt.types import EarthGPTError, Sensor, Size
 
-# Decoded blocks that GDAL keeps, in bytes: a row of 512 x 512 blocks of three bands of 40,000 pixels. Memory for
-# reading is this and no more, however large the raster. (rasterio takes a number as bytes: 64 would be no cache.)
-CACHE_BYTES = 64 * 2**20
+# Decoded blocks that GDAL keeps, in bytes. Memory for reading tiles is this and no more, however large the raster. Of
+# strips, which are as wide as the raster, so many rows are kept as a window is high, up to MOST_CACHE_BYTES. (rasterio
+# takes a number as bytes: 32 would be no cache.)
+CACHE_BYTES, STRIP_ROWS, MOST_CACHE_BYTES = 32 * 2**20, 1024, 2**30
 # A file whose blocks are larger than this when decoded is refused: a block is decoded whole.
 MOST_BLOCK_BYTES = 2**31
 # A window has no more pixels than this, and a file that can only be decoded whole too.
@@ -70,7 +71,7 @@ class ArrayReader:
         self.values = values[..., [band.number - 1 for band in self.shown]]
         self.valid, self.nodata_value = _valid(self.values, nodata), nodata
         self.size, self.dtype, self.depth = (values.shape[1], values.shape[0]), values.dtype, len(self.shown)
-        self.block, self.stored_bands = self.size, count
+        self.block, self.block_bytes, self.cache_bytes = self.size, values.nbytes, 0
         self.place = place(None, None, self.size)
 
     def read(self, window: Window, size: Size, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:
@@ -91,6 +92,7 @@ class FileReader:
     block holds. raw: whether 8-bit values are measurements, not a picture. sensor, reason, units: what names and tags
     tell, None where they are silent. damaged: blocks that could not be decoded, as (file, column, row); of reduced
     images column and row are -1. overviews: by what factors reduced images are stored. nodata_value: None without one.
+    block_bytes: of a decoded block with all bands that are stored in it. cache_bytes: of decoded blocks that are kept.
     """
 
     def __init__(
@@ -102,7 +104,7 @@ class FileReader:
         sensor: Sensor | None,
         remote: bool,
     ) -> None:
-        self.remote, self.nodata, self._handles = remote, nodata, threading.local()
+        self.remote, self.nodata, self._handles, self.cache_bytes = remote, nodata, threading.local(), CACHE_BYTES
         self.damaged: set[tuple[str, int, int]] = set()
         self._whole: tuple[np.ndarray, np.ndarray] | None = None
         found = product(named, remote)
@@ -161,6 +163,11 @@ class FileReader:
             declared = file.nodatavals[first.number - 1] if first.nodata is None else first.nodata
             self.nodata_value = declared if self.nodata is None else self.nodata
             self._turn = int(file.tags().get("EXIF_Orientation", 1))
+        self.block_bytes = math.prod(self.block) * self.stored_bands * self.dtype.itemsize
+        kept = 2 * self.block_bytes
+        if self.block[0] >= self.size[0]:
+            kept += STRIP_ROWS * self.size[0] * self.stored_bands * self.dtype.itemsize
+        self.cache_bytes = max(CACHE_BYTES, min(kept, MOST_CACHE_BYTES))
         if self.format in WITHOUT_WINDOWS:
             self.block = self.size
             if math.prod(self.size) > MOST_PIXELS:
@@ -186,7 +193,7 @@ class FileReader:
         import rasterio
         from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-        options: dict[str, Any] = {"GDAL_CACHEMAX": CACHE_BYTES}
+        options: dict[str, Any] = {"GDAL_CACHEMAX": self.cache_bytes}
         if self.remote:
             options["GDAL_DISABLE_READDIR_ON_OPEN"] = "EMPTY_DIR"  # no listing of a bucket
         else:  # nothing is fetched, whatever a file names: no name is allowed, and requests go to a closed door

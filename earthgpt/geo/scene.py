@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from earthgpt.geo.place import Affine, Place
-from earthgpt.geo.readers import CACHE_BYTES, MOST_PIXELS, SAMPLES, ArrayReader, FileReader, reduced
+from earthgpt.geo.readers import MOST_PIXELS, SAMPLES, ArrayReader, FileReader, reduced
 from earthgpt.geo.sensors import UNITS, Stretch, intensity, parse_limits, stretches_of, to_8bit, units_of
 from earthgpt.geo.sources import Band
 from earthgpt.geo.speckle import LEE_SIDE, box_mean, equivalent_looks, lee
@@ -193,6 +193,7 @@ class Scene:
         stretches = [(one.low, one.high) for one in self.stretches]
         _, valid = self._sample
         nodata = self._reader.nodata_value
+        nodata = None if nodata is None or np.isnan(nodata) else nodata
         centre = None
         if self.crs is not None and self.place.on_earth:
             found = self.to_wgs84([(self.size[0] / 2, self.size[1] / 2)])[0]
@@ -203,7 +204,7 @@ class Scene:
         ]
         return {
             "name": self.name, "format": self.format, "size": self.size, "dtype": str(self.dtype), "bands": bands,
-            "shown": [band.name for band in self.shown], "nodata": None if nodata is None or np.isnan(nodata) else nodata, "crs": self.crs,
+            "shown": [band.name for band in self.shown], "nodata": nodata, "crs": self.crs,
             "transform": self.transform, "gsd_m": self.gsd_m, "centre": centre, "blocks": self.blocks,
             "overviews": self._reader.overviews, "valid": round(float(valid.any(-1).mean()), 4), "sensor": self.sensor,
             "sensor_reason": self.sensor_reason, "units": self.units, "stretch": stretches, "notes": list(self.notes),
@@ -214,11 +215,11 @@ class Scene:
         """Windows in an order in which each block of the file is decoded about once: row by row, and where a row of
         blocks is more than half of what GDAL keeps, in columns of the raster that are not.
         """
-        width, height = self.blocks
-        a_column = width * height * self.dtype.itemsize * self._reader.stored_bands
-        columns = max(1, CACHE_BYTES // 2 // max(1, a_column)) * width
-        if a_column * -(-self.size[0] // width) <= CACHE_BYTES // 2 or width >= self.size[0]:
-            columns = self.size[0]
+        width = self.blocks[0]
+        columns = self._reader.cache_bytes // 2 // max(1, self._reader.block_bytes)
+        if width >= self.size[0] or columns * width >= self.size[0]:
+            return sorted(windows, key=lambda window: (window[1], window[0]))
+        columns = max(1, columns) * width
         return sorted(windows, key=lambda window: (window[0] // columns, window[1], window[0]))
 
     def _view(self, window: Window, size: Size) -> tuple[np.ndarray, np.ndarray]:
