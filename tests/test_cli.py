@@ -20,7 +20,8 @@ from earthgpt.datasets.synthetic import write_geotiff
 from earthgpt.generation import Answer
 
 COMMANDS = (
-    "score", "compare", "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval", "build", "doctor",
+    "score", "compare",
+    "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval", "build", "doctor",
     "validate", "datasets list", "datasets check", "datasets show", "tasks list", "models list", "models show",
     "models assemble", "models merge",
 )  # fmt: skip
@@ -104,7 +105,8 @@ def test_a_detection_is_printed_in_pixels_and_drawn(run, harbor, model_folder, s
     assert out == "ship  [100, 0, 200, 50] px  score 0.50\n"
     assert "Wrote" in err and "ships.png" in err.replace("\n", "")
     drawn = Image.open(tmp_path / "ships.png")
-    assert drawn.size == (1024, 512)
+    assert drawn.width == 1024 and 512 < drawn.height < 600  # the legend
+    drawn = drawn.crop((0, 0, 1024, 512))
     yellow = np.abs(np.asarray(drawn.convert("RGB")).astype(int) - (240, 228, 66)).sum(2) < 9
     assert yellow[:, 511:514].mean() > 0.3 > 0.01 > yellow[:, :400].mean()
 
@@ -121,7 +123,19 @@ def test_a_detection_is_written_as_geojson_in_pixels_where_the_image_has_no_plac
     written = json.loads((tmp_path / "ships.geojson").read_text())
     assert written["coordinates"] == "pixels of the image, y down"
     assert written["features"][0]["geometry"]["coordinates"][0][0] == [100.0, 0.0]
-    assert [path.name for path in tmp_path.iterdir() if "ships" in path.name] == ["ships.geojson"]
+    names = sorted(path.name for path in tmp_path.iterdir() if "ships" in path.name)
+    assert names == ["ships.geojson", "ships.geojson.run.json", "ships.qml"]
+    card = json.loads((tmp_path / "ships.geojson.run.json").read_text())
+    assert card["settings"]["task"] == "detect" and card["counts"]["ship"] == 1 and card["data"]["size"] == [200, 100]
+
+
+def test_a_preview_is_drawn_beside_the_output(run, harbor, model_folder, says, tmp_path):
+    says("There is one ship [0.500,0.250,1.000,0.500] in the image.")
+    words = ("detect", harbor, "-m", model_folder, "-o", tmp_path / "a.csv", "--preview", tmp_path / "a.html")
+    assert run(*words)[0] == 0
+    assert "ship" in (tmp_path / "a.csv").read_text() and (tmp_path / "a.html").read_text().startswith("<!DOCTYPE")
+    code, _, err = run("detect", harbor, "-m", model_folder, "--preview", tmp_path / "a.html")
+    assert code == 1 and "is there already" in err.replace("\n", " ")
 
 
 def test_a_grounded_phrase_of_a_geotiff_is_written_on_the_map(run, model_folder, says, tmp_path):
