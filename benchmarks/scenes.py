@@ -8,6 +8,9 @@ scene of 2 x 2 km and one of 20 x 20 km (1 m a pixel), with a stand-in for the m
 libraries held before. Seams: boxes of many sizes at random places of a scene, and a detector that sees of each tile
 exactly what shows; a box is found when one of the merged ones has an IoU of at least 0.9 with it, and found once when
 no other has one of 0.3.
+
+Where sahi is installed, it drives the same stand-in for a detector over the same image, which is cut and merged by both
+without a model's work: what it takes is the price of the tiles. sahi's own greedy merging by IoU is asked for.
 """
 
 from __future__ import annotations
@@ -46,6 +49,7 @@ def main() -> None:
             print(f"| {kilometres} x {kilometres} km | {side} x {side} | {found['tiles']:,} | {mb:.0f} | {more:.0f} |")
             path.unlink()
     seams()
+    beside_sahi()
 
 
 def write(path: Path, side: int) -> Path:
@@ -159,6 +163,103 @@ def seams(side: int = 20_000, count: int = 4_000) -> None:
             right += (values >= 0.9).any()
             once += (values >= 0.9).any() and (values >= 0.3).sum() == 1
         print(f"| {tile:,} | {overlap} | {len(found):,} | {right / count:.1%} | {once / count:.1%} | {took:.2f} |")
+
+
+def beside_sahi(side: int = 4096, count: int = 1_500) -> None:
+    """Cutting, reading and merging, by sahi and by us; every pixel tells where it is, and so what a tile shows."""
+    try:
+        from sahi.models.base import DetectionModel
+        from sahi.predict import get_sliced_prediction
+        from sahi.prediction import ObjectPrediction
+    except ImportError:
+        print("\nsahi is not installed: not compared.")
+        return
+    from earthgpt import scenes
+    from earthgpt.geo.scene import open_scene
+
+    rng = random.Random(0)
+    boxes, cells = [], side // 80
+    for number in rng.sample(range(cells * cells), count):
+        left, top = number % cells * 80 + rng.randrange(10), number // cells * 80 + rng.randrange(10)
+        boxes.append((left, top, left + rng.randrange(8, 60), top + rng.randrange(8, 60)))
+    y, x = np.mgrid[:side, :side]
+    image = np.stack([x & 255, y & 255, (x >> 8) << 4 | y >> 8], -1).astype(np.uint8)
+
+    def visible(pixels: np.ndarray) -> list[tuple]:
+        low_x, low_y, high = map(int, pixels[0, 0])
+        x, y = low_x + (high >> 4) * 256, low_y + (high & 15) * 256
+        height, width = pixels.shape[:2]
+        parts = [(max(a - x, 0), max(b - y, 0), min(c - x, width), min(d - y, height))
+                 for a, b, c, d in near(boxes, (x, y, width, height))]  # fmt: skip
+        return [part for part in parts if part[2] - part[0] >= 4 and part[3] - part[1] >= 4]
+
+    class StandIn(DetectionModel):
+        def check_dependencies(self, *args, **kwargs):
+            pass
+
+        def load_model(self):
+            self.model = None
+
+        def set_model(self, model, **kwargs):
+            self.model = model
+
+        def perform_inference(self, image):
+            self._original_predictions = visible(image)
+
+        def _create_object_prediction_list_from_original_predictions(
+            self, shift_amount_list=None, full_shape_list=None
+        ):
+            shift, full = (one[0] if isinstance(one[0], list) else one for one in (shift_amount_list, full_shape_list))
+            self._object_prediction_list_per_image = [[
+                ObjectPrediction(bbox=list(box), category_id=0, category_name="ship", score=0.9, shift_amount=shift,
+                                 full_shape=full)
+                for box in self._original_predictions
+            ]]  # fmt: skip
+
+    class Processor:
+        image_size = 224
+
+        @staticmethod
+        def square(pixels, sensor):
+            return pixels
+
+    class Assistant:
+        processor = Processor
+
+    def detect(assistant, job, tiles, squares):
+        return [
+            {"objects": [
+                {"label": "ship", "corners": [[a, b], [c, b], [c, d], [a, d]], "upright": True, "score": 0.9}
+                for a, b, c, d in visible(pixels)
+            ]}
+            for pixels in squares
+        ]  # fmt: skip
+
+    scenes._detect = detect
+    stand_in, job, scene = StandIn(model_path="none", load_at_init=False), scenes.Job("detect", 512, 128), None
+
+    def theirs() -> int:
+        found = get_sliced_prediction(
+            image, stand_in, 512, 512, overlap_height_ratio=0.25, overlap_width_ratio=0.25, verbose=0,
+            perform_standard_pred=False, postprocess_type="NMM", postprocess_match_metric="IOS",
+        )  # fmt: skip
+        return len(found.object_prediction_list)
+
+    def ours() -> int:
+        return len(scenes.scan(Assistant(), scene, job).features)
+
+    scene = open_scene(image)
+    best = {theirs: float("inf"), ours: float("inf")}
+    found = {}
+    for _ in range(3):
+        for way in best:
+            began = time.perf_counter()
+            found[way] = way()
+            best[way] = min(best[way], time.perf_counter() - began)
+    print(f"\n{count:,} boxes in {side:,} x {side:,} pixels; found: {found[theirs]:,} by sahi, {found[ours]:,} by us\n")
+    print("| way | s | ratio |\n|---|---:|---:|")
+    print(f"| sahi, NMM by IOS | {best[theirs]:.2f} | 1.0 |")
+    print(f"| earthgpt.scenes | {best[ours]:.2f} | {best[theirs] / best[ours]:.1f} |")
 
 
 def near(boxes: list[tuple], window: tuple) -> list[tuple]:
