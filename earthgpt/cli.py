@@ -823,12 +823,19 @@ def evaluate(
     fields: Annotated[
         str, typer.Option(help='Fields of the request to a server, as JSON; null leaves out: {"max_tokens": null}')
     ] = "{}",
+    words: Annotated[
+        list[str] | None, typer.Option("--option", help="NAME=VALUE of the task, such as protocol=voc07, meteor=true.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=0, help="Resamples of the images for intervals.")] = 1000,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the report as JSON; with --suite, a folder.")
+        list[Path] | None,
+        typer.Option(
+            "--output", "-o", help="Also write here: .json, .md, .tex, .csv or .html; with --suite, a folder."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Score a model on a task of a data set, beside chance. With -o a run that was stopped goes on where it was.
+    """Score a model on a task of a data set, beside chance. With -o REPORT.json a run that was stopped goes on.
 
     A server speaks OpenAI's chat API; its key is taken from OPENAI_API_KEY.
 
@@ -837,15 +844,20 @@ def evaluate(
     _be_quiet()
     if suite is None and not (dataset and task):
         raise EarthGPTError("Name a data set and a task, or a --suite and the folder of its sets.")
-    if suite is not None and (not dataset or task or part or kind or split != "val"):
+    if suite is not None and (not dataset or task or part or kind or words or split != "val"):
         raise EarthGPTError("A --suite needs the folder of its sets, and says itself what is asked of them.")
-    if suite is None and output and not output.absolute().parent.is_dir():
-        raise EarthGPTError(f"There is no folder {output.parent} for the report {output.name}.")
+    if suite is not None and len(output or ()) > 1:
+        raise EarthGPTError("A --suite writes into one folder.")
+    for path in (output or ()) if suite is None else ():
+        _writable(path)
     asked = _asked(f"{endpoint}#{model}" if endpoint else model, concurrency, timeout, probabilities, fields)
     options = {
         "limit": limit, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "name": model, "frame": frame,
         "blind": [one.strip() for one in baselines.split(",") if one.strip()], "instruction": instruction,
+        "rounds": rounds,
     }  # fmt: skip
+    kept = Path("outputs", suite) if suite else None
+    kept = next((path for path in output or () if suite or path.suffix == ".json"), kept)
     from rich.progress import Progress
 
     with Progress(console=err, transient=True, disable=not err.is_terminal) as progress:
@@ -860,23 +872,46 @@ def evaluate(
             if suite is not None:
                 from earthgpt.suites import hold
 
-                folder = output or Path("outputs", suite)
-                found = hold(suite, asked, Path(dataset), folder, told, **options)
+                found = hold(suite, asked, Path(dataset), kept, told, **options)
             else:
                 from earthgpt.evaluation import evaluate as run
 
                 found = run(
-                    asked, dataset, task, root, split, part, kind, output=output, **options,
+                    asked, dataset, task, root, split, part, kind, output=kept, options=_options(words), **options,
                     progress=lambda done, total: told("asking", done, total),
                 )  # fmt: skip
         except KeyboardInterrupt:
-            if output or suite:
+            if kept:
                 err.print("What was answered is kept: the same command goes on.", highlight=False)
             raise
     if suite is not None:
-        _print_outcome(found, folder, as_json)
+        tables = found.tables
+        err.print(f"Reports and tables (.md, .tex, .csv, .html) are in {kept}", highlight=False, soft_wrap=True)
+        value = {"missing": found.missing, "tables": [{"title": one.title, "rows": _rows(one)} for one in tables]}
     else:
-        _print_report(found, f"{dataset} {task}", model, as_json)
+        from earthgpt.reports import images_in, save
+        from earthgpt.reports import tables as tables_of
+
+        short = model.rstrip("/").rpartition("/")[2]
+        for path in output or ():
+            if path != kept:
+                save(path, {short: found}, images_in(root) if root else None)
+            err.print(f"Wrote {path}", highlight=False, markup=False)
+        tables = tables_of({short: found})
+        value = {key: one for key, one in found.to_dict().items() if key != "answers"}
+        unreadable = list(found.data["unreadable"].values())
+        for why in unreadable[:5]:
+            err.print(why, highlight=False, soft_wrap=True, markup=False)
+        if len(unreadable) > 5:
+            err.print(f"... and {len(unreadable) - 5:,} more images that cannot be read", highlight=False)
+    if as_json:
+        typer.echo(json.dumps(value))
+    else:
+        _print_tables(tables)
+
+
+def _rows(table: Any) -> list[dict[str, str]]:
+    return [dict(zip(table.header, row, strict=True)) for row in table.rows]
 
 
 def _asked(model: str, concurrency: int, timeout: float, probabilities: bool, fields: str) -> Any:
@@ -894,54 +929,11 @@ def _asked(model: str, concurrency: int, timeout: float, probabilities: bool, fi
     return endpoint_of(model, key=key, **options) or _load(model)
 
 
-def _print_report(report: Any, title: str, model: str, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
-        return
-    title = f"{title}: {report.examples:,} questions, {report.unparsed:,} unread or unanswered"
-    table = Table("metric", title=title, title_justify="left", box=None, pad_edge=False)
-    for name in (model.rstrip("/").rpartition("/")[2], "95 % interval", *report.baselines):
-        table.add_column(name, justify="right")
-    for metric, value in report.metrics.items():
-        chance = (f"{scores[metric]:.4f}" if metric in scores else "" for scores in report.baselines.values())
-        low, high = report.intervals.get(metric, (None, None))
-        table.add_row(metric, f"{value:.4f}", "" if low is None else f"{low:.4f} .. {high:.4f}", *chance)
-    _print_wide(table)
-    for metric, why in report.left_out.items():
-        out.print(f"{metric} is left out: {why}", highlight=False, soft_wrap=True)
-    for kind, count in report.data["defects"].items():
-        out.print(f"{kind}: {count:,}", highlight=False)
-    unreadable = list(report.data["unreadable"].values())
-    for why in unreadable[:5]:
-        out.print(why, highlight=False, soft_wrap=True, markup=False)
-    if len(unreadable) > 5:
-        out.print(f"... and {len(unreadable) - 5:,} more images", highlight=False)
-
-
 def _print_wide(table: Table) -> None:
     """A table that is not squeezed: a terminal that is too narrow breaks its lines."""
     for column in table.columns:
         column.no_wrap = True
     Console(width=max(out.width, 160)).print(table)
-
-
-def _print_outcome(outcome: Any, folder: Path, as_json: bool) -> None:
-    if as_json:
-        tables = [
-            {"title": table.title, "rows": [dict(zip(table.header, row, strict=True)) for row in table.rows]}
-            for table in outcome.tables
-        ]
-        typer.echo(json.dumps({"tables": tables, "missing": outcome.missing}))
-        return
-    for table in outcome.tables:
-        shown = Table(*table.header[:2], title=table.title, title_justify="left", box=None, pad_edge=False)
-        for column in table.header[2:]:
-            shown.add_column(column, justify="right")
-        for row in table.rows:
-            shown.add_row(*row, style=None if row[1] == "published" else "bold")
-        _print_wide(shown)
-        out.print(table.note + "\n", highlight=False, style="dim", markup=False)
-    out.print(f"Reports and tables (.md, .tex, .csv, .html) are in {folder}", highlight=False, soft_wrap=True)
 
 
 Outputs = Annotated[
@@ -963,8 +955,8 @@ def score(
         str | None, typer.Option(help="What boxes are written in: image, square, 0-100, 0-1000 or pixels.")
     ] = None,
     truth_frame: Annotated[str | None, typer.Option(help="The same of the true boxes.")] = None,
-    counterclockwise: Annotated[
-        bool, typer.Option("--counterclockwise", help="A fifth number of a box turns it that way.")
+    clockwise: Annotated[
+        bool, typer.Option("--clockwise", help="A fifth number of a box turns it that way, not against it.")
     ] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Count what does not fit together, and score the rest.")
@@ -989,7 +981,7 @@ def score(
     with err.status("Scoring ...") if err.is_terminal else _Nothing():
         report, read = run(
             task, predictions, truth=truth, kind=kind, fields=_pairs(fields, "--field prediction=answer"), frame=frame,
-            truth_frame=truth_frame, counterclockwise=counterclockwise, allow_missing=allow_missing,
+            truth_frame=truth_frame, clockwise=clockwise, allow_missing=allow_missing,
             options=_options(options), rounds=rounds,
         )  # fmt: skip
     told = [f"{role}: {name}" for role, name in read.fields.items()]
@@ -1069,7 +1061,7 @@ def _print_tables(tables: Sequence[Any]) -> None:
         for row in one.rows:
             table.add_row(*map(Text, row))
         _print_wide(table)
-        out.print(one.note, highlight=False, soft_wrap=True, markup=False)
+        out.print(f"{one.note}\n" if one.note else "", highlight=False, soft_wrap=True, markup=False)
 
 
 @datasets_app.command("list")

@@ -20,7 +20,7 @@ from earthgpt.datasets import Dataset, at_hand, part_of
 from earthgpt.endpoints import Endpoint
 from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
-from earthgpt.reports import Report, Scored, fingerprint, report
+from earthgpt.reports import Report, Scored, fingerprint, report, task_of
 from earthgpt.tasks import Task, Turn
 from earthgpt.types import Conversation, EarthGPTError, Sample, Size
 
@@ -231,9 +231,8 @@ def _said(text: str, scores: list[float] | None, unreadable: str | None) -> Said
 def _task(name: str, frame: str, options: Mapping[str, Any]) -> Task:
     if frame not in FRAMES:
         raise EarthGPTError(f"A frame is one of {', '.join(FRAMES)}; not {frame!r}.")
-    task = lookup.find("tasks", name)
     whole = {} if frame in ("square", "image") else {"decimals": 0}
-    return replace(task, **{"frame": FRAMES[frame], **whole, **options})
+    return replace(task_of(name, {**whole, **options}), frame=FRAMES[frame])
 
 
 def _instruction(task: str, frame: str) -> str:
