@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from earthgpt.coordinates import FRAMES, Frame
-from earthgpt.reports import Report, Scored, questions_of, report, task_of
+from earthgpt.metrics.accuracy import lenient
+from earthgpt.reports import Report, Scored, chance, questions_of, report, task_of
 from earthgpt.tasks import Task
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding
@@ -92,7 +93,7 @@ def read_predictions(
     fields: Mapping[str, str] | None = None,
     frame: str | None = None,
     truth_frame: str | None = None,
-    counterclockwise: bool = False,
+    clockwise: bool = False,
     allow_missing: bool = False,
 ) -> Predictions:
     """The questions of a file with their true answers and predictions, as values of the task.
@@ -100,8 +101,8 @@ def read_predictions(
     truth: a second file with the true answers; rows belong together by id, else by image and question, else by their
     place. kind: one of ``FORMATS``; told by the content without it. fields: the name of the field of each role of
     ``NAMES``. frame, truth_frame: names of ``coordinates.FRAMES``, what boxes are written in. A fifth number of a box
-    is an angle in degrees by which it is turned about its middle, clockwise on the screen as in GeoChat unless
-    ``counterclockwise`` as in EarthDial's own scorer. allow_missing: what is in ``MISMATCHES`` is counted, and left
+    is an angle in degrees by which it is turned about its middle, against the clock on the screen, as GeoChat draws it
+    and EarthDial scores it, unless ``clockwise``. allow_missing: what is in ``MISMATCHES`` is counted, and left
     out; a missing prediction is wrong.
 
     Raises EarthGPTError where the file cannot be read, for a field or frame there is none of, and for mismatches.
@@ -110,6 +111,8 @@ def read_predictions(
     rows, found = _rows(path, kind, defects)
     if found == "report":
         return _of_report(path)
+    if not rows:
+        raise EarthGPTError(f"{path} has no row that can be read{defects.told()}.")
     names = _fields(rows, fields or {}, truth is not None, path)
     pairs = [(row, row) for row in rows]
     truth_names = names
@@ -125,7 +128,7 @@ def read_predictions(
     boxed = isinstance(task, VisualGrounding | ObjectDetection)
     if boxed:
         frames = _frames(asked, frame, truth_frame)
-    values = (_Boxes(task, frames, asked, counterclockwise) if boxed else _Words(task)) if asked else None
+    values = (_Boxes(task, frames, asked, clockwise) if boxed else _Words(task)) if asked else None
     questions = [one for one in (values.scored(one, defects) for one in asked) if one is not None] if values else []
     if not allow_missing:
         defects.refuse()
@@ -155,12 +158,37 @@ def score(
         "options": dict(options or {}),
         "fields": found.fields,
         "frames": found.frames,
-        "counterclockwise": bool(reading.get("counterclockwise")),
+        "clockwise": bool(reading.get("clockwise")),
     }
     defects = {what: len(lines) for what, lines in found.defects.items()}
     lines = {what: list(lines[:10]) for what, lines in found.defects.items()}
     data = {"rows": found.lines, "defects": defects, "lines": lines}
-    return report(asked, task, found.questions, settings=settings, data=data, rounds=rounds, seed=seed), found
+    made = report(asked, task, found.questions, settings=settings, data=data, rounds=rounds, seed=seed)
+    return _with_lenient_labels(made, asked, found.questions, seed), found
+
+
+def _with_lenient_labels(made: Report, task: Task, questions: Sequence[Scored], seed: int) -> Report:
+    """A report on detection with the figures that depend on labels by the lenient policy too, where it differs."""
+    if not isinstance(task, ObjectDetection):
+        return made
+
+    def folded(regions: tuple[Region, ...] | None) -> tuple[Region, ...] | None:
+        return regions and tuple(replace(region, label=lenient(region.label)) for region in regions)
+
+    truth, said = [folded(one.truth) for one in questions], [folded(one.prediction) for one in questions]
+    if (truth, said) == ([one.truth for one in questions], [one.prediction for one in questions]):
+        return made
+
+    def added(figures: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+        names = [name for name in more if name.startswith(("ap_", "precision", "recall", "f1"))]
+        return {**figures, **{f"{name}_lenient": more[name] for name in names}}
+
+    baselines = chance(task, truth, seed=seed)
+    return replace(
+        made,
+        metrics=added(made.metrics, task.score(said, truth)),
+        baselines={name: added(figures, baselines[name]) for name, figures in made.baselines.items()},
+    )
 
 
 class _Defects:
@@ -634,8 +662,8 @@ def _frame_of(numbers: np.ndarray) -> str | None:
 class _Boxes:
     """Answers that are a box, or regions with labels."""
 
-    def __init__(self, task: Task, frames: Mapping[str, str], asked: Sequence[_Asked], counterclockwise: bool):
-        self.task, self.frames, self.turn = task, frames, -1 if counterclockwise else 1
+    def __init__(self, task: Task, frames: Mapping[str, str], asked: Sequence[_Asked], clockwise: bool):
+        self.task, self.frames, self.turn = task, frames, 1 if clockwise else -1
         # Without the sizes of images pixels are fractions of the largest number: overlaps are the same.
         self.side = 1
         if "pixels" in frames.values():
