@@ -21,8 +21,8 @@ from earthgpt.types import EarthGPTError, Sensor, Size
 
 # Decoded blocks that GDAL keeps, in bytes. Memory for reading tiles is this and no more, however large the raster. Of
 # strips, which are as wide as the raster, so many rows are kept as a window is high, up to MOST_CACHE_BYTES. (rasterio
-# takes a number as bytes: 32 would be no cache.)
-CACHE_BYTES, STRIP_ROWS, MOST_CACHE_BYTES = 32 * 2**20, 1024, 2**30
+# takes a number as bytes: 48 would be no cache.)
+CACHE_BYTES, STRIP_ROWS, MOST_CACHE_BYTES = 48 * 2**20, 1024, 2**30
 # A file whose blocks are larger than this when decoded is refused: a block is decoded whole.
 MOST_BLOCK_BYTES = 2**31
 # A window has no more pixels than this, and a file that can only be decoded whole too.
@@ -218,7 +218,7 @@ class FileReader:
                 raise EarthGPTError(f"{path} is damaged or no image: {reason}") from None
 
     def read(self, window: Window, size: Size, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:
-        """Values and where they are valid, both [h, w, depth], of a window at another size: the nearest values, or
+        """Values and where they are valid, both [h, w, depth], read-only, of a window at another size: the nearest, or
         averages if ``smooth``.
 
         Scaled by the tags of their band, but for 8-bit ones. A block that cannot be decoded is not valid, and is kept
@@ -252,53 +252,53 @@ class FileReader:
         return values, valid, False
 
     def _read(self, window: Window, size: Size, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
-        layers: list[Any] = [None] * len(self.shown)
+        planes: list[Any] = [None] * len(self.shown)
         masks: list[Any] = [None] * len(self.shown)
         for path, part in self._parts.items():
             places = [i for i, band in enumerate(self.shown) if band.path == path]
             with self._file(path) as file:
                 values, valid = self._of_file(file, path, [self.shown[i] for i in places], part, window, size, smooth)
             for i, value, mask in zip(places, values, valid, strict=True):
-                layers[i], masks[i] = value, mask
-        values, valid = np.stack(layers, axis=-1), np.stack(masks, axis=-1)
+                planes[i], masks[i] = value, mask
+        if len(self._parts) > 1:
+            values = np.stack(planes)
+        values = values.transpose(1, 2, 0)  # [h, w, bands], still stored band after band
+        valid = _everywhere(values.shape) if all(map(_is_everywhere, masks)) else np.stack(masks, axis=-1)
         for table in self._tables.values():
-            values, valid = table[np.minimum(values[..., 0], len(table) - 1)], np.repeat(valid, 3, axis=-1)
+            values = table[np.minimum(values[..., 0], len(table) - 1)]
+            valid = np.broadcast_to(valid, values.shape)
         return values, valid
 
     def _of_file(
         self, file: Any, path: str, bands: Sequence[Band], part: Part, window: Window, size: Size, smooth: bool
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Values and where they are valid, both [bands, h, w], of the bands in one file."""
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Values [bands, h, w] of the bands in one file, and for each where it is valid [h, w]."""
         spans = [
             _span(start, length, count, *part[axis], (file.width, file.height)[axis])
             for axis, (start, length, count) in enumerate(zip(window[:2], window[2:], size, strict=True))
         ]
         (column, columns, x, width), (row, rows, y, height) = spans
-        inside = np.s_[:, row : row + rows, column : column + columns]
-        numbers = [band.number for band in bands]
-        kind = (
-            "complex64"
-            if "complex" in file.dtypes[numbers[0] - 1]
-            else np.result_type(*(file.dtypes[n - 1] for n in numbers))
-        )
-        values = np.zeros((len(bands), *size[::-1]), kind)
-        valid = np.zeros(values.shape, bool)
+        numbers, there, shape = [band.number for band in bands], (x, y, width, height), (rows, columns)
+        kind = file.dtypes[numbers[0] - 1]
         if not rows or not columns:
-            return values, valid
-        there, shape = (x, y, width, height), (rows, columns)
-        smooth = smooth and kind != "complex64" and path not in self._tables and width > columns
-        values[inside], whole = self._decode(file, path, numbers, there, shape, smooth)
-        for i, band in enumerate(bands):
-            valid[i][inside[1:]] = whole & self._valid(file, band, values[i][inside[1:]], there, shape)
-        if kind == "complex64":
+            values, valid = np.zeros((len(bands), *size[::-1]), np.float32), np.zeros(size[::-1], bool)
+            return values, [valid] * len(bands)
+        smooth = smooth and "complex" not in kind and path not in self._tables and width > columns
+        values, whole = self._decode(file, path, numbers, there, shape, smooth)
+        masks = [_both(whole, self._valid(file, band, values[i], there, shape)) for i, band in enumerate(bands)]
+        if values.dtype.kind == "c":
             values = np.abs(values)
-        elif kind != np.uint8 and any((band.scale, band.offset) != (1, 0) for band in bands):
+        elif values.dtype != np.uint8 and any((band.scale, band.offset) != (1, 0) for band in bands):
             scale, offset = (
                 np.array([getattr(band, key) for band in bands], np.float32)[:, None, None]
                 for key in ("scale", "offset")
             )
             values = values.astype(np.float32) * scale + offset
-        return values, valid
+        if shape != size[::-1]:  # the file does not reach as far as the grid
+            edges = ((row, size[1] - row - rows), (column, size[0] - column - columns))
+            values = np.pad(values, ((0, 0), *edges))
+            masks = [np.pad(mask, edges) for mask in masks]
+        return values, masks
 
     def _decode(
         self, file: Any, path: str, numbers: Sequence[int], window: Sequence[float], shape: Size, smooth: bool
@@ -321,7 +321,7 @@ class FileReader:
                 values = file.read(
                     list(numbers), window=Part(*window), out_shape=(len(numbers), *shape), resampling=how
                 )
-                return values, np.ones(shape, bool)
+                return values, _everywhere(shape)
             except RasterioIOError:
                 pass  # is counted below, part by part
         if alone or (not full and max(shape) <= SMALLEST_PART):
@@ -359,10 +359,10 @@ class FileReader:
         valid = _valid(values, nodata)
         if MaskFlags.per_dataset in flags and (MaskFlags.alpha not in flags or alpha_of(file) is not None):
             try:
-                valid &= file.read_masks(band.number, window=Part(*window), out_shape=shape) > 0
+                valid = _both(valid, file.read_masks(band.number, window=Part(*window), out_shape=shape) > 0)
             except RasterioIOError:
                 self.damaged.add((band.path, -1, -1))
-                valid[:] = False
+                valid = np.zeros(shape, bool)
         return valid
 
 
@@ -404,18 +404,44 @@ def reduced(size: Size, side: int) -> Size:
     return max(1, round(size[0] * part)), max(1, round(size[1] * part))
 
 
+def _everywhere(shape: Sequence[int]) -> np.ndarray:
+    """A mask that is true everywhere and takes no memory."""
+    return np.broadcast_to(np.True_, shape)
+
+
+def _is_everywhere(mask: np.ndarray) -> bool:
+    return not any(mask.strides)
+
+
+def _both(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Where both masks are true."""
+    if _is_everywhere(one) or _is_everywhere(other):
+        return other if _is_everywhere(one) else one
+    return one & other
+
+
+def any_band(valid: np.ndarray) -> np.ndarray | None:
+    """Where a band is valid, bool [h, w], of a mask [h, w, bands]; None for everywhere."""
+    if _is_everywhere(valid):
+        return None
+    found = valid.any(-1)
+    return None if found.all() else found
+
+
 def _valid(values: np.ndarray, nodata: float | None) -> np.ndarray:
     """Where values are finite and not nodata."""
-    valid = np.isfinite(values) if values.dtype.kind in "fc" else np.ones(values.shape, bool)
+    valid = _everywhere(values.shape)
+    if values.dtype.kind in "fc":
+        finite = np.isfinite(values)
+        valid = valid if finite.all() else finite
     if nodata is None or math.isnan(nodata):
         return valid
     if values.dtype.kind in "ui":
         limits = np.iinfo(values.dtype)
         if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
             return valid
-        return values != values.dtype.type(int(nodata))
     with np.errstate(over="ignore"):
-        return valid & (values != values.dtype.type(nodata))
+        return _both(valid, values != values.dtype.type(nodata))
 
 
 def _cut(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from earthgpt.geo.place import Affine, Place
-from earthgpt.geo.readers import MOST_PIXELS, SAMPLES, ArrayReader, FileReader, reduced
+from earthgpt.geo.readers import MOST_PIXELS, SAMPLES, ArrayReader, FileReader, any_band, reduced
 from earthgpt.geo.sensors import UNITS, Stretch, intensity, parse_limits, stretches_of, to_8bit, units_of
 from earthgpt.geo.sources import Band
 from earthgpt.geo.speckle import LEE_SIDE, box_mean, equivalent_looks, lee
@@ -212,11 +212,12 @@ class Scene:
         }  # fmt: skip
 
     def in_reading_order(self, windows: Sequence[Window]) -> list[Window]:
-        """Windows in an order in which each block of the file is decoded about once: row by row, and where a row of
-        blocks is more than half of what GDAL keeps, in columns of the raster that are not.
+        """Windows in an order in which each block of the file is decoded about once: row by row, and where the blocks of
+        a row of windows are more than what GDAL keeps, in columns of the raster of which they are not.
         """
-        width = self.blocks[0]
-        columns = self._reader.cache_bytes // 2 // max(1, self._reader.block_bytes)
+        width, height = self.blocks
+        rows = max((window[3] for window in windows), default=1) // height + 2  # of blocks that a window may touch
+        columns = self._reader.cache_bytes // max(1, rows * self._reader.block_bytes)
         if width >= self.size[0] or columns * width >= self.size[0]:
             return sorted(windows, key=lambda window: (window[1], window[0]))
         columns = max(1, columns) * width
@@ -228,11 +229,13 @@ class Scene:
             values, valid = self._filtered(window)
         else:
             values, valid = self._reader.read(window, size, smooth=True)
-        valid = valid.any(-1)
+        valid = any_band(valid)
         pixels = to_8bit(values, valid=valid, stretches=stretches)
         if pixels.ndim == 2:
-            pixels = np.repeat(pixels[..., None], 3, axis=2)
-        return np.ascontiguousarray(pixels), valid
+            pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
+        if pixels.base is not None or not pixels.flags.c_contiguous:
+            pixels = np.array(pixels, order="C")
+        return pixels, np.ones(pixels.shape[:2], bool) if valid is None else valid
 
     def _filtered(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """SAR values of a window in its units, multi-looked and without speckle; neighbours are read too, so that
