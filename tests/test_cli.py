@@ -185,7 +185,7 @@ def test_eval_prints_metrics_beside_chance_and_writes_the_report(run, model_fold
     monkeypatch.setitem(synthetic.SPLITS, "val", range(4))
     words = ("eval", model_folder, "synthetic", "scene_classification")
     code, out, err = run(*words, "--limit", 3, "-o", tmp_path / "report.json")
-    assert (code, err) == (0, "")
+    assert code == 0 and err.startswith("Wrote ")
     assert "accuracy" in out and "shuffled" in out
     report = json.loads((tmp_path / "report.json").read_text())
     assert report["examples"] == len(report["answers"]) == 3
@@ -309,6 +309,63 @@ def test_bias_tuning_is_merged_or_there_is_none(run, model, processor, model_fol
     assert run("ask", harbor, "What is this?", "-m", tmp_path / "merged")[0] == 0
     assert told(run("models", "merge", model_folder, "-o", tmp_path / "other"), "nothing to merge")
     assert told(run("models", "merge", tmp_path / "tuned", "-o", tmp_path / "merged"), "exists")
+
+
+# --- predictions of others ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answers(tmp_path) -> Path:
+    """Answers in the shape of EarthDial: two of three right but for a space."""
+    rows = [("Baseball Field", "BaseballField"), ("Beach", "Beach"), ("Port", "River")]
+    path = tmp_path / "answers.jsonl"
+    path.write_text("\n".join(json.dumps({"question": "q", "answer": a, "annotation": b}) for a, b in rows))
+    return path
+
+
+def test_predictions_are_scored_told_and_written(run, answers, tmp_path):
+    outputs = [tmp_path / f"report.{ending}" for ending in ("json", "md", "tex", "csv", "html")]
+    words = ("score", "scene_classification", answers)
+    code, out, err = run(*words, *(word for path in outputs for word in ("-o", path)))
+    assert code == 0
+    assert "Read 3 rows as truth: annotation, question: question, prediction: answer" in err
+    assert "accuracy_strict" in out and "0.3333" in out and "0.6667" in out and "most common answer" in out
+    assert all(path.stat().st_size for path in outputs)
+    metrics = json.loads(outputs[0].read_text())["metrics"]
+    assert metrics["accuracy_strict"] == pytest.approx(1 / 3) and metrics["accuracy_lenient"] == pytest.approx(2 / 3)
+    assert json.loads(run(*words, "--json", "--rounds", 0)[1])["metrics"] == metrics
+    assert json.loads(run(*words, "--json", "--field", "prediction=annotation")[1])["metrics"]["accuracy_strict"] == 1
+
+
+def test_two_reports_are_compared(run, answers, tmp_path):
+    for name, field in (("one", "answer"), ("other", "annotation")):
+        run("score", "scene_classification", answers, "--field", f"prediction={field}", "-o", tmp_path / f"{name}.json")
+    one, other = tmp_path / "one.json", tmp_path / "other.json"
+    code, out, err = run("compare", one, other, "-o", tmp_path / "table.md")
+    assert code == 0 and "-0.6667" in out and "McNemar" in out
+    assert "| accuracy_strict | 0.3333 | 1.0000 | -0.6667 |" in (tmp_path / "table.md").read_text()
+    found = json.loads(run("compare", one, other, "--json")[1])
+    assert found["right"]["right"][:2] == [0, 1] and found["examples"] == 3
+    changed = json.loads(other.read_text())
+    changed["answers"].pop()
+    other.write_text(json.dumps(changed))
+    told(run("compare", one, other), "2 are the same", "1 are only in the first", "--common")
+    assert json.loads(run("compare", one, other, "--common", "--json")[1])["left_out"] == [1, 0]
+
+
+def test_what_cannot_be_scored_is_told(run, answers, tmp_path):
+    with answers.open("a") as file:
+        file.write('\n{"question": "q", "ans')
+    told(run("score", "scene_classification", answers), "1 row that cannot be read (line 4)", "--allow-missing")
+    code, out, _ = run("score", "scene_classification", answers, "--allow-missing")
+    assert code == 0 and "row that cannot be read" in out and "(line 4 ...)" in out
+    told(run("score", "scene_classification", tmp_path / "none.jsonl"), "Cannot read", "none.jsonl")
+    told(run("score", "classification", answers), "tasks")
+    told(run("score", "scene_classification", answers, "--field", "truth"), "NAME=VALUE", "'truth'")
+    told(run("score", "object_detection", answers, "--option", "protocol=voc12"), "voc07, voc10; not 'voc12'")
+    told(run("score", "scene_classification", answers, "-o", tmp_path / "report.xls"), "'.xls'")
+    told(run("score", "scene_classification", answers, "-o", tmp_path / "no" / "report.md"), "no folder")
+    told(run("compare", answers, answers), "no report")
 
 
 # --- what does not work ------------------------------------------------------------------------------------------
