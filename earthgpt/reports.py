@@ -391,7 +391,7 @@ def _by_question(report: Report) -> dict[tuple[Any, ...], Scored]:
 
 
 def task_of(name: str, options: Mapping[str, Any]) -> Task:
-    """The task with some of its fields changed. Raises EarthGPTError for a task or a field there is none of."""
+    """The task with some of its fields changed. Raises EarthGPTError for a task, a field or a value there is none of."""
     task = lookup.find("tasks", name)
     known = {one.name: one for one in fields(task)}
     for key, value in options.items():
@@ -401,7 +401,12 @@ def task_of(name: str, options: Mapping[str, Any]) -> Task:
             raise EarthGPTError(f"{name} has no option {key!r}; it has {', '.join(plain_fields)}.")
         if type(value) is not type(old):
             raise EarthGPTError(f"The option {key} of {name} is a {type(old).__name__}; not {value!r}.")
-    return replace(task, **options)
+    changed = replace(task, **options)
+    try:
+        changed.compare([], [])
+    except ValueError as error:  # a value that there is none of, such as another protocol
+        raise EarthGPTError(str(error)) from None
+    return changed
 
 
 # --- tables and pages --------------------------------------------------------------------------------------------

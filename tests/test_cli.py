@@ -334,12 +334,14 @@ def test_predictions_are_scored_told_and_written(run, answers, tmp_path):
     metrics = json.loads(outputs[0].read_text())["metrics"]
     assert metrics["accuracy_strict"] == pytest.approx(1 / 3) and metrics["accuracy_lenient"] == pytest.approx(2 / 3)
     assert json.loads(run(*words, "--json", "--rounds", 0)[1])["metrics"] == metrics
-    assert json.loads(run(*words, "--json", "--field", "prediction=annotation")[1])["metrics"]["accuracy_strict"] == 1
+    same = ("--field", "prediction=annotation", "--field", "truth=annotation")
+    assert json.loads(run(*words, *same, "--json")[1])["metrics"]["accuracy_strict"] == 1
 
 
 def test_two_reports_are_compared(run, answers, tmp_path):
     for name, field in (("one", "answer"), ("other", "annotation")):
-        run("score", "scene_classification", answers, "--field", f"prediction={field}", "-o", tmp_path / f"{name}.json")
+        fields = ("--field", f"prediction={field}", "--field", "truth=annotation")
+        run("score", "scene_classification", answers, *fields, "-o", tmp_path / f"{name}.json")
     one, other = tmp_path / "one.json", tmp_path / "other.json"
     code, out, err = run("compare", one, other, "-o", tmp_path / "table.md")
     assert code == 0 and "-0.6667" in out and "McNemar" in out
