@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,11 +59,14 @@ def generate(
 ) -> list[Answer]:
     """The most likely next message of each conversation, token by token (greedy).
 
-    ``squares`` are the images of all conversations in order, as ``processor.square`` makes them.
+    ``squares`` are the images of all conversations in order, as ``processor.square`` makes them. Images that several
+    conversations begin with are encoded and read once; the answers are those that each gets alone.
     """
-    inputs = processor.batch(conversations, squares, padding_side="left").to(model.device)
-    for name in ("labels", "position_ids"):
-        del inputs[name]
+    inputs = _sharing_images(model, processor, conversations, squares)
+    if inputs is None:
+        inputs = processor.batch(conversations, squares, padding_side="left").to(model.device)
+        for name in ("labels", "position_ids"):
+            del inputs[name]
     start = inputs["input_ids"].shape[1]
     room = getattr(model.config.text_config, "max_position_embeddings", None)
     if room:
@@ -82,6 +86,44 @@ def generate(
         ids = ids[: ids.index(end)] if finished else ids
         answers.append(_answer(processor, ids, row[: len(ids)], finished))
     return answers
+
+
+def _sharing_images(
+    model: EarthGPTForConditionalGeneration,
+    processor: EarthGPTProcessor,
+    conversations: Sequence[Conversation],
+    squares: Sequence[np.ndarray],
+) -> dict[str, Any] | None:
+    """What ``model.generate`` takes to go on from images that were read once for all conversations that begin with
+    them; None where no two do, or where they begin with different numbers of images.
+
+    Images are the same when their squares are, byte for byte.
+    """
+    each = {len(conversation.images) for conversation in conversations}
+    if len(each) != 1 or not (count := each.pop()) or count * len(conversations) != len(squares):
+        return None
+    own = [tuple(squares[i : i + count]) for i in range(0, len(squares), count)]
+    numbers: dict[tuple[bytes, ...], int] = {}
+    which = [numbers.setdefault(tuple(one.tobytes() for one in images), len(numbers)) for images in own]
+    if len(numbers) == len(conversations):
+        return None
+    rows = [processor.render(conversation)["input_ids"] for conversation in conversations]
+    length = rows[0].index(processor.image_token_id) + count * processor.tokens_per_image  # where the questions begin
+    first = [which.index(number) for number in range(len(numbers))]
+    prefix = torch.tensor([rows[i][:length] for i in first], device=model.device)
+    pixels = processor.normalise([square for i in first for square in own[i]]).to(model.device)
+    read = model(input_ids=prefix, pixel_values=pixels, use_cache=True, logits_to_keep=1).past_key_values
+    read.batch_select_indices(torch.tensor(which, device=model.device))
+    longest = max(map(len, rows))
+    pad = processor.tokenizer.pad_token_id or 0
+    # Padding stands between images and question: hidden from all, and no place is counted for it.
+    ids = [row[:length] + [pad] * (longest - len(row)) + row[length:] for row in rows]
+    seen = [[1] * length + [0] * (longest - len(row)) + [1] * (len(row) - length) for row in rows]
+    tensors = {"input_ids": ids, "attention_mask": seen}
+    return {
+        **{name: torch.tensor(values, device=model.device) for name, values in tensors.items()},
+        "past_key_values": read,
+    }
 
 
 def _answer(processor: EarthGPTProcessor, ids: list[int], probabilities: list[float], finished: bool) -> Answer:

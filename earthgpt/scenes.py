@@ -32,6 +32,7 @@ from earthgpt.tasks import (
 )
 from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Point, Region, Size
 
+MOST_ROWS = 64  # questions that are answered together
 VALID = 0.1  # a detection of which less than this lies on valid pixels is dropped
 
 
@@ -311,14 +312,16 @@ def _ask(assistant: EarthGPT, questions: Sequence[str], squares: Sequence[np.nda
 def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
     task = object_detection.TASK
     found: list[dict] = [{"objects": []} for _ in tiles]
-    for label in job.classes or (None,):
-        question = task.question(label, job.oriented)
-        for i, answer in enumerate(_ask(assistant, [question] * len(tiles), squares)):
+    pairs = [(i, label) for i in range(len(tiles)) for label in job.classes or (None,)]  # a tile is read once for all
+    for start in range(0, len(pairs), MOST_ROWS):
+        part = pairs[start : start + MOST_ROWS]
+        questions = [task.question(label, job.oriented) for _, label in part]
+        answers = _ask(assistant, questions, [squares[i] for i, _ in part])
+        for (i, _), answer in zip(part, answers, strict=True):
             size = tiles[i].window[2:]
             for region, span in task.spans(answer.text, size):
                 corners = [[round(x * size[0], 2), round(y * size[1], 2)] for x, y in region.box.corners]
-                upright = isinstance(region.box, Box)
-                score = round(answer.probability(*span), 4)
+                upright, score = isinstance(region.box, Box), round(answer.probability(*span), 4)
                 found[i]["objects"].append(
                     {"label": region.label, "corners": corners, "upright": upright, "score": score}
                 )

@@ -114,3 +114,49 @@ def test_tokens_of_a_letter_of_several_bytes_keep_the_spans_in_order(processor):
     assert all(start <= end for start, end in answer.spans)
     assert answer.spans[-1][1] == len(answer.text)
     assert answer.probability(3, 4) == pytest.approx(0.5)
+
+
+# --- questions about the same image ------------------------------------------------------------------------------
+
+
+TALKS = (
+    ("What is this?",),
+    ("Is there a ship in the image? Answer the question using a single word or phrase.",),
+    ("How many ships are there?", "two", "And where are they in the image?"),
+)
+
+
+def test_questions_about_one_image_share_it_and_get_the_answers_that_each_gets_alone(model, processor, squares):
+    encoded = []
+    hook = model.vision_encoder.register_forward_pre_hook(lambda module, args: encoded.append(len(args[0])))
+    talks = [Conversation.of((name,), *texts) for texts in TALKS for name in ("a", "b")]
+    shown = [squares[0].copy() if i % 2 else squares[1].copy() for i in range(len(talks))]
+    together = generate(model, processor, talks, shown, 12)
+    assert encoded == [2], "two images for six questions"
+    for i, found in enumerate(together):
+        (alone,) = generate(model, processor, talks[i : i + 1], shown[i : i + 1], 12)
+        assert found.text == alone.text
+        assert found.probabilities == pytest.approx(alone.probabilities, rel=1e-3)
+    hook.remove()
+    assert len({found.text for found in together}) > 2, "answers that are all the same would prove nothing"
+
+
+def test_images_that_differ_in_one_value_are_not_shared(model, processor, squares):
+    encoded = []
+    model.vision_encoder.register_forward_pre_hook(lambda module, args: encoded.append(len(args[0])))
+    other = squares[0].copy()
+    other[0, 0, 0] ^= 1
+    talks = [Conversation.of((name,), "What is this?") for name in "abc"]
+    generate(model, processor, talks, [squares[0], other, squares[0]], 2)
+    assert encoded == [2]
+
+
+def test_conversations_without_images_or_with_several_are_answered(model, processor, squares):
+    plain = [Conversation.of((), "What is this?"), Conversation.of((), "How many?")]
+    assert len(generate(model, processor, plain, [], 3)) == 2
+    pair = Conversation.of(("a", "b"), "What is this?")
+    both = generate(model, processor, [pair, pair], [squares[0], squares[1]] * 2, 6)
+    (alone,) = generate(model, processor, [pair], squares[:2], 6)
+    assert both[0].text == both[1].text == alone.text
+    mixed = [Conversation.of(("a",), "What is this?"), Conversation.of((), "What is this?")]
+    assert len(generate(model, processor, mixed, squares[:1], 3)) == 2
