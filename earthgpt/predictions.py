@@ -74,7 +74,8 @@ Row = tuple[int, dict[str, Any]]
 @dataclass(frozen=True)
 class Predictions:
     """What is in a file. ``fields`` and ``frames`` say how it was read; ``defects`` name the lines (or numbers of the
-    items of an array) of each kind of defect; ``lines`` is how many rows there were.
+    items of an array) of each kind of defect; ``lines`` is how many rows there were. ``report`` is the file where it is
+    one of our reports.
     """
 
     questions: tuple[Scored, ...]
@@ -82,6 +83,7 @@ class Predictions:
     frames: dict[str, str]
     defects: dict[str, tuple[int, ...]] = field(default_factory=dict)
     lines: int = 0
+    report: Report | None = None
 
 
 def read_predictions(
@@ -153,6 +155,8 @@ def score(
     """
     asked = task_of(task, options or {})
     found = read_predictions(path, asked, **reading)
+    if found.report is not None:
+        return _again(found.report, found, asked, task, options or {}, rounds, seed), found
     settings = {
         "predictions": Path(path).name,
         "options": dict(options or {}),
@@ -165,6 +169,19 @@ def score(
     data = {"rows": found.lines, "defects": defects, "lines": lines}
     made = report(asked, task, found.questions, settings=settings, data=data, rounds=rounds, seed=seed)
     return _with_lenient_labels(made, asked, found.questions, seed), found
+
+
+def _again(
+    old: Report, found: Predictions, task: Task, name: str, options: Mapping[str, Any], rounds: int, seed: int
+) -> Report:
+    """One of our reports scored anew; how it was asked stays, and its measured baselines too if it was so scored."""
+    if old.task != name:
+        raise EarthGPTError(f"The report is on {old.task}, not {name}.")
+    settings = {**old.settings, "options": dict(options)}
+    made = report(task, name, found.questions, settings=settings, data=old.data, rounds=rounds, seed=seed)
+    same = (old.settings.get("options") or {}) == dict(options)
+    made = replace(made, baselines={**(old.baselines if same else {}), **made.baselines})
+    return _with_lenient_labels(made, task, found.questions, seed)
 
 
 def _with_lenient_labels(made: Report, task: Task, questions: Sequence[Scored], seed: int) -> Report:
@@ -187,7 +204,7 @@ def _with_lenient_labels(made: Report, task: Task, questions: Sequence[Scored], 
     return replace(
         made,
         metrics=added(made.metrics, task.score(said, truth)),
-        baselines={name: added(figures, baselines[name]) for name, figures in made.baselines.items()},
+        baselines={name: added(figures, baselines.get(name, {})) for name, figures in made.baselines.items()},
     )
 
 
@@ -768,5 +785,8 @@ def _turned(points: Sequence[Point], angle: float) -> list[Point]:
 
 def _of_report(path: str | Path) -> Predictions:
     """The questions of one of our reports, which states values."""
-    questions = tuple(questions_of(Report.read(path), path))
-    return Predictions(questions, {"prediction": "read", "truth": "truth"}, {}, {}, len(questions))
+    found = Report.read(path)
+    questions = tuple(questions_of(found, path))
+    if not questions:
+        raise EarthGPTError(f"{path} holds no answers.")
+    return Predictions(questions, {"prediction": "read", "truth": "truth"}, {}, {}, len(questions), found)

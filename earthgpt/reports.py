@@ -391,7 +391,7 @@ def _by_question(report: Report) -> dict[tuple[Any, ...], Scored]:
 
 
 def task_of(name: str, options: Mapping[str, Any]) -> Task:
-    """The task with some of its fields changed. Raises EarthGPTError for a task, a field or a value there is none of."""
+    """The task with some of its fields changed. Raises EarthGPTError for a task, field or value there is none of."""
     task = lookup.find("tasks", name)
     known = {one.name: one for one in fields(task)}
     for key, value in options.items():

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -234,6 +235,12 @@ def test_a_report_is_scored_again_to_the_same_figures(write, tmp_path):
     row = {"prediction": "[[11,20,60,70,12]]", "truth": "[[10,20,60,70,7]]"}
     report, _ = score(GROUND, write(row), rounds=10)
     report.write(tmp_path / "report.json")
+    kept = replace(report, baselines={"text only": {"pr_50": 0.25}}, settings={"model": "m"})
+    kept.write(tmp_path / "kept.json")
+    assert score(GROUND, tmp_path / "kept.json", rounds=10)[0].baselines["text only"] == {"pr_50": 0.25}
+    assert score(GROUND, tmp_path / "kept.json", rounds=10)[0].settings["model"] == "m"
+    with pytest.raises(EarthGPTError, match="is on visual_grounding, not object_detection"):
+        score(DETECT, tmp_path / "kept.json")
     again, found = score(GROUND, tmp_path / "report.json", rounds=10)
     assert again.metrics == report.metrics and again.answers == report.answers
     assert isinstance(found.questions[0].truth, OrientedBox)
