@@ -75,7 +75,7 @@ def main() -> None:
         if folder and not root.is_dir():
             missing.add(name)
             continue
-        report = evaluate(assistant, name, task, str(root), split, part, kind, arguments.limit)
+        report = evaluate(assistant, name, task, str(root), split, part, kind, arguments.limit, rounds=0)
         for metric in metrics:
             shuffled = report.baselines["shuffled answers"]
             constant = report.baselines.get("most common answer") or report.baselines.get("constant box") or {}
