@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
@@ -107,7 +107,8 @@ class Writer:
     def discard(self) -> None:
         """Removes what was written; what had the name before is still there."""
         if self._open:
-            self._sink.stop()
+            with suppress(OSError):  # of a full disk: what is thrown away need not be complete
+                self._sink.stop()
             self._end()
 
     def _end(self) -> None:
@@ -120,7 +121,8 @@ class Writer:
         try:
             yield
         except OSError as error:
-            raise EarthGPTError(f"Cannot write {self.path}: {error.strerror or error}.") from None
+            reason = str(error.strerror or error).rstrip(".")
+            raise EarthGPTError(f"Cannot write {self.path}: {reason}.") from None
 
     def __enter__(self) -> Writer:
         return self

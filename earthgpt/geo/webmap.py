@@ -18,7 +18,7 @@ from earthgpt.geo.layers import Text, middle
 from earthgpt.geo.pictures import COLOURS, pixels_of
 from earthgpt.geo.placing import Layer, Placed
 
-NODES = 33  # a side of the grid of longitudes and latitudes: off by under a metre for a scene of 100 km in UTM
+NODES = 33  # a side of the grid of longitudes and latitudes: off by a metre for a scene of 100 km in UTM
 NAMES = {"area_m2": "area, m²", "length_m": "length, m", "width_m": "width, m", "angle_deg": "angle from north, °"}
 
 
@@ -56,7 +56,7 @@ class WebMap(Text):
 
 def _facts(layer: Layer, name: str) -> dict[str, Any]:
     width, height = layer.size
-    about = [f"{width:,} x {height:,} pixels" + ("" if layer.gsd_m is None else f", {layer.gsd_m:.3g} m a pixel")]
+    about = [f"{width:,} x {height:,} pixels" + ("" if layer.gsd_m is None else f", {_metres(layer.gsd_m)} a pixel")]
     if layer.crs:
         about.append(_short(layer.crs))
     about += [*layer.notes, *(f"{name}: {value}" for name, value in layer.properties.items() if value is not None)]
@@ -81,6 +81,10 @@ def _grid(layer: Layer) -> list[list[list[float] | None]] | None:
     x, y = np.meshgrid(np.linspace(0, width, NODES), np.linspace(0, height, NODES))
     nodes = layer.place.to_wgs84(np.stack((x, y), axis=-1).reshape(-1, 2)).reshape(NODES, NODES, 2)
     return [[[round(float(v), 8) for v in node] if np.isfinite(node).all() else None for node in row] for row in nodes]
+
+
+def _metres(value: float) -> str:
+    return f"{value / 1000:.3g} km" if value >= 1000 else f"{value:.3g} m"
 
 
 def _short(crs: str) -> str:

@@ -3,6 +3,8 @@
 import csv
 import json
 import sqlite3
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from itertools import pairwise
 from pathlib import Path
@@ -319,7 +321,7 @@ def test_a_map_is_one_file_that_asks_for_nothing_and_where_words_stay_words(tmp_
 
 
 def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "pyogrio", None)
+    monkeypatch.setitem(sys.modules, "pyogrio", None)
     with pytest.raises(EarthGPTError, match=r'need pyogrio: pip install "earthgpt\[geo\]"'):
         written(tmp_path, "port.gpkg")
     assert list(tmp_path.iterdir()) == []
@@ -333,3 +335,40 @@ def test_scenes_are_written_as_rasters_are(tmp_path):
     for name in ("a.geojson", "a.html", "a.png", "a.tif"):
         assert written(tmp_path, name, scene).stat().st_size > 500
     assert json.loads((tmp_path / "a.geojson").read_text()) == json.loads(written(tmp_path, "b.geojson").read_text())
+
+
+def test_a_full_disk_is_told_in_one_line_and_nothing_is_left(tmp_path):
+    """A limit on the size of files stands for the disk; text is buffered, so that closing fails as well."""
+    pytest.importorskip("resource")
+    code = f"""
+import resource, signal
+import numpy as np
+from earthgpt.geo.raster import Raster
+from earthgpt.geo.vectors import write
+from earthgpt.types import Box, EarthGPTError, Region
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+raster = Raster(np.zeros((9, 9, 3), np.uint8), (9, 9), crs="EPSG:32632", transform=(2, 0, 500_000, 0, -2, 5_000_200))
+for ending in (".geojson", ".csv", ".coco.json", ".gpkg", ".fgb"):
+    try:
+        write({str(tmp_path)!r} + "/a" + ending, [Region(Box(0, 0, 1, 1), "ship")] * 2_500, raster)
+    except EarthGPTError as error:
+        print(str(error).count("Cannot write"))
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["1"] * 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_body_keeps_its_crs_and_has_no_longitude_in_wgs84(tmp_path):
+    geopandas = pytest.importorskip("geopandas")
+    moon = "+proj=eqc +R=1737400 +units=m"
+    raster = Raster(PIXELS, (200, 100), crs=moon, transform=(2, 0, 0, 0, -2, 200))
+    with open_writer(tmp_path / "a.gpkg", raster) as writer:
+        writer.add([SHIP])
+        assert "not of the Earth" in writer.notes[0]
+    table = geopandas.read_file(tmp_path / "a.gpkg")
+    assert table.crs.ellipsoid.semi_major_metre == 1_737_400 and table.geometry[0].bounds == (40, 80, 200, 160)
+    assert table["area_m2"][0] == 160 * 80
+    found = json.loads(written(tmp_path, "a.geojson", raster, [SHIP]).read_text())
+    assert found["coordinates"] == "pixels of the image, y down"
