@@ -16,7 +16,7 @@ _PUBLIC = {
     "EarthGPT": ("earthgpt.assistant", "EarthGPT"),
     "open": ("earthgpt.geo.raster", "open_raster"),
     "Raster": ("earthgpt.geo.raster", "Raster"),
-    "write": ("earthgpt.geo.vectors", "write"),
+    **{name: ("earthgpt.geo.vectors", name) for name in ("Feature", "open_writer", "write")},
     "draw": ("earthgpt.geo.pictures", "draw"),
     "build": ("earthgpt.building", "build"),
     "train": ("earthgpt.training", "train"),
