@@ -433,7 +433,7 @@ def compared_tables(compared: Compared, names: tuple[str, str]) -> list[Table]:
     for metric, value in compared.one.items():
         told = compared.differences.get(metric)
         difference = shown(value - compared.other.get(metric, math.nan), sign=True)
-        test = ("", "") if told is None else (_interval((told.low, told.high)), f"{told.probability:.4f}")
+        test = ("", "") if told is None else (_interval((told.low, told.high)), _probability(told.probability))
         rows.append((metric, shown(value), shown(compared.other.get(metric, math.nan)), difference, *test))
     note = f"{compared.examples:,} questions; the paired bootstrap draws images."
     if any(compared.left_out):
@@ -442,7 +442,7 @@ def compared_tables(compared: Compared, names: tuple[str, str]) -> list[Table]:
     found = [Table(f"{compared.task}: {names[0]} and {names[1]}", header, tuple(rows), note)]
     if compared.right:
         header = ("right or wrong", f"only {names[0]} right", f"only {names[1]} right", "p (McNemar)")
-        rows = [(name, f"{one:,}", f"{other:,}", f"{p:.4f}") for name, (one, other, p) in compared.right.items()]
+        rows = [(name, f"{one:,}", f"{other:,}", _probability(p)) for name, (one, other, p) in compared.right.items()]
         found.append(Table("Answers that differ", header, tuple(rows)))
     if compared.by_kind:
         rows = [
@@ -539,6 +539,10 @@ def shown(value: float, sign: bool = False) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     return "" if not math.isfinite(value) else f"{value:+.4f}" if sign else f"{value:.4f}"
+
+
+def _probability(value: float) -> str:
+    return f"{value:.4f}" if value >= 0.0001 else "< 0.0001"
 
 
 def _interval(ends: tuple[float, float]) -> str:
