@@ -530,8 +530,9 @@ def _survey_one(
             output,
             command=[Path(sys.argv[0]).name, *sys.argv[1:]],
             settings={**asdict(job), "engine": engine, "batch_size": batch_size},
-            data={"name": str(scene.name), "size": scene.size, "crs": scene.crs, "sensor": scene.sensor},
-            counts={**found.counts, "tiles": found.tiles, "empty tiles": found.empty},
+            data={"name": str(scene.name), "size": scene.size, "crs": scene.crs, "sensor": scene.sensor}
+            | {"tiles": found.tiles, "empty_tiles": found.empty},
+            counts=found.counts,
             notes=scene.notes,
             seconds=round(found.seconds, 1),
             **common,

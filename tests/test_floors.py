@@ -37,6 +37,7 @@ FLOORS = {
     "predictions": 3,
     "suites": 4,
     "vllm_plugin": 4,
+    "lmms_plugin": 4,
     **dict.fromkeys(("cli", "serve", "__main__"), 5),
 }
 # Pairs on one floor of which the first may use the second.
@@ -57,6 +58,8 @@ NEIGHBOURS = {
     ("training", "assistant"),
     ("doctor", "training"),
     ("demo", "assistant"),
+    ("lmms_plugin", "assistant"),
+    ("lmms_plugin", "evaluation"),
     ("__main__", "cli"),
 }
 # The lowest floor that may use a library, and the only modules that may.
@@ -65,6 +68,7 @@ ONLY = {
     **{name: {"geo"} for name in ("rasterio", "shapely", "pyogrio", "pyarrow")},
     "ray": {"scenes"},
     "vllm": {"vllm_plugin"},
+    "lmms_eval": {"lmms_plugin"},
 }
 FILES = [path for path in sorted(ROOT.rglob("*.py")) if path != ROOT / "__init__.py"]
 
