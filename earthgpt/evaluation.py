@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,14 +16,16 @@ import numpy as np
 
 from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
-from earthgpt.coordinates import FRAMES
+from earthgpt.coordinates import FRAMES, Frame, padded_square
 from earthgpt.datasets import Dataset, at_hand, part_of
 from earthgpt.endpoints import Endpoint
 from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
+from earthgpt.predictions import written_boxes
 from earthgpt.reports import Report, Scored, fingerprint, report, task_of
 from earthgpt.tasks import Task, Turn
-from earthgpt.types import Conversation, EarthGPTError, Sample, Size
+from earthgpt.tasks.visual_grounding import VisualGrounding
+from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Region, Sample, Size
 
 # What another pass over the questions shows in place of the image, and the name of that baseline in a report.
 BLIND = {"text-only": "text only", "blank": "blank image", "shuffled-images": "shuffled images"}
@@ -127,9 +130,13 @@ def evaluate(
         _same(output, {"settings": finished.settings, "fingerprint": finished.data.get("fingerprint")}, begun)
         return finished
 
-    # Long questions together: a batch is as slow as its longest row. Batches are the same in a run that goes on, for
-    # the last digits of a probability depend on what a question is asked with.
-    order = sorted(range(len(questions)), key=lambda number: len(questions[number].question))
+    # Questions about an image together, for it is read once for all in a batch; and images with long questions together,
+    # for a batch is as slow as its longest row. Batches are the same in a run that goes on, for the last digits of a
+    # probability depend on what a question is asked with.
+    longest: Counter = Counter()
+    for one in questions:
+        longest[one.image] = max(longest[one.image], len(one.question))
+    order = sorted(range(len(questions)), key=lambda i: (longest[questions[i].image], questions[i].image, i))
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     passes = ("image", *blind)
     with Journal(output and output.with_name(f"{output.name}.partial.jsonl"), begun) as journal:
@@ -232,7 +239,13 @@ def _task(name: str, frame: str, options: Mapping[str, Any]) -> Task:
     if frame not in FRAMES:
         raise EarthGPTError(f"A frame is one of {', '.join(FRAMES)}; not {frame!r}.")
     whole = {} if frame in ("square", "image") else {"decimals": 0}
-    return replace(task_of(name, {**whole, **options}), frame=FRAMES[frame])
+    return replace(task_of(name, {**whole, **options}), frame=_sent_pixels if frame == "pixels" else FRAMES[frame])
+
+
+def _sent_pixels(size: Size) -> Frame:
+    """Pixels of an image as a model is shown it: reduced where it is large."""
+    part = min(1.0, LARGEST_SIDE / max(*size, 1))
+    return Frame(size, (0, 0), (1 / part, 1 / part))
 
 
 def _instruction(task: str, frame: str) -> str:
@@ -386,11 +399,36 @@ def _scores(task: Task, answer: Answer, size: Size) -> tuple[float, ...] | None:
 
 
 def value_of(task: Task, said: Said, size: Size) -> Any | None:
-    """What was said as a value of the task, regions with their scores; None when it cannot be read."""
-    value = None if said.unreadable else task.parse(said.text, size)
+    """What was said as a value of the task, regions with their scores; None when it cannot be read.
+
+    In a frame that is not ours, boxes are read in whatever form other models write them (``predictions``).
+    """
+    if said.unreadable:
+        return None
+    value = task.parse(said.text, size)
+    if value is None and hasattr(task, "spans") and task.frame is not padded_square:
+        regions = _regions(task.frame(size), said.text)
+        if isinstance(task, VisualGrounding):
+            return regions[0].box if regions else None
+        return tuple(region for region in regions if region.label) or None
     if said.scores and isinstance(value, tuple):
         return tuple(replace(region, score=score) for region, score in zip(value, said.scores, strict=True))
     return value
+
+
+def _regions(frame: Frame, text: str) -> list[Region]:
+    """The boxes of a text that are upright or have four corners, each with its label, empty where it has none."""
+    found = []
+    for written in written_boxes(text):
+        numbers = written.numbers
+        if len(numbers) not in (4, 8) or not all(map(math.isfinite, numbers)):
+            continue
+        points = tuple(frame.fractions(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
+        if len(points) == 4:
+            found.append(Region(OrientedBox(points), written.label or "", written.score))
+        elif numbers[0] <= numbers[2] and numbers[1] <= numbers[3]:
+            found.append(Region(Box(*points[0], *points[1]), written.label or "", written.score))
+    return found
 
 
 def _report(
