@@ -71,8 +71,9 @@ def colours_of(labels: Iterable[str]) -> dict[str, str]:
 def mark(picture: Image.Image, regions: Sequence[Region], colours: Mapping[str, str]) -> None:
     """Draws boxes, labels and scores on a picture.
 
-    A label stands above its box or below it, or in it where it is as high as the picture. Where it would cover another
-    label, or ``HIDDEN`` of another box, it is left out; the surest regions come first. Lines of small boxes are thin.
+    A label stands above its box or below it; in it where there is no place, or where the place is another box's. Where
+    it would cover another label, or ``HIDDEN`` of another box, it is left out; the surest regions come first. A long
+    label is cut to the width of its box, or to some words. Lines of small boxes are thin.
     """
     pen = ImageDraw.Draw(picture)
     widest = max(2, round(min(picture.size) / 260))
@@ -93,13 +94,20 @@ def mark(picture: Image.Image, regions: Sequence[Region], colours: Mapping[str, 
     surest = sorted(range(len(regions)), key=lambda i: -(regions[i].score or 0))
     for i in surest[:MOST_LABELS]:
         region = regions[i]
-        text = region.label if region.score is None else f"{region.label} {region.score:.2f}"
+        score = "" if region.score is None else f" {region.score:.2f}"
+        room = max(boxes[i, 2] - boxes[i, 0] - 6 - font.getlength(score), 14 * font.size)
+        text = _fitting(" ".join(region.label.split()), font, room) + score
         left, top, _, bottom = boxes[i]
         _, _, right, low = font.getbbox(text)
         width, height = right + 6, low + 4
         x = min(max(0, left), max(0, picture.width - width))
-        beside = [y for y in (top - height - 1, bottom + 1) if 0 <= y <= picture.height - height]
-        for y in beside or [max(0, top)]:
+        beside = [y for y in (top - height - 1, bottom + 1) if 0 <= y <= picture.height - height] or [max(0, top)]
+        if width <= boxes[i, 2] - left and 2 * height <= bottom - top:  # its own box has room, as tiles side by side
+            others = np.delete(boxes, i, axis=0)
+            shares = [_shared(others, (x, y, x + width, y + height)).max(initial=0) for y in beside]
+            beside = [y for y, share in zip(beside, shares, strict=True) if share <= width * height / 2]
+            beside.append(top + 1)
+        for y in beside:
             plate = (x, y, x + width, y + height)
             place = np.s_[int(y) : math.ceil(y + height), int(x) : math.ceil(x + width)]
             hidden = _shared(boxes, plate) / areas
@@ -129,7 +137,7 @@ def _legend(width: int, counts: Counter[str], colours: Mapping[str, str], metres
     room = width - 2 * gap - (bar + 2 * gap if bar else 0)
     places, x, y = [], 0.0, 0
     for label, count in counts.most_common():
-        text = _fitting(f"{label}  {count:,}", font, room - 2 * size)
+        text = f"{_fitting(' '.join(label.split()), font, room / 2)}  {count:,}"
         needed = 2 * size + font.getlength(text)
         if x and x + needed > room:
             x, y = 0.0, y + row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from xml.sax.saxutils import quoteattr
 
 from PIL import ImageColor
@@ -9,6 +10,8 @@ from PIL import ImageColor
 from earthgpt.geo.layers import xml_text
 from earthgpt.geo.pictures import COLOURS
 from earthgpt.geo.placing import Layer
+
+MOST_CLASSES = 256  # captions of tiles are each a class of their own; the others share a symbol
 
 
 def qgis_style(layer: Layer) -> str:
@@ -18,11 +21,11 @@ def qgis_style(layer: Layer) -> str:
     is told by QGIS's own reader (``QgsCategorizedSymbolRenderer::create``, ``QgsPalLayerSettings::readXml``).
     """
     categories, symbols = [], []
-    for label, i in layer.labels.items():
+    for label, i in islice(layer.labels.items(), MOST_CLASSES):
         said = quoteattr(xml_text(label))
         categories.append(f'<category symbol="{i}" value={said} label={said} render="true" type="string"/>')
         symbols.append(_symbol(str(i), COLOURS[i % len(COLOURS)]))
-    # Classes that come later, by editing, get the last symbol: QGIS takes an empty value for "all others".
+    # What comes later, and is too much, gets the last symbol: QGIS takes an empty value for "all others".
     categories.append(f'<category symbol="{len(symbols)}" value="" label="" render="true" type="string"/>')
     symbols.append(_symbol(str(len(symbols)), "#999999"))
     text = quoteattr("\"label\" || coalesce(' ' || format_number(\"score\", 2), '')")

@@ -89,3 +89,10 @@ def test_words_on_the_darkest_colour_are_white():
     regions = [Region(BOX, f"{i}") for i in range(len(COLOURS) - 1)] + [Region(Box(0.8, 0.5, 0.9, 0.9), "blue")]
     picture = draw(BLACK, regions)
     assert places(picture, "#FFFFFF").any() and places(picture, COLOURS[-1]).any()
+
+
+def test_a_caption_is_cut_and_many_of_them_fill_some_rows_of_the_legend():
+    caption = "a harbor with many ships\nat long piers and some more words " * 4
+    regions = [Region(BOX, f"{i} {caption}", 0.5) for i in range(50)]
+    picture = draw(BLACK, regions, legend=True)
+    assert picture.width == 1024 and 512 + 100 < picture.height < 512 + 250
