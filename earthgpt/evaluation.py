@@ -9,6 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +131,9 @@ def evaluate(
         _same(output, {"settings": finished.settings, "fingerprint": finished.data.get("fingerprint")}, begun)
         return finished
 
-    # Questions about an image together, for it is read once for all in a batch; and images with long questions together,
-    # for a batch is as slow as its longest row. Batches are the same in a run that goes on, for the last digits of a
-    # probability depend on what a question is asked with.
+    # Questions about an image together, for it is read once for all in a batch; and images with long questions
+    # together, for a batch is as slow as its longest row. Batches are the same in a run that goes on, for the last
+    # digits of a probability depend on what a question is asked with.
     longest: Counter = Counter()
     for one in questions:
         longest[one.image] = max(longest[one.image], len(one.question))
@@ -325,14 +326,19 @@ def _show(which: str, samples: Sequence[Sample]) -> Callable[[int], Raster | Non
         return lambda number: None
     if which == "blank":
         return lambda number: _grey(samples[number])
-    shown = samples
+    images = {sample.name: sample for sample in samples}
+    shown = images
     if which == "shuffled-images":
-        images = list({sample.name: sample for sample in samples}.values())
-        random.Random(0).shuffle(images)
-        # The one before: never its own, unless it is the only one.
-        following = {sample.name: images[i - 1] for i, sample in enumerate(images)}
-        shown = [following[sample.name] for sample in samples]
-    return lambda number: open_raster(shown[number].image, shown[number].sensor)
+        names = list(images)
+        random.Random(0).shuffle(names)
+        # That of the one before: never its own, unless it is the only one.
+        shown = {name: images[names[i - 1]] for i, name in enumerate(names)}
+
+    @lru_cache(maxsize=1)  # questions about an image follow each other
+    def opened(name: str) -> Raster:
+        return open_raster(shown[name].image, shown[name].sensor)
+
+    return lambda number: opened(samples[number].name)
 
 
 def _grey(sample: Sample) -> Raster:
