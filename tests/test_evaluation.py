@@ -25,7 +25,7 @@ from earthgpt.geo.raster import Raster
 from earthgpt.lookup import find
 from earthgpt.reports import chance
 from earthgpt.tasks import Turn
-from earthgpt.types import Box, EarthGPTError, Sample, Sensor
+from earthgpt.types import Box, EarthGPTError, Region, Sample, Sensor
 
 BEST = {
     "scene_classification": "accuracy_lenient",
@@ -468,6 +468,30 @@ def test_another_model_is_told_how_to_write_boxes_and_read_in_its_frame(scenes):
     )
     assert report.metrics["mean_iou"] == pytest.approx(1)
     assert report.settings["frame"] == "pixels"
+
+
+@pytest.mark.parametrize(
+    ("text", "box"),
+    [
+        ('```json\n[{"bbox_2d": [10, 20, 30, 40], "label": "ship"}]\n```', Box(0.1, 0.1, 0.3, 0.2)),
+        ("It is at (10,20),(30,40).", Box(0.1, 0.1, 0.3, 0.2)),
+        ("[[10, 20], [30, 40]]", Box(0.1, 0.1, 0.3, 0.2)),
+        ("[30, 40, 10, 20]", None),
+        ('{"bbox": [NaN, 0, 1, 1]}', None),
+        ("nowhere", None),
+    ],
+)
+def test_boxes_are_read_in_the_form_of_other_models(text, box):
+    task = evaluation._task("visual_grounding", "pixels", {})
+    assert value_of(task, Said(text), (100, 200)) == box
+    objects = value_of(evaluation._task("object_detection", "pixels", {}), Said(text), (100, 200))
+    assert objects == ((Region(box, "ship"),) if "ship" in text else None)
+
+
+def test_pixels_are_those_of_the_image_as_it_is_sent():
+    task = evaluation._task("visual_grounding", "pixels", {})
+    assert value_of(task, Said("[1024,512,2048,1024]"), (4096, 2048)) == Box(0.5, 0.5, 1, 1)  # 2048 x 1024 are sent
+    assert value_of(task, Said("[50,50,100,100]"), (100, 100)) == Box(0.5, 0.5, 1, 1)
 
 
 def test_an_unknown_frame_or_baseline_is_told(fake):
