@@ -21,7 +21,7 @@ import numpy as np
 
 from earthgpt.coordinates import FRAMES, Frame
 from earthgpt.metrics.accuracy import lenient
-from earthgpt.reports import Report, Scored, chance, questions_of, report, task_of
+from earthgpt.reports import Report, Scored, chance, printable, questions_of, report, task_of
 from earthgpt.tasks import Task
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding
@@ -323,16 +323,7 @@ def _objects(values: Any, defects: _Defects) -> Iterator[Row]:
             continue
         if isinstance(value.get("doc"), dict):  # lmms-eval keeps the question and its type in there
             value = {**value["doc"], **value}
-        yield line, _clean(value)
-
-
-def _clean(value: Any) -> Any:
-    """The value without halves of UTF-16 characters, which cannot be printed or written."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_clean(key): _clean(one) for key, one in value.items()}
-    return [_clean(one) for one in value] if isinstance(value, list) else value
+        yield line, printable(value)
 
 
 def _table(content: bytes, delimiter: str, path: Path, defects: _Defects) -> Iterator[Row]:

@@ -27,6 +27,12 @@ from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.metrics import statistics
 from earthgpt.tables import Table, comma_separated, html, latex, markdown
 from earthgpt.tasks import Task
+from earthgpt.tasks.image_captioning import ImageCaptioning
+from earthgpt.tasks.object_detection import ObjectDetection
+from earthgpt.tasks.region_captioning import RegionCaptioning
+from earthgpt.tasks.scene_classification import SceneClassification
+from earthgpt.tasks.visual_grounding import VisualGrounding
+from earthgpt.tasks.visual_question_answering import VisualQuestionAnswering
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region, Size
 
 # JSON knows no NaN: a figure that there is none of is null.
@@ -108,7 +114,7 @@ class Report:
     def read(cls, path: str | Path) -> Report:
         """What ``write`` wrote. Raises EarthGPTError for what is no report."""
         try:
-            value = json.loads(Path(path).read_bytes())
+            value = printable(json.loads(Path(path).read_bytes()))
             return TypeAdapter(cls).validate_python(value)
         except OSError as error:
             raise EarthGPTError(f"Cannot read the report {path}: {error.strerror}.") from None
@@ -243,28 +249,62 @@ def from_plain(value: Any) -> Any:
         if value is None or isinstance(value, str):
             return value
         if isinstance(value, dict):
-            return Region(from_plain(value["box"]), value["label"], value.get("score"))
+            label, score, box = value["label"], value.get("score"), from_plain(value["box"])
+            if not (isinstance(label, str) and _is_box(box) and (score is None or math.isfinite(score))):
+                raise TypeError
+            return Region(box, label, score)
         if value and isinstance(value[0], list):
             return OrientedBox(tuple((x, y) for x, y in value))
         return Box(*value) if value and isinstance(value[0], float | int) else tuple(map(from_plain, value))
-    except (KeyError, TypeError, RecursionError):
+    except (KeyError, TypeError, OverflowError, RecursionError):
         raise ValueError(f"{value!r:.80} is no answer of a task.") from None
 
 
 def questions_of(report: Report, path: str | Path = "the report") -> Iterator[Scored]:
     """The questions of a report. Raises EarthGPTError where an answer is damaged."""
+    task = lookup.find("tasks", report.task)
     for number, answer in enumerate(report.answers, 1):
         try:
-            values = from_plain(answer["truth"]), from_plain(answer["read"])
-            size = answer.get("size")
-            texts = (answer[name] for name in ("id", "image", "question"))
-            yield Scored(*texts, *values, answer["prediction"], answer["kind"], tuple(size) if size else None)
+            truth, read = from_plain(answer["truth"]), from_plain(answer["read"])
+            if not (_fits(task, truth) and (read is None or _fits(task, read))):
+                raise TypeError
+            size, said = answer.get("size"), answer["prediction"]
+            texts = {name: answer[name] for name in ("id", "image", "question", "kind")}
+            if not all(isinstance(text, str) for text in (*texts.values(), said or "")):
+                raise TypeError
+            yield Scored(**texts, truth=truth, prediction=read, text=said, size=tuple(size) if size else None)
         except (KeyError, TypeError, ValueError):
             raise EarthGPTError(f"{path} is damaged: answer {number} cannot be read.") from None
 
 
+def printable(value: Any) -> Any:
+    """A value of JSON without halves of UTF-16 characters, which cannot be printed or written."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {printable(key): printable(one) for key, one in value.items()}
+    return [printable(one) for one in value] if isinstance(value, list) else value
+
+
+def _fits(task: Task, value: Any) -> bool:
+    """Whether a value is of the kind that the task compares; that of a task of others may be anything."""
+    if isinstance(task, VisualGrounding):
+        return _is_box(value)
+    if isinstance(task, ObjectDetection):
+        return isinstance(value, tuple) and all(isinstance(one, Region) for one in value)
+    if isinstance(task, ImageCaptioning):
+        return isinstance(value, str) or _is_references(value)
+    return isinstance(value, str) or not isinstance(
+        task, SceneClassification | VisualQuestionAnswering | RegionCaptioning
+    )
+
+
+def _is_box(value: Any) -> bool:
+    return isinstance(value, Box | OrientedBox)
+
+
 def _is_references(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(value) and isinstance(value[0], str)
+    return isinstance(value, tuple) and bool(value) and all(isinstance(one, str) for one in value)
 
 
 def _answer(one: Scored, each: Mapping[str, Any]) -> dict[str, Any]:
@@ -460,7 +500,7 @@ def page(report: Report, name: str, images: Images | None = None, cases: int = 1
     ``images`` gives the image of a name, None where it is not at hand; it may raise EarthGPTError, which is shown.
     Boxes of the truth are drawn in one colour, those of the prediction in another.
     """
-    order = sorted(range(len(report.answers)), key=lambda i: report.answers[i].get("score") or 0.0)
+    order = sorted(range(len(report.answers)), key=lambda i: _score(report.answers[i]))
     worst = order[:cases]
     best = [i for i in reversed(order) if i not in worst][:cases]
     parts = [html(tables({name: report}))]
@@ -602,6 +642,11 @@ def _notes(report: Report) -> tuple[tuple[str, str], ...]:
         where = lines.get(what) if isinstance(lines, dict) else None
         notes.append((str(what), f"{count}" + (f" (line {', '.join(map(str, where))} ...)" if where else "")))
     return tuple(notes)
+
+
+def _score(answer: Mapping[str, Any]) -> float:
+    score = answer.get("score")
+    return float(score) if isinstance(score, float | int) else 0.0
 
 
 def _case(answer: Mapping[str, Any], images: Images | None) -> str:

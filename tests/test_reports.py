@@ -115,11 +115,25 @@ def test_values_are_plain_and_back(value):
     assert from_plain(json.loads(json.dumps(plain(value)))) == value
 
 
-@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
-                    lambda one: st.lists(one) | st.dictionaries(st.text(), one)))  # fmt: skip
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text() | boxes.map(plain) | regions.map(plain),
+    lambda one: st.lists(one) | st.dictionaries(st.text() | st.sampled_from(["box", "label", "score"]), one),
+    max_leaves=6,
+)
+
+
+@given(ANYTHING)
 def test_what_is_no_value_of_a_task_is_a_value_error_or_one(value):
     with contextlib.suppress(ValueError):
         from_plain(value)
+
+
+def test_halves_of_characters_are_read_as_question_marks(tmp_path):
+    (tmp_path / "report.json").write_text(
+        '{"task": "x", "examples": 1, "unparsed": 0, "metrics": {"\\ud800": 1}, "answers": [{"id": "\\udfff"}]}'
+    )
+    found = Report.read(tmp_path / "report.json")
+    assert (list(found.metrics), found.answers) == (["?"], ({"id": "?"},))
 
 
 def test_a_report_is_written_and_read(tmp_path):
@@ -147,6 +161,20 @@ def test_what_is_no_report_is_told(tmp_path, content):
         Report.read(tmp_path / "report.json")
     with pytest.raises(EarthGPTError, match="Cannot read"):
         Report.read(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("task", ["visual_grounding", "object_detection", "image_captioning", "scene_classification"])
+@given(truth=ANYTHING, read=ANYTHING, other=ANYTHING)
+def test_a_damaged_report_is_told(task, truth, read, other):
+    good = {"id": "1", "image": "a", "question": "q", "kind": "", "prediction": "x"}
+    answers = (
+        {**good, "truth": truth, "read": read, "size": other, "score": other},
+        {**good, "truth": truth, "read": other},
+    )
+    damaged = Report(task, 2, 0, {}, answers=answers)
+    with contextlib.suppress(EarthGPTError):
+        page(damaged, "run")
+        compare(damaged, damaged, rounds=2)
 
 
 # --- comparing ---------------------------------------------------------------------------------------------------
