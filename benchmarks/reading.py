@@ -54,7 +54,7 @@ def make(path: Path, side: int, kind: str, options: dict) -> None:
 def by_scene(path: Path, windows: list) -> int:
     from earthgpt.geo.scene import open_scene
 
-    scene = open_scene(path, "optical", stretch="minmax" if "uint16" in path.name else None)
+    scene = open_scene(path, "optical", stretch="0:4000" if "uint16" in path.name else None)
     return sum(int(scene.window(*window)[1].sum()) for window in scene.in_reading_order(windows))
 
 

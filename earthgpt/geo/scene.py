@@ -147,9 +147,11 @@ class Scene:
         if plain:
             return (Stretch(0, 255, inverted=True),) * self._reader.depth
         limits = None if options.stretch == "none" else options.stretch
-        values, valid = self._sample
-        inverted = options.black_hot
-        return stretches_of(values, self.sensor, valid, limits, self.units, inverted)
+        if limits is not None and parse_limits(limits)[0] != "%":  # no value counts
+            values, valid = np.zeros((1, 1, self._reader.depth), np.float32), None
+        else:
+            values, valid = self._sample
+        return stretches_of(values, self.sensor, valid, limits, self.units, options.black_hot)
 
     @cached_property
     def _looks(self) -> float:
@@ -212,12 +214,13 @@ class Scene:
         }  # fmt: skip
 
     def in_reading_order(self, windows: Sequence[Window]) -> list[Window]:
-        """Windows in an order in which each block of the file is decoded about once: row by row, and where the blocks of
-        a row of windows are more than what GDAL keeps, in columns of the raster of which they are not.
+        """Windows in an order in which each block of the file is decoded about once: row by row, and where the blocks
+        of a row of windows are more than what GDAL keeps, in columns of the raster of which they are not.
         """
         width, height = self.blocks
-        rows = max((window[3] for window in windows), default=1) // height + 2  # of blocks that a window may touch
-        columns = self._reader.cache_bytes // max(1, rows * self._reader.block_bytes)
+        wide, high = (max((window[axis] for window in windows), default=1) for axis in (2, 3))
+        rows = high // height + 2  # of blocks that a window may touch
+        columns = self._reader.cache_bytes // max(1, rows * self._reader.block_bytes) - wide // width - 2
         if width >= self.size[0] or columns * width >= self.size[0]:
             return sorted(windows, key=lambda window: (window[1], window[0]))
         columns = max(1, columns) * width
