@@ -990,7 +990,7 @@ def score(
     err.print(f"Read {read.lines:,} rows as {', '.join(told)}", highlight=False, soft_wrap=True, markup=False)
     for path in output or ():
         save(path, {predictions.stem: report}, images and images_in(images))
-        err.print(f"Wrote {path}", highlight=False, markup=False)
+        err.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
     else:
@@ -1022,7 +1022,7 @@ def compare(
     names = (one.stem, other.stem) if one.stem != other.stem else (str(one), str(other))
     for path in output or ():
         save_compared(path, found, names)
-        err.print(f"Wrote {path}", highlight=False, markup=False)
+        err.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:
