@@ -37,6 +37,7 @@ _MAPS = (
     b"CDF\x02",
     b"NITF",
 )
+_MAP_ENDINGS = (".img", ".dat", ".bil", ".bip", ".bsq", ".vrt", ".nc", ".hdf", ".h5", ".ntf")
 _WORLD_FILES = {".png": (".pgw", ".wld"), ".jpg": (".jgw", ".wld"), ".jpeg": (".jgw", ".wld"), ".bmp": (".bpw", ".wld")}
 
 
@@ -175,7 +176,8 @@ def _is_map(path: Path) -> bool:
     if not head:
         raise EarthGPTError(f"{path} is empty; copy or download it again.")
     beside = _WORLD_FILES.get(path.suffix.lower(), ())
-    return able and (head.startswith(_MAPS) or any(path.with_suffix(ending).exists() for ending in beside))
+    like = head.startswith(_MAPS) or path.suffix.lower() in _MAP_ENDINGS
+    return able and (like or any(path.with_suffix(ending).exists() for ending in beside))
 
 
 def _not_too_large(size: Size, path: Path) -> None:
