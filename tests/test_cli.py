@@ -20,7 +20,7 @@ from earthgpt.datasets.synthetic import write_geotiff
 from earthgpt.generation import Answer
 
 COMMANDS = (
-    "score", "compare",
+    "score", "compare", "info",
     "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval", "build", "doctor",
     "validate", "datasets list", "datasets check", "datasets show", "tasks list", "models list", "models show",
     "models assemble", "models merge",
