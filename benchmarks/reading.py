@@ -2,10 +2,10 @@
 
     python benchmarks/reading.py [FOLDER]
 
-Scenes of 0.5 m are made in the folder, about 1 GB, and kept for the next time. Each is read in windows of 560 pixels
+Scenes of 0.5 m are made in the folder, about 5 GB, and kept for the next time. Each is read in windows of 560 pixels
 every 448, by ``Scene`` and by a plain rasterio loop (row by row; read, dataset_mask, the same stretch, GDAL's own cache
 of 5 % of the memory), each in a process of its own, in turn, the best of three. "read" is how many bytes of the file
-were read for each that it has: 1 is every block once. Four minutes on two cores.
+were read for each that it has: 1 is every block once. Three minutes on two cores.
 """
 
 import json
