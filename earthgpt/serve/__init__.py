@@ -1,0 +1,1 @@
+"""EarthGPT over HTTP: OpenAI's chat API, the tasks, and jobs for large scenes (extra "serve")."""

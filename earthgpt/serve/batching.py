@@ -1,0 +1,522 @@
+"""One model for all requests: a thread decodes them together, token by token; they join and leave as they come."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from earthgpt.generation import Answer
+from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
+from earthgpt.serve.cache import Cache, key_of
+from earthgpt.types import Conversation, EarthGPTError
+
+# Choices that are read in one pass; more are read in several.
+_CHOICES = 64
+_log = logging.getLogger("earthgpt.serve")
+
+
+class BusyError(Exception):
+    """There is no room for another request now; there may be in ``wait_s`` seconds."""
+
+    def __init__(self, reason: str, wait_s: float = 1.0):
+        super().__init__(reason)
+        self.wait_s = wait_s
+
+
+class TooLongError(EarthGPTError):
+    """The conversation leaves no room for an answer."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is made.
+
+    max_tokens: of the answer, its end not counted. temperature: 0 takes the likeliest token (greedy). top_p: sample
+    from the likeliest tokens that together have this probability. seed: of the sampling; None is another each time.
+    stop: texts before which the answer ends. alternatives: how many other tokens are told with each one.
+    """
+
+    max_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    alternatives: int = 0
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of an answer. text: what it added, "" for a part of a letter. logprob: natural, before ``temperature``.
+    alternatives: the likeliest tokens and theirs."""
+
+    text: str
+    logprob: float
+    alternatives: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(eq=False)
+class Request:
+    """A conversation that waits for its answer, or has it.
+
+    tokens, text: what was decoded so far; they grow. shown: how many characters of the text are certain to stay (the
+    rest may begin a stop text). finish: "stop" (ended by itself or by a stop text), "length", "timeout" or "cancelled";
+    None while it goes on. error: what went wrong. prompt_tokens, cached_tokens: of the question, and how many of them
+    were in the cache. ``told`` is called in the model's thread whenever there is more.
+    """
+
+    ids: list[int]
+    squares: Sequence[np.ndarray]
+    keys: tuple[bytes, ...]
+    prefix: int
+    decoding: Decoding
+    deadline: float
+    told: Callable[[Request], None]
+    tokens: list[Token] = field(default_factory=list)
+    text: str = ""
+    shown: int = 0
+    finish: str | None = None
+    error: BaseException | None = None
+    cached_tokens: int = 0
+    cancelled: bool = False
+    written: list[int] = field(default_factory=list)
+    generator: torch.Generator | None = None
+    _read: tuple[int, int] = (0, 0)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return len(self.ids)
+
+    @property
+    def done(self) -> bool:
+        return self.finish is not None or self.error is not None
+
+    def answer(self) -> Answer:
+        """What was said, as ``generation`` has it. Raises what went wrong, and TimeoutError."""
+        if self.error is not None:
+            raise self.error
+        if self.finish == "timeout":
+            raise TimeoutError("The answer took too long.")
+        spans, probabilities, start = [], [], 0
+        for token in self.tokens:
+            spans.append((start, start + len(token.text)))
+            probabilities.append(float(np.exp(token.logprob)))
+            start += len(token.text)
+        return Answer(self.text, tuple(spans), tuple(probabilities), self.finish == "stop")
+
+    def add(self, token: int, logprob: float, alternatives: tuple, decode: Callable[[list[int]], str]) -> None:
+        """Takes a token. A letter of several tokens is written with its last one."""
+        self.written.append(token)
+        start, seen = self._read
+        before, after = decode(self.written[start:seen]), decode(self.written[start:])
+        whole = not after.endswith("\N{REPLACEMENT CHARACTER}")
+        if whole:
+            self._read = seen, len(self.written)
+        self._grow(after[len(before) :] if whole else "", logprob, alternatives)
+
+    def _grow(self, text: str, logprob: float, alternatives: tuple) -> None:
+        self.tokens.append(Token(text, logprob, alternatives))
+        longer = self.text + text
+        shown = len(longer)
+        for stop in self.decoding.stop:
+            place = longer.find(stop, max(0, len(longer) - len(text) - len(stop)))
+            if place >= 0:
+                self.text, self.shown = longer[:place], place
+                self.finish = "stop"  # last: whoever reads it finds the rest complete
+                return
+            held = (n for n in range(min(len(stop) - 1, len(longer)), 0, -1) if longer.endswith(stop[:n]))
+            shown = min(shown, len(longer) - next(held, 0))
+        self.text, self.shown = longer, shown
+
+    def end(self, finish: str, decode: Callable[[list[int]], str]) -> None:
+        """No more comes; half letters are written as they are."""
+        start, seen = self._read
+        rest = decode(self.written[start:])[len(decode(self.written[start:seen])) :]
+        if rest and self.tokens:
+            last = self.tokens[-1]
+            self.tokens[-1] = Token(last.text + rest, last.logprob, last.alternatives)
+            self.text += rest
+        self.shown = len(self.text)
+        self.finish = finish
+
+
+class Engine:
+    """A model that answers many at once.
+
+    Requests wait in a queue of at most ``most_waiting``; up to ``batch_size`` are decoded together, and where none is
+    yet, ``window_s`` seconds are waited for others to come. What images became (their visual tokens, and the language
+    model's keys and values of them) is kept in ``cache`` and shared by all.
+
+    encoded: images that went through the encoders. steps, rows: passes of decoding, and how many answers they advanced.
+    prefills: passes over questions.
+    """
+
+    def __init__(
+        self,
+        model: EarthGPTForConditionalGeneration,
+        processor: EarthGPTProcessor,
+        batch_size: int = 16,
+        window_s: float = 0.004,
+        most_waiting: int = 256,
+        cache_bytes: int = 2**29,
+    ) -> None:
+        self.model, self.processor = model.eval(), processor
+        self.batch_size, self.window_s, self.most_waiting = batch_size, window_s, most_waiting
+        self.cache = Cache(cache_bytes)
+        self.encoded = self.steps = self.rows = self.prefills = 0
+        self.room: int | None = getattr(model.config.text_config, "max_position_embeddings", None)
+        self._waiting: deque[Request] = deque()
+        self._calls: deque[tuple[Callable[[], Any], Future]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._running: list[Request] = []
+        self._past: DynamicCache | None = None
+        self._mask = torch.zeros(0, 0, dtype=torch.long)
+        self._thread = threading.Thread(target=self._loop, name="model", daemon=True)
+        self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
+    @property
+    def running(self) -> int:
+        """How many are decoded now."""
+        return len(self._running)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it takes requests."""
+        return self._thread.is_alive() and not self._closing
+
+    def submit(
+        self,
+        conversation: Conversation,
+        squares: Sequence[np.ndarray],
+        decoding: Decoding = Decoding(),
+        timeout_s: float = 120.0,
+        told: Callable[[Request], None] = lambda request: None,
+    ) -> Request:
+        """Asks for the next message of a conversation about ``squares``, its images as ``processor.square`` makes them.
+
+        Raises TooLongError where there is no room for an answer, BusyError where too many wait, and what
+        ``processor.render`` does.
+        """
+        ids = self.processor.render(conversation)["input_ids"]
+        if self.room and len(ids) >= self.room:
+            raise TooLongError(
+                f"The conversation has {len(ids):,} tokens, and the model reads {self.room:,} with its answer: "
+                "leave images or messages out."
+            )
+        if self.room:
+            decoding = Decoding(**{**vars(decoding), "max_tokens": min(decoding.max_tokens, self.room - len(ids))})
+        prefix = int(self.processor.tokenizer.bos_token_id is not None)
+        prefix += self.processor.tokens_per_image * len(squares)
+        generator = None
+        if decoding.temperature > 0:
+            generator = torch.Generator()
+            generator.seed() if decoding.seed is None else generator.manual_seed(decoding.seed % 2**63)
+        keys = tuple(key_of(square) for square in squares)
+        deadline = time.monotonic() + timeout_s
+        request = Request(ids, squares, keys, prefix, decoding, deadline, told, generator=generator)
+        with self._changed:
+            if self._closing:
+                raise BusyError("The server is shutting down.", 5.0)
+            if len(self._waiting) >= self.most_waiting:
+                raise BusyError(f"{len(self._waiting)} requests are waiting already.")
+            self._waiting.append(request)
+            self._changed.notify_all()
+        return request
+
+    def ask(
+        self,
+        conversation: Conversation,
+        squares: Sequence[np.ndarray],
+        decoding: Decoding = Decoding(),
+        timeout_s: float = 120.0,
+    ) -> Answer:
+        """The next message; this thread waits for it. Raises as ``submit`` and ``Request.answer`` do."""
+        ended = threading.Event()
+
+        def told(request: Request) -> None:
+            if request.done:
+                ended.set()
+
+        request = self.submit(conversation, squares, decoding, timeout_s, told)
+        ended.wait()
+        return request.answer()
+
+    def run(self, function: Callable[[], Any]) -> Any:
+        """Calls a function in the model's thread, between two steps of decoding; returns what it does, raises what it
+        raises, and BusyError where the engine closes before."""
+        found: Future = Future()
+        with self._changed:
+            if self._closing:
+                raise BusyError("The server is shutting down.", 5.0)
+            self._calls.append((function, found))
+            self._changed.notify_all()
+        return found.result()
+
+    def choices(self, conversation: Conversation, square: np.ndarray, choices: Sequence[str]) -> list[float]:
+        """As ``generation.choice_probabilities``, from the kept image. Raises as ``submit`` does."""
+        ids = self.processor.render(conversation)["input_ids"]
+        prefix = int(self.processor.tokenizer.bos_token_id is not None) + self.processor.tokens_per_image
+        tokenizer = self.processor.tokenizer
+        ends = [[*tokenizer(one, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for one in choices]
+        if self.room and len(ids) + max(map(len, ends)) > self.room:
+            raise TooLongError("The list of classes is too long for the model.")
+        request = Request(ids, [square], (key_of(square),), prefix, Decoding(), 0.0, lambda request: None)
+        totals = self.run(lambda: self._totals(request, ends))
+        return torch.tensor(totals, dtype=torch.float64).softmax(-1).tolist()
+
+    def close(self) -> None:
+        """Takes no more requests, finishes those that are there, and returns when that is done."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    # --- the model's thread --------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while not (self._waiting or self._calls or self._running or self._closing):
+                    self._changed.wait()
+                if self._closing and not (self._waiting or self._calls or self._running):
+                    return
+                if self._waiting and not self._running:
+                    ends = time.monotonic() + self.window_s
+                    while len(self._waiting) < self.batch_size and (left := ends - time.monotonic()) > 0:
+                        self._changed.wait(left)
+                room = self.batch_size - len(self._running)
+                fresh = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+                call = self._calls.popleft() if self._calls else None
+            if call:
+                self._call(*call)
+            self._advance(fresh)
+
+    def _call(self, function: Callable[[], Any], found: Future) -> None:
+        try:
+            found.set_result(function())
+        except BaseException as error:  # it belongs to whoever waits, and is raised there
+            found.set_exception(error)
+
+    def _advance(self, fresh: list[Request]) -> None:
+        """Reads new questions, or else decodes a token of every answer."""
+        try:
+            self._drop([self._stopped(one) for one in self._running])
+            fresh = [one for one in fresh if not self._stopped(one)]
+            if fresh:
+                self._join(fresh)
+            elif self._running:
+                self._step()
+        except Exception as error:  # of the model: those whose answers it took are told, the others go on
+            _log.exception("The model failed.")
+            for one in {*self._running, *fresh}:
+                if not one.done:
+                    one.error = error
+                    one.told(one)
+            self._running, self._past = [], None
+
+    def _stopped(self, request: Request) -> bool:
+        if not request.done and request.cancelled:
+            request.end("cancelled", self._decode)
+        elif not request.done and time.monotonic() > request.deadline:
+            request.end("timeout", self._decode)
+        if request.done:
+            request.told(request)
+        return request.done
+
+    def _decode(self, ids: list[int]) -> str:
+        return self.processor.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def _join(self, fresh: list[Request]) -> None:
+        """Reads the questions of new requests, takes the first token of each, and decodes them with the others."""
+        past, mask, logits = self._read_questions(fresh, [one.ids[one.prefix :] for one in fresh], 1)
+        if self._past is None:
+            self._past, self._mask = past, mask
+        else:
+            self._past, self._mask = _joined((self._past, self._mask), (past, mask))
+        self._running += fresh
+        self._take(fresh, logits[:, -1])
+
+    def _read_questions(
+        self, requests: Sequence[Request], texts: Sequence[list[int]], keep: int
+    ) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
+        """Keys and values, mask [B, L] and the last ``keep`` logits [B, keep, V] (0: all) of texts behind images.
+
+        A row is: padding, images, padding, text. Positions count what is no padding.
+        """
+        self.prefills += 1
+        device = self.model.device
+        images = [self._images(request) for request in requests]  # each: layers of keys and values [1, H, P, d]
+        most, longest = max(one.prefix for one in requests), max(map(len, texts))
+        past = DynamicCache()
+        for layer in range(max(map(len, images))):
+            keys, values = (
+                torch.cat([_left(one[layer][i], most) if one else _none(images, most) for one in images])
+                for i in (0, 1)
+            )
+            past.update(keys, values, layer)
+        rows = [
+            [0] * (most - one.prefix) + [1] * one.prefix + [0] * (longest - len(text)) + [1] * len(text)
+            for one, text in zip(requests, texts, strict=True)
+        ]
+        mask = torch.tensor(rows, device=device)  # [B, P + T]
+        ids = torch.tensor([[0] * (longest - len(text)) + text for text in texts], device=device)  # [B, T]
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, most:]
+        logits = self._pass(self.model.get_input_embeddings()(ids), mask, positions, past, keep)
+        return past, mask, logits
+
+    def _images(self, request: Request) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The language model's keys and values [1, H, P, d] of the start of a conversation and its images, by layer."""
+        if not request.prefix:
+            return []
+        kept = self.cache.get(("prefix", request.keys))
+        if kept is not None:
+            request.cached_tokens = request.prefix
+            return kept
+        device = self.model.device
+        ids = torch.tensor([request.ids[: request.prefix]], device=device)
+        embedded = self.model.get_input_embeddings()(ids)  # [1, P, D]
+        if request.squares:
+            visual = torch.cat([self._visual(*one) for one in zip(request.keys, request.squares, strict=True)])
+            places = (ids == self.model.config.image_token_id)[..., None]
+            embedded = embedded.masked_scatter(places, visual.to(embedded.dtype))
+        past = DynamicCache()
+        positions = torch.arange(request.prefix, device=device)[None]
+        self._pass(embedded, torch.ones_like(ids), positions, past, 1)
+        layers = [(layer.keys, layer.values) for layer in past.layers]
+        size = sum(keys.nbytes + values.nbytes for keys, values in layers)
+        self.cache.put(("prefix", request.keys), layers, size)
+        return layers
+
+    def _visual(self, key: bytes, square: np.ndarray) -> torch.Tensor:
+        """The visual tokens of an image, [tokens_per_image, D]."""
+        visual = self.cache.get(("image", key))
+        if visual is None:
+            self.encoded += 1
+            pixels = self.processor.normalise([square]).to(self.model.device)
+            visual = self.model.get_image_features(pixels)[0]
+            self.cache.put(("image", key), visual, visual.nbytes)
+        return visual
+
+    def _pass(self, embedded, mask, positions, past: DynamicCache, keep: int) -> torch.Tensor:
+        return self.model.language_model(
+            inputs_embeds=embedded,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=past,
+            use_cache=True,
+            logits_to_keep=keep,
+        ).logits
+
+    def _step(self) -> None:
+        """One more token of every answer."""
+        self.steps += 1
+        self.rows += len(self._running)
+        device = self.model.device
+        ids = torch.tensor([[one.written[-1]] for one in self._running], device=device)
+        places = [[one.prompt_tokens + len(one.written) - 1] for one in self._running]
+        self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
+        embedded = self.model.get_input_embeddings()(ids)
+        logits = self._pass(embedded, self._mask, torch.tensor(places, device=device), self._past, 1)
+        self._take(self._running, logits[:, -1])
+
+    def _take(self, requests: Sequence[Request], logits: torch.Tensor) -> None:
+        """Chooses a token for each request from logits [B, V]; those that are done leave."""
+        likely = logits.float().log_softmax(-1).cpu()
+        chosen = likely.argmax(-1).tolist()
+        most = max(one.decoding.alternatives for one in requests)
+        top = likely.topk(most, dim=-1) if most else None
+        end = self.processor.tokenizer.eos_token_id
+        for i, request in enumerate(requests):
+            decoding = request.decoding
+            token = _sampled(likely[i], decoding, request.generator) if decoding.temperature > 0 else chosen[i]
+            if token == end:
+                request.end("stop", self._decode)
+            else:
+                others = ()
+                if top is not None and decoding.alternatives:
+                    pairs = zip(top.indices[i].tolist(), top.values[i].tolist(), strict=True)
+                    others = tuple((self._decode([other]), value) for other, value in pairs)[: decoding.alternatives]
+                request.add(token, float(likely[i, token]), others, self._decode)
+                if not request.done and len(request.written) >= decoding.max_tokens:
+                    request.end("length", self._decode)
+            request.told(request)
+        self._drop([one.done for one in self._running])
+
+    def _drop(self, done: list[bool]) -> None:
+        """Takes rows out, and the columns that are padding in all others."""
+        if not any(done):
+            return
+        kept = [i for i, one in enumerate(done) if not one]
+        self._running = [self._running[i] for i in kept]
+        if not kept:
+            self._past = None
+            return
+        rows = torch.tensor(kept, device=self._mask.device)
+        self._mask = self._mask[rows]
+        first = int(self._mask.any(0).nonzero()[0])
+        self._mask = self._mask[:, first:]
+        for layer in self._past.layers:
+            layer.keys, layer.values = layer.keys[rows][:, :, first:], layer.values[rows][:, :, first:]
+
+    def _totals(self, request: Request, ends: Sequence[list[int]]) -> list[float]:
+        """The log probability of each end behind a question."""
+        question, totals = request.ids[request.prefix :], []
+        for start in range(0, len(ends), _CHOICES):
+            part = ends[start : start + _CHOICES]
+            _, _, logits = self._read_questions([request] * len(part), [question + one for one in part], 0)
+            likely = logits.float().log_softmax(-1).cpu()  # [B, T, V], padded on the left
+            for row, tokens in zip(likely, part, strict=True):
+                places = range(len(row) - len(tokens) - 1, len(row) - 1)
+                totals.append(sum(float(row[place, token]) for place, token in zip(places, tokens, strict=True)))
+        return totals
+
+
+def _left(values: torch.Tensor, length: int) -> torch.Tensor:
+    """[B, H, L, d] with zeros in front, up to a length."""
+    return torch.nn.functional.pad(values, (0, 0, length - values.shape[2], 0))
+
+
+def _none(images: Sequence[list], length: int) -> torch.Tensor:
+    """Padding alone, in the form of those that have something."""
+    shape = next(one for one in images if one)[0][0]
+    return shape.new_zeros(1, shape.shape[1], length, shape.shape[3])
+
+
+def _joined(
+    one: tuple[DynamicCache, torch.Tensor], other: tuple[DynamicCache, torch.Tensor]
+) -> tuple[DynamicCache, torch.Tensor]:
+    """Two batches as one, aligned on the right."""
+    length = max(one[1].shape[1], other[1].shape[1])
+    mask = torch.cat([torch.nn.functional.pad(mask, (length - mask.shape[1], 0)) for _, mask in (one, other)])
+    past = DynamicCache()
+    for i, (here, there) in enumerate(zip(one[0].layers, other[0].layers, strict=True)):
+        keys = torch.cat([_left(here.keys, length), _left(there.keys, length)])
+        values = torch.cat([_left(here.values, length), _left(there.values, length)])
+        past.update(keys, values, i)
+    return past, mask
+
+
+def _sampled(likely: torch.Tensor, decoding: Decoding, generator: torch.Generator | None) -> int:
+    """A token by chance, of log probabilities [V]."""
+    chances = (likely / decoding.temperature).softmax(-1)
+    if decoding.top_p < 1:
+        ordered, order = chances.sort(descending=True)
+        before = ordered.cumsum(-1) - ordered
+        chances = torch.zeros_like(chances).scatter(0, order, ordered.where(before < decoding.top_p, 0.0))
+    return int(torch.multinomial(chances, 1, generator=generator))

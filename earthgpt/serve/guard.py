@@ -1,0 +1,301 @@
+"""What comes from outside, held to limits: uploads, data URLs and addresses become images, or are refused."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import http.client
+import ipaddress
+import math
+import re
+import socket
+import ssl
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import urljoin, urlsplit
+
+from PIL import Image
+
+from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.types import EarthGPTError, Sensor
+
+# What files begin with that hold pixels themselves, and the ending that they get: VRT, NetCDF, PDF and the like may
+# name other files. WebP stands behind "RIFF" and a length.
+_KINDS = {
+    b"\x89PNG\r\n\x1a\n": ".png",
+    b"\xff\xd8\xff": ".jpg",
+    b"GIF87a": ".gif",
+    b"GIF89a": ".gif",
+    b"BM": ".bmp",
+    b"II*\0": ".tif",
+    b"MM\0*": ".tif",
+    b"II+\0": ".tif",
+    b"MM\0+": ".tif",
+}
+_PILLOW = {".png": "PNG", ".jpg": "JPEG", ".gif": "GIF", ".bmp": "BMP", ".webp": "WEBP"}
+_DATA_URL = re.compile(r"data:(image/[\w.+-]+)?(?:;[\w-]+=[\w.-]+)*;base64,", re.IGNORECASE)
+_BLOCK_BYTES = 2**28  # of a TIFF, decoded at once
+_REDIRECTS = 3
+
+
+class RefusedError(EarthGPTError):
+    """What was sent is outside the limits. ``status``: of HTTP."""
+
+    def __init__(self, reason: str, status: int = 400):
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may ask for.
+
+    bytes: of one image, and of a request that uploads one. pixels: of one image decoded. images: of one conversation.
+    tokens: of an answer. seconds: that an answer may take. remote: whether images may be given by their addresses.
+    """
+
+    bytes: int = 64 * 2**20
+    pixels: int = 100_000_000
+    images: int = 8
+    tokens: int = 1024
+    seconds: float = 120.0
+    remote: bool = False
+
+
+class Reader:
+    """Makes images of what was sent, within limits, and no more than ``at_once`` at a time: so memory has a bound."""
+
+    def __init__(self, limits: Limits, fetch: Fetch | None = None, at_once: int = 4) -> None:
+        self.limits, self._fetch, self._gate = limits, fetch or Fetch(), threading.BoundedSemaphore(at_once)
+
+    def of_url(self, url: str, sensor: Sensor | None = None) -> Raster:
+        """The image in a data URL, or at an address where ``limits.remote`` allows it.
+
+        Raises RefusedError for anything else, and EarthGPTError for what is no image.
+        """
+        if url[:5].lower() == "data:":
+            return self.of_bytes(self._content(url), sensor)
+        if not self.limits.remote:
+            raise RefusedError("Give the image as a data URL (data:image/png;base64,...): addresses are not read here.")
+        return self.of_bytes(self._fetch(url, self.limits), sensor)
+
+    def _content(self, url: str) -> bytes:
+        head = _DATA_URL.match(url[:200])
+        if not head:
+            raise RefusedError("An image's data URL begins with data:image/png;base64, or the like.")
+        if (len(url) - head.end()) * 3 // 4 > self.limits.bytes + 2:
+            raise RefusedError(f"The image has more than {self.limits.bytes:,} bytes.", 413)
+        try:
+            return base64.b64decode(url[head.end() :], validate=True)
+        except (binascii.Error, ValueError):
+            raise RefusedError("The data URL of the image is no base64.") from None
+
+    def of_bytes(self, content: bytes, sensor: Sensor | None = None) -> Raster:
+        """The image of an upload; it is read through a file with a name of our own in a folder of its own.
+
+        Raises RefusedError beyond the limits and for formats that may point elsewhere, EarthGPTError for a damaged
+        image.
+        """
+        if len(content) > self.limits.bytes:
+            raise RefusedError(f"The image has more than {self.limits.bytes:,} bytes.", 413)
+        with self._gate, tempfile.TemporaryDirectory(prefix="earthgpt-") as folder:
+            path = Path(folder) / f"upload{ending_of(content[:16])}"
+            path.write_bytes(content)
+            examine(path, self.limits.pixels)
+            with _unnamed(path):
+                return open_raster(path, sensor)
+
+
+def save_upload(file: BinaryIO, folder: Path, most_bytes: int) -> Path:
+    """An upload as a file "scene" in a folder, with the ending of what it is.
+
+    Raises RefusedError for too many bytes and for what is no image by its first bytes.
+    """
+    head = file.read(16)
+    path = folder / f"scene{ending_of(head)}"
+    written = len(head)
+    with path.open("wb") as copy:
+        copy.write(head)
+        while part := file.read(2**20):
+            written += len(part)
+            if written > most_bytes:
+                raise RefusedError(f"The scene has more than {most_bytes:,} bytes.", 413)
+            copy.write(part)
+    return path
+
+
+def ending_of(head: bytes) -> str:
+    """The ending for a file that begins so. Raises RefusedError for what is not one of the formats that are taken."""
+    found = next((ending for start, ending in _KINDS.items() if head.startswith(start)), None)
+    if found is None and head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        found = ".webp"
+    if found is None:
+        raise RefusedError("The upload is no PNG, JPEG, TIFF, WebP, GIF or BMP image.", 415)
+    return found
+
+
+def examine(path: Path, most_pixels: int) -> None:
+    """Looks at an image's head, before its pixels are decoded.
+
+    Raises RefusedError for too many pixels, blocks that are huge when decoded, and a TIFF that points to other files;
+    EarthGPTError for a damaged head.
+    """
+    if path.suffix == ".tif":
+        _examine_tiff(path, most_pixels)
+        return
+    with warnings.catch_warnings(), _unnamed(path):
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path, formats=(_PILLOW[path.suffix],)) as image:
+                size = image.size
+        except Image.DecompressionBombError:
+            raise RefusedError(f"The image has more than {most_pixels:,} pixels.", 413) from None
+        except Exception as error:  # Pillow's readers raise of every kind on damaged heads
+            raise EarthGPTError(f"The image is damaged: {error}.") from None
+    _not_too_large(size, most_pixels)
+
+
+def _not_too_large(size: tuple[int, int], most_pixels: int) -> None:
+    if math.prod(size) > most_pixels:
+        many = f"{size[0]:,} x {size[1]:,} pixels"
+        raise RefusedError(f"The image has {many}, more than {most_pixels:,} at once; submit it as a job.", 413)
+
+
+def _examine_tiff(path: Path, most_pixels: int) -> None:
+    import numpy as np
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    shut = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    with warnings.catch_warnings(), rasterio.Env(**shut):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            with rasterio.open(path, driver="GTiff") as file:
+                # GDAL takes overviews from the file that this names, wherever it is.
+                if file.tags(ns="OVERVIEWS"):
+                    raise RefusedError("The TIFF points to overviews in another file; leave them out.")
+                size, count = (file.width, file.height), file.count
+                wide = max(np.dtype("complex64" if "complex" in kind else kind).itemsize for kind in file.dtypes)
+                block = math.prod(file.block_shapes[0])
+                together = count if file.interleaving and file.interleaving.name == "pixel" else 1
+        except (RasterioError, ValueError, TypeError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0].replace(str(path), "it")
+            raise EarthGPTError(f"The TIFF is damaged: {reason}.") from None
+    _not_too_large(size, most_pixels)
+    if block * wide * together > _BLOCK_BYTES:
+        raise RefusedError("The TIFF has blocks that are too large to decode; write it tiled.", 413)
+
+
+@contextmanager
+def _unnamed(path: Path) -> Iterator[None]:
+    """Messages without the place of our file; what readers raise on damaged pixels is one kind of error."""
+    try:
+        yield
+    except RefusedError:
+        raise
+    except EarthGPTError as error:
+        raise EarthGPTError(str(error).replace(str(path), "The image")) from None
+    except MemoryError:
+        raise RefusedError("The image is too large for this machine.", 413) from None
+    except Exception as error:  # hostile files make decoders raise of every kind
+        raise EarthGPTError(f"The image is damaged: {type(error).__name__}.") from error
+
+
+# --- addresses ---------------------------------------------------------------------------------------------------
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address is one of the open Internet: not this machine, its networks, or a way around them."""
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
+        if inner or ip in _NAT64 or ip.is_site_local:
+            return False
+    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+
+
+_NAT64 = ipaddress.ip_network("64:ff9b::/95")
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Reads an address of the open Internet.
+
+    The name is resolved once, every address of it must be allowed, and the connection goes to that very address, so a
+    name that changes its mind leads nowhere else. Redirects are looked at in the same way.
+    """
+
+    resolve: Callable[..., list] = socket.getaddrinfo
+    allowed: Callable[[str], bool] = is_public
+
+    def __call__(self, url: str, limits: Limits) -> bytes:
+        """What is there. Raises RefusedError for inner addresses, too many bytes, a long wait and no answer."""
+        ends = time.monotonic() + min(limits.seconds, 30.0)
+        for _ in range(_REDIRECTS + 1):
+            status, place, content = self._get(url, limits.bytes, ends)
+            if status in (301, 302, 303, 307, 308) and place:
+                url = urljoin(url, place)
+                continue
+            if status != 200:
+                raise RefusedError(f"The address of the image answers with {status}.")
+            return content
+        raise RefusedError("The address of the image leads from one redirect to the next.")
+
+    def _get(self, url: str, most_bytes: int, ends: float) -> tuple[int, str | None, bytes]:
+        try:
+            place = urlsplit(url)
+            port = place.port or (443 if place.scheme == "https" else 80)
+        except ValueError:
+            raise RefusedError("That is no address of an image.") from None
+        host = place.hostname or ""
+        if place.scheme not in ("http", "https") or not host or place.username is not None or not url.isprintable():
+            raise RefusedError("The address of an image begins with http:// or https:// and has no user's name.")
+        address = self._address(host, port)
+        connection = _Pinned(host, port, address, place.scheme == "https", max(0.1, ends - time.monotonic()))
+        path = (place.path or "/") + (f"?{place.query}" if place.query else "")
+        try:
+            connection.request("GET", path, headers={"User-Agent": "earthgpt", "Accept": "image/*"})
+            reply = connection.getresponse()
+            parts, length = [], 0
+            while part := reply.read1(65536):
+                length += len(part)
+                if length > most_bytes:
+                    raise RefusedError(f"The image has more than {most_bytes:,} bytes.", 413)
+                if time.monotonic() > ends:
+                    raise TimeoutError
+                parts.append(part)
+            return reply.status, reply.headers.get("Location"), b"".join(parts)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise RefusedError(f"The address of the image cannot be read: {type(error).__name__}.") from None
+        finally:
+            connection.close()
+
+    def _address(self, host: str, port: int) -> str:
+        try:
+            found = sorted({one[4][0] for one in self.resolve(host, port, type=socket.SOCK_STREAM)})
+        except (OSError, UnicodeError):
+            raise RefusedError(f"There is no {host[:100]!r}.") from None
+        if not found or not all(map(self.allowed, found)):
+            raise RefusedError("Images are read from the open Internet only, not from inner addresses.")
+        return found[0]
+
+
+class _Pinned(http.client.HTTPConnection):
+    """A connection to one IP address, in the name of a host."""
+
+    def __init__(self, host: str, port: int, address: str, secure: bool, timeout_s: float) -> None:
+        super().__init__(host, port, timeout=timeout_s)
+        self._address, self._secure = address, secure
+        self.default_port = 443 if secure else 80
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+        if self._secure:
+            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)

@@ -1,0 +1,261 @@
+"""The tasks over HTTP: an image is uploaded, and values or map features come back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, File, Form, Header, Response, UploadFile
+from pydantic import BaseModel
+
+from earthgpt.assistant import Classification, EarthGPT
+from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.geo.vectors import Feature, features
+from earthgpt.serve.batching import Decoding, Engine
+from earthgpt.serve.guard import Reader, RefusedError
+from earthgpt.tasks import scene_classification
+from earthgpt.types import Box, Conversation, Region, Sensor
+
+GEOJSON = "application/geo+json"
+_WHOLE = Box(0, 0, 1, 1)
+_CLASSES = 1000
+
+
+class BatchedEarthGPT(EarthGPT):
+    """``EarthGPT`` whose questions are decoded together with those of others. Raises as ``Engine.ask`` does, too."""
+
+    def __init__(self, engine: Engine, timeout_s: float):
+        super().__init__(engine.model, engine.processor)
+        self.engine, self.timeout_s = engine, timeout_s
+
+    def say(self, conversation, sensor=None):
+        squares = [self._square(open_raster(image, sensor)) for image in conversation.images]
+        return self.engine.ask(conversation, squares, Decoding(), self.timeout_s)
+
+    def classify(self, image, classes=None, sensor=None):
+        if classes is None:
+            return super().classify(image, None, sensor)
+        raster = open_raster(image, sensor)
+        conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
+        likely = self.engine.choices(conversation, self._square(raster), classes)
+        probabilities = dict(sorted(zip(classes, likely, strict=True), key=lambda pair: -pair[1]))
+        return Classification(next(iter(probabilities)), probabilities)
+
+
+class Picture(BaseModel):
+    """The image as it was understood: size in pixels, what took it, and its coordinate reference system, if any."""
+
+    width: int
+    height: int
+    sensor: Sensor
+    crs: str | None
+
+
+class Found(BaseModel):
+    """A region: what it is, its four corners in pixels of the image, and how sure the model is, in [0, 1]."""
+
+    label: str
+    corners: list[tuple[float, float]]
+    oriented: bool
+    score: float | None
+
+
+class Detections(BaseModel):
+    """The objects that were found."""
+
+    image: Picture
+    regions: list[Found]
+
+
+class Grounding(BaseModel):
+    """The region that a phrase describes; null when the model names none."""
+
+    image: Picture
+    phrase: str
+    region: Found | None
+
+
+class Label(BaseModel):
+    """The class of the scene, and how likely each is."""
+
+    image: Picture
+    label: str
+    probabilities: dict[str, float]
+
+
+class Caption(BaseModel):
+    """A sentence about the image."""
+
+    image: Picture
+    caption: str
+
+
+class Description(BaseModel):
+    """A phrase for a region, which is given back in pixels: left, top, right, bottom."""
+
+    image: Picture
+    box: tuple[float, float, float, float]
+    description: str
+
+
+class Reply(BaseModel):
+    """A short answer."""
+
+    image: Picture
+    question: str
+    answer: str
+
+
+Upload = Annotated[UploadFile, File(description="A PNG, JPEG, TIFF, GeoTIFF, WebP, GIF or BMP image.")]
+Taken = Annotated[Sensor | None, Form(description="What took the image; found out where it is not given.")]
+Form_ = Annotated[Literal["json", "geojson"] | None, Form(alias="format", description="json, or map features.")]
+Words = Annotated[str, Form(min_length=1, max_length=2000)]
+Accept = Annotated[str | None, Header()]
+_EITHER: dict[int | str, dict[str, Any]] = {200: {"content": {GEOJSON: {"schema": {"type": "object"}}}}}
+
+
+def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRouter:
+    """The endpoints of the tasks; ``assistant`` is asked for when a request comes."""
+    routes = APIRouter(prefix="/v1", tags=["tasks"])
+
+    def opened(upload: UploadFile, sensor: Sensor | None) -> Raster:
+        return reader.of_bytes(upload.file.read(reader.limits.bytes + 1), sensor)
+
+    @routes.post("/detect", response_model=Detections, responses=_EITHER)
+    def detect(
+        image: Upload,
+        label: Annotated[str | None, Form(max_length=200, description="A class, in the singular; all without.")] = None,
+        oriented: Annotated[bool, Form()] = False,
+        sensor: Taken = None,
+        format: Form_ = None,
+        accept: Accept = None,
+    ) -> Any:
+        """The objects of one class, or of all. Large scenes are better submitted as jobs, which look at tiles."""
+        raster = opened(image, sensor)
+        regions = assistant().detect(raster, cleaned(label), oriented)
+        value = Detections(image=_picture(raster), regions=[_found(one, raster) for one in regions])
+        return _answered(value, regions, raster, format, accept)
+
+    @routes.post("/ground", response_model=Grounding, responses=_EITHER)
+    def ground(
+        image: Upload,
+        phrase: Words,
+        oriented: Annotated[bool, Form()] = False,
+        sensor: Taken = None,
+        format: Form_ = None,
+        accept: Accept = None,
+    ) -> Any:
+        """The one region that a phrase describes."""
+        raster = opened(image, sensor)
+        phrase = cleaned(phrase)
+        region = assistant().ground(raster, phrase, oriented)
+        value = Grounding(image=_picture(raster), phrase=phrase, region=region and _found(region, raster))
+        return _answered(value, [region] if region else [], raster, format, accept)
+
+    @routes.post("/classify", response_model=Label, responses=_EITHER)
+    def classify(
+        image: Upload,
+        classes: Annotated[str | None, Form(max_length=20_000, description="Names with commas; none: free.")] = None,
+        sensor: Taken = None,
+        format: Form_ = None,
+        accept: Accept = None,
+    ) -> Any:
+        """The class of the scene."""
+        raster = opened(image, sensor)
+        found = assistant().classify(raster, names_of(classes))
+        value = Label(image=_picture(raster), label=found.label, probabilities=found.probabilities)
+        region = Region(_WHOLE, found.label, found.probabilities[found.label])
+        return _answered(value, [region], raster, format, accept)
+
+    @routes.post("/caption", response_model=Caption, responses=_EITHER)
+    def caption(image: Upload, sensor: Taken = None, format: Form_ = None, accept: Accept = None) -> Any:
+        """One sentence about the image."""
+        raster = opened(image, sensor)
+        text = assistant().caption(raster)
+        value = Caption(image=_picture(raster), caption=text)
+        return _answered(value, [Region(_WHOLE, text)], raster, format, accept)
+
+    @routes.post("/describe", response_model=Description, responses=_EITHER)
+    def describe(
+        image: Upload,
+        box: Annotated[str, Form(max_length=200, description="left,top,right,bottom in pixels of the image.")],
+        sensor: Taken = None,
+        format: Form_ = None,
+        accept: Accept = None,
+    ) -> Any:
+        """A phrase for a region of the image."""
+        raster = opened(image, sensor)
+        where = _box(box, raster)
+        text = assistant().describe(raster, where)
+        value = Description(image=_picture(raster), box=where.to_pixels(raster.size), description=text)
+        return _answered(value, [Region(where, text)], raster, format, accept)
+
+    @routes.post("/ask", response_model=Reply, responses=_EITHER)
+    def ask(image: Upload, question: Words, sensor: Taken = None, format: Form_ = None, accept: Accept = None) -> Any:
+        """A short answer to a question."""
+        raster = opened(image, sensor)
+        question = cleaned(question)
+        text = assistant().ask(raster, question)
+        feature = Feature(Region(_WHOLE, text), {"prompt": question})
+        value = Reply(image=_picture(raster), question=question, answer=text)
+        return _answered(value, [feature], raster, format, accept)
+
+    return routes
+
+
+def cleaned(text: str | None) -> str | None:
+    """Text that can be written anywhere; None stays None. Raises RefusedError where nothing is left."""
+    if text is None:
+        return None
+    text = text.encode(errors="replace").decode().replace("\0", "").strip()
+    if not text:
+        raise RefusedError("The text is empty.")
+    return text
+
+
+def names_of(text: str | None) -> list[str] | None:
+    """Names with commas between them; None stays None. Raises RefusedError for none, and for too many."""
+    if text is None:
+        return None
+    names = list(dict.fromkeys(name.strip() for name in (cleaned(text) or "").split(",") if name.strip()))
+    if not 0 < len(names) <= _CLASSES:
+        raise RefusedError(f"Give 1 to {_CLASSES} classes, with commas between them.")
+    return names
+
+
+def _box(text: str, raster: Raster) -> Box:
+    width, height = raster.size
+    try:
+        left, top, right, bottom = (float(value) for value in text.split(","))
+        inside = 0 <= left < right <= width and 0 <= top < bottom <= height
+    except ValueError:
+        inside = False
+    if not inside:
+        raise RefusedError(f"A box is left,top,right,bottom in pixels inside the image ({width} x {height}).")
+    return Box.from_pixels(left, top, right, bottom, raster.size)
+
+
+def _picture(raster: Raster) -> Picture:
+    return Picture(width=raster.size[0], height=raster.size[1], sensor=raster.sensor, crs=raster.crs)
+
+
+def _found(region: Region, raster: Raster) -> Found:
+    width, height = raster.size
+    corners = [(round(x * width, 2), round(y * height, 2)) for x, y in region.box.corners]
+    return Found(
+        label=region.label, corners=corners, oriented=not isinstance(region.box, Box), score=_score(region.score)
+    )
+
+
+def _score(score: float | None) -> float | None:
+    return None if score is None else round(score, 4)
+
+
+def _answered(
+    value: BaseModel, regions: Sequence[Region | Feature], raster: Raster, form: str | None, accept: str | None
+) -> Any:
+    if form == "json" or (form is None and GEOJSON not in (accept or "")):
+        return value
+    content = json.dumps(features(regions, raster), ensure_ascii=False, allow_nan=False)
+    return Response(content.encode(errors="replace"), media_type=GEOJSON)
