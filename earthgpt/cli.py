@@ -51,6 +51,12 @@ Metres = Annotated[float | None, typer.Option("--gsd", min=1e-4, help="Metres of
 Part = Annotated[str | None, typer.Option("--window", help="left,top,width,height in pixels: only this part.")]
 BoundingBox = Annotated[str | None, typer.Option("--bbox", help="west,south,east,north in degrees: only this part.")]
 Places = Annotated[Path | None, typer.Option("--aoi", help="GeoJSON with polygons: only what lies in them.")]
+Bands = Annotated[
+    str | None, typer.Option(help='One or three by number, name, colour or wavelength: "4,3,2", "red", "665nm".')
+]
+Stretch = Annotated[str | None, typer.Option(help="Black and white: 0:3000, 2%:98%, minmax, 10C:45C, none.")]
+Units = Annotated[str | None, typer.Option(help="Of values: reflectance; amplitude, decibels; kelvin, celsius, ...")]
+Remote = Annotated[bool, typer.Option("--remote", help="Allow URLs, and files that point elsewhere.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, and begin anew.")]
 Engine = Annotated[str, typer.Option(help="local, or ray: Ray Data, on this machine or a cluster.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes of the engine ray.")]
@@ -124,6 +130,10 @@ def ask(
     batch_size: Batch = 16,
     model: ModelName = DEFAULT,
     sensor: SensorName = None,
+    bands: Bands = None,
+    stretch: Stretch = None,
+    units: Units = None,
+    remote: Remote = False,
     as_json: AsJson = False,
 ) -> None:
     """Answer a question; with --tile for each tile of a large scene, as a map.
@@ -131,14 +141,14 @@ def ask(
     Example: earthgpt ask harbor.png "How many ships are there in the image?"
     Example: earthgpt ask city.tif "How many cars are there?" --tile 512 -o cars.gpkg
     """
-    paths = _expand(images)
-    if len(paths) == 1 and not (tile or output or preview or window or bbox or aoi):
+    paths, reading = _expand(images), _reading(bands, stretch, units, remote)
+    if len(paths) == 1 and not (tile or output or preview or window or bbox or aoi or reading):
         assistant, raster = _ready(model, paths[0], sensor)
         answer = assistant.ask(raster, question)
         _print({"image": str(paths[0]), "question": question, "answer": answer}, as_json, answer)
         return
     job = {"task": "ask", "question": question, "tile": tile, "window": window, "preview": preview}
-    _survey(paths, job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
+    _survey(paths, {**job, "reading": reading}, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
 @app.command()
@@ -156,6 +166,10 @@ def caption(
     batch_size: Batch = 16,
     model: ModelName = DEFAULT,
     sensor: SensorName = None,
+    bands: Bands = None,
+    stretch: Stretch = None,
+    units: Units = None,
+    remote: Remote = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe images in one sentence each; with --tile each tile of a large scene.
@@ -163,14 +177,14 @@ def caption(
     Example: earthgpt caption harbor.png
     Example: earthgpt caption photos/ -o captions.csv
     """
-    paths = _expand(images)
-    if len(paths) == 1 and not (tile or output or preview or window or bbox or aoi):
+    paths, reading = _expand(images), _reading(bands, stretch, units, remote)
+    if len(paths) == 1 and not (tile or output or preview or window or bbox or aoi or reading):
         assistant, raster = _ready(model, paths[0], sensor)
         text = assistant.caption(raster)
         _print({"image": str(paths[0]), "caption": text}, as_json, text)
         return
     job = {"task": "caption", "tile": tile, "window": window, "preview": preview}
-    _survey(paths, job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
+    _survey(paths, {**job, "reading": reading}, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
 @app.command()
@@ -191,6 +205,10 @@ def classify(
     batch_size: Batch = 16,
     model: ModelName = DEFAULT,
     sensor: SensorName = None,
+    bands: Bands = None,
+    stretch: Stretch = None,
+    units: Units = None,
+    remote: Remote = False,
     as_json: AsJson = False,
 ) -> None:
     """Name the class of the scene, with a probability for each class of a list; with --tile a map of classes.
@@ -199,8 +217,8 @@ def classify(
     Example: earthgpt classify region.tif -c forest -c farmland --tile 256 -o landuse.gpkg
     """
     names = _names(classes)
-    paths = _expand(images)
-    if len(paths) == 1 and not (tile or output or preview or window or bbox or aoi):
+    paths, reading = _expand(images), _reading(bands, stretch, units, remote)
+    if len(paths) == 1 and not (tile or output or preview or window or bbox or aoi or reading):
         assistant, raster = _ready(model, paths[0], sensor)
         found = assistant.classify(raster, names)
         lines = [f"{probability:6.1%}  {name}" for name, probability in found.probabilities.items()]
@@ -208,7 +226,7 @@ def classify(
         _print(value, as_json, "\n".join(lines))
         return
     job = {"task": "classify", "classes": tuple(names or ()), "tile": tile, "window": window, "preview": preview}
-    _survey(paths, job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
+    _survey(paths, {**job, "reading": reading}, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
 @app.command()
@@ -320,6 +338,10 @@ def detect(
     batch_size: Batch = 16,
     model: ModelName = DEFAULT,
     sensor: SensorName = None,
+    bands: Bands = None,
+    stretch: Stretch = None,
+    units: Units = None,
+    remote: Remote = False,
     as_json: AsJson = False,
 ) -> None:
     """Find the objects of some classes, or all; images larger than a tile are gone through in overlapping tiles.
@@ -332,10 +354,17 @@ def detect(
         "overlap": overlap, "gsd": gsd, "window": window, "bbox": bbox, "aoi": aoi, "scales": _scales(scales),
         "preview": preview,
     }  # fmt: skip
+    job["reading"] = _reading(bands, stretch, units, remote)
     _survey(_expand(images), job, output, overwrite, engine, workers, batch_size, model, sensor, as_json)
 
 
-def _expand(images: Sequence[str]) -> list[Path]:
+def _reading(bands: str | None, stretch: str | None, units: str | None, remote: bool) -> dict[str, Any]:
+    """Options of ``open_scene`` that were given."""
+    given = {"bands": bands, "stretch": stretch, "units": units, "remote": remote or None}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _expand(images: Sequence[str]) -> list[Path | str]:
     from earthgpt.geo.inputs import expand
 
     return expand(images)
@@ -371,7 +400,7 @@ def _survey(
     """
     if engine not in ("local", "ray"):
         raise EarthGPTError(f"The engine is local or ray, not {engine!r}.")
-    names = [path.stem for path in paths]
+    names, reading = [Path(path).stem for path in paths], wanted["reading"]
     maps = wanted["task"] == "detect" or wanted["tile"] or wanted["preview"]
     if output and output.suffix.lower() == ".csv" and not maps:
         _table(paths, wanted, output, overwrite, model, sensor)
@@ -384,7 +413,7 @@ def _survey(
         try:
             from earthgpt.geo.scene import open_scene
 
-            scene = open_scene(path, sensor)
+            scene = open_scene(path, sensor, **reading)
             assistant = assistant or _load(model)
             one = {**wanted, "preview": preview}
             _survey_one(scene, one, place, overwrite, engine, workers, batch_size, model, assistant, as_json)
@@ -446,7 +475,7 @@ def _table(
         left = [path for path in paths if str(path) not in done]
         for path in track(left, "images", console=err, transient=True, disable=not err.is_terminal):
             try:
-                scene = open_scene(path, sensor)
+                scene = open_scene(path, sensor, **wanted["reading"])
                 job = Job(
                     wanted["task"], max(16, *scene.size), 0, wanted.get("classes", ()), wanted.get("question", "")
                 )
@@ -476,7 +505,7 @@ def _survey_one(
     from earthgpt.cards import write_run_card
     from earthgpt.scenes import Job, plan, scan, scan_on_ray, tile_for
 
-    wanted = dict(wanted)
+    wanted = {key: value for key, value in wanted.items() if key != "reading"}
     tile, gsd, overlap = wanted.pop("tile", None), wanted.pop("gsd", None), wanted.pop("overlap", None)
     detects = wanted["task"] == "detect"
     area, outlines = _part(scene, wanted.pop("window", None), wanted.pop("bbox", None), wanted.pop("aoi", None))

@@ -8,31 +8,41 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from earthgpt.geo.sources import is_product
 from earthgpt.types import EarthGPTError
 
 SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".webp", ".bmp"))
 _ROLES = ("visual", "data", "overview")  # of a STAC asset, the one that is shown first
 
 
-def expand(inputs: Iterable[str | Path]) -> list[Path]:
+def expand(inputs: Iterable[str | Path]) -> list[Path | str]:
     """The images that inputs stand for, each once, in order.
 
-    A folder is all images below it, by name; a pattern (``*.tif``) what it matches; a ``.json`` file a STAC item, or a
+    The folder of a Sentinel-1, Sentinel-2 or Landsat product is one image, another is all images below it, by name; an
+    address (``https://...``) stays as it is; a pattern (``*.tif``) what it matches; a ``.json`` file a STAC item, or a
     collection of items, of whose assets the first of the roles visual, data and overview is taken (STAC 1.0). Other
     files are taken as they are. Raises EarthGPTError for what is not there and for what holds no image.
     """
-    found: dict[Path, None] = {}
+    found: dict[Path | str, None] = {}
     for one in map(str, inputs):
         before = len(found)
         found |= dict.fromkeys(_expand(one))
-        if len(found) == before and not Path(one).is_file():
+        if len(found) == before and not Path(one).is_file() and not _elsewhere(one):
             raise EarthGPTError(f"{one} holds no image ({', '.join(sorted(SUFFIXES))}).")
     return list(found)
 
 
-def _expand(one: str) -> Iterator[Path]:
+def _elsewhere(one: str) -> bool:
+    return "://" in one or one.startswith("/vsi")
+
+
+def _expand(one: str) -> Iterator[Path | str]:
     path = Path(one)
-    if path.is_dir():
+    if _elsewhere(one):
+        yield one
+    elif is_product(path):
+        yield path
+    elif path.is_dir():
         yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
     elif path.suffix.lower() == ".json" and path.is_file():
         yield from _assets(path)

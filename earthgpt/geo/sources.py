@@ -180,6 +180,14 @@ def product(source: str | Path | Sequence[str | Path], remote: bool) -> Product:
     return _known(paths) or Product(tuple(Band(one, 0, Path(one).stem) for one in paths))
 
 
+def is_product(path: Path) -> bool:
+    """Whether a folder is a product that is known, rather than one of many images."""
+    try:
+        return path.is_dir() and _folder(path) is not None
+    except EarthGPTError:
+        return False
+
+
 def _folder(path: Path) -> Product:
     """The product in a folder."""
     if path.name.startswith("S1") or (path / "measurement").is_dir():

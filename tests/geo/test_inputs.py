@@ -65,3 +65,11 @@ def test_nothing_is_told(folder):
         with pytest.raises(EarthGPTError, match="holds no image"):
             expand([one])
     assert expand([folder / "missing.tif"]) == [folder / "missing.tif"]  # whoever opens it says that it is missing
+
+
+def test_the_folder_of_a_product_is_one_image_and_an_address_stays_as_it_is(tmp_path):
+    scene = tmp_path / "LC08_L1TP_042034_20170616_20170629_01_T1"
+    scene.mkdir()
+    for band in (2, 3, 4):
+        (scene / f"{scene.name}_B{band}.TIF").write_bytes(b"II*\0")
+    assert expand([scene, "https://example.org/a.tif"]) == [scene, "https://example.org/a.tif"]
