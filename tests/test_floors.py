@@ -61,6 +61,7 @@ NEIGHBOURS = {
     ("lmms_plugin", "assistant"),
     ("lmms_plugin", "evaluation"),
     ("__main__", "cli"),
+    ("cli", "serve"),
 }
 # The lowest floor that may use a library, and the only modules that may.
 LOWEST = {"numpy": 1, "pydantic": 1, "PIL": 1, "torch": 3, "transformers": 3, "tokenizers": 3, "typer": 5, "fastapi": 5}

@@ -23,6 +23,7 @@ from urllib.parse import urljoin, urlsplit
 
 from PIL import Image
 
+from earthgpt.geo.heads import tiff_head
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.types import EarthGPTError, Sensor
 
@@ -169,27 +170,12 @@ def _not_too_large(size: tuple[int, int], most_pixels: int) -> None:
 
 
 def _examine_tiff(path: Path, most_pixels: int) -> None:
-    import numpy as np
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
-
-    shut = {"CPL_VSIL_CURL_ALLOWED_FILENAME": "none", "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
-    with warnings.catch_warnings(), rasterio.Env(**shut):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        try:
-            with rasterio.open(path, driver="GTiff") as file:
-                # GDAL takes overviews from the file that this names, wherever it is.
-                if file.tags(ns="OVERVIEWS"):
-                    raise RefusedError("The TIFF points to overviews in another file; leave them out.")
-                size, count = (file.width, file.height), file.count
-                wide = max(np.dtype("complex64" if "complex" in kind else kind).itemsize for kind in file.dtypes)
-                block = math.prod(file.block_shapes[0])
-                together = count if file.interleaving and file.interleaving.name == "pixel" else 1
-        except (RasterioError, ValueError, TypeError) as error:
-            reason = str(error.__cause__ or error).splitlines()[0].replace(str(path), "it")
-            raise EarthGPTError(f"The TIFF is damaged: {reason}.") from None
-    _not_too_large(size, most_pixels)
-    if block * wide * together > _BLOCK_BYTES:
+    with _unnamed(path):
+        head = tiff_head(path)
+    if head.elsewhere:
+        raise RefusedError("The TIFF points to overviews in another file; leave them out.")
+    _not_too_large(head.size, most_pixels)
+    if head.block_bytes > _BLOCK_BYTES:
         raise RefusedError("The TIFF has blocks that are too large to decode; write it tiled.", 413)
 
 
