@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -139,13 +139,14 @@ def scan(
 
 def _through(assistant, scene, job, record, batch_size, progress) -> Record:
     kept = Record(record, scene, job)
-    left = (tile for tile in plan(job, scene.size) if tile.window not in kept.done)
-    total = sum(1 for _ in plan(job, scene.size))
+    tiles = {tile.window: tile for tile in plan(job, scene.size)}
+    left = map(tiles.get, scene.in_reading_order([window for window in tiles if window not in kept.done]))
+    total = len(tiles)
     progress(len(kept.done), total)
     with kept, ThreadPoolExecutor(1) as reader:  # the next tiles are read while the model looks at these
         batches = iter(lambda: list(islice(left, batch_size)), [])
-        for tiles, shown in _ahead(reader, batches, lambda tiles: [_shown(assistant, scene, one) for one in tiles]):
-            kept.add(look(assistant, job, tiles, shown))
+        for batch, shown in _ahead(reader, batches, lambda batch: [_shown(assistant, scene, one) for one in batch]):
+            kept.add(look(assistant, job, batch, shown))
             progress(len(kept.done), total)
     return kept
 
@@ -170,9 +171,11 @@ def scan_on_ray(
     except ImportError:
         raise EarthGPTError("This engine needs Ray: pip install 'earthgpt[ray]'.") from None
     kept = Record(record, scene, job)
-    tiles = list(plan(job, scene.size))
+    tiles = {tile.window: tile for tile in plan(job, scene.size)}
     progress(len(kept.done), len(tiles))
-    left = [{"window": list(one.window), "cell": list(one.cell)} for one in tiles if one.window not in kept.done]
+    left = [
+        {"window": list(window), "cell": list(one.cell)} for window, one in tiles.items() if window not in kept.done
+    ]
     with kept:
         if left:
             asked = ray.data.from_items(left, override_num_blocks=max(1, math.ceil(len(left) / batch_size)))
@@ -376,8 +379,8 @@ def collect(scene: Scene, job: Job, record: Record) -> Findings:
         features = [feature for feature, fine in zip(features, inside, strict=True) if fine]
     numbers = [value for row in asked if job.task == "ask" and (value := number(row["said"])) is not None]
     side = scene.gsd_m
-    scale = len(job.scales)  # every scale sees each pixel
-    seen = sum(row["valid"] * _share(row) for row in asked) / scale
+    first = {tile.window for tile in plan(replace(job, scales=job.scales[:1]), scene.size)}  # it sees each pixel
+    seen = sum(row["valid"] * _share(row) for row in asked if tuple(row["window"]) in first)
     return Findings(
         features=features,
         counts=Counter(feature.region.label for feature in features),
