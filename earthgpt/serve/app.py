@@ -21,7 +21,7 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 
 import earthgpt
 from earthgpt.assistant import EarthGPT
-from earthgpt.serve import chat
+from earthgpt.serve import chat, page
 from earthgpt.serve.batching import BusyError, Engine, TooLongError
 from earthgpt.serve.guard import Fetch, Limits, Reader, RefusedError, examine, save_upload
 from earthgpt.serve.jobs import FORMATS, Jobs, Ticket
@@ -135,6 +135,7 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
     _pages(app, metrics)
     _chat(app, settings, reader)
     app.include_router(router(lambda: app.state.assistant, reader))
+    app.include_router(page.router(reader, _SCENE_PIXELS))
     if settings.jobs is not None:
         _jobs(app, settings)
     app.add_middleware(
@@ -205,10 +206,6 @@ def _errors(app: FastAPI) -> None:
 
 
 def _pages(app: FastAPI, metrics: Metrics) -> None:
-    @app.get("/", include_in_schema=False)
-    def index() -> HTMLResponse:
-        return _page("EarthGPT", _INDEX)
-
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
         return _page("EarthGPT: the API", _described(app.openapi()))
@@ -332,13 +329,6 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
             raise RefusedError(f"The job is {ticket.state}; it has no result.", 409)
         kind, ending = FORMATS[format]
         return FileResponse(app.state.jobs.result(ticket, format), media_type=kind, filename=f"{name}{ending}")
-
-
-_INDEX = """
-<p>The server runs. It speaks OpenAI's chat API at <code>/v1/chat/completions</code>, and has an endpoint for each task.
-</p><ul><li><a href="docs">The API</a></li><li><a href="openapi.json">Its schema (OpenAPI)</a></li>
-<li><a href="ready">Ready?</a></li><li><a href="metrics">Metrics</a></li></ul>
-"""
 
 
 def _page(title: str, body: str) -> HTMLResponse:

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from starlette.exceptions import HTTPException
 
 from earthgpt.serve.chat import error_body
 
@@ -111,9 +112,6 @@ class Shield:
                 await _reply(tell, *refused)
             else:
                 await self.app(scope, self._within(scope, receive), tell)
-        except _TooMuchError as error:
-            if not sent:
-                await _reply(tell, error.status, error_body(str(error), "invalid_request_error", error.code))
         except Exception:
             if sent:
                 raise
@@ -185,20 +183,14 @@ class Shield:
             try:
                 message = await asyncio.wait_for(receive(), max(0.0, ends - time.monotonic()))
             except TimeoutError:
-                raise _TooMuchError("The request came too slowly.", 408, "timeout") from None
+                raise HTTPException(408, "The request came too slowly.") from None
             came += len(message.get("body", b""))
             complete = not message.get("more_body", False)
             if came > most:
-                raise _TooMuchError(f"The request has more than {most:,} bytes.", 413, "too_large")
+                raise HTTPException(413, f"The request has more than {most:,} bytes.")
             return message
 
         return counted
-
-
-class _TooMuchError(Exception):
-    def __init__(self, reason: str, status: int, code: str):
-        super().__init__(reason)
-        self.status, self.code = status, code
 
 
 def _host(text: str) -> str:

@@ -1,0 +1,162 @@
+"""The endpoints of the tasks say what the assistant says, as values and as map features."""
+
+import json
+
+import httpx
+import numpy as np
+import pytest
+from servers import running
+
+from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo.raster import open_raster
+from earthgpt.serve.cache import Cache, key_of
+from earthgpt.types import Box
+
+FIELDS = {
+    "detect": {"label": "ship", "oriented": "true"},
+    "ground": {"phrase": "the largest ship"},
+    "classify": {"classes": "harbor, airport,parking lot"},
+    "caption": {},
+    "describe": {"box": "5,5,30,30"},
+    "ask": {"question": "How many ships?"},
+}
+
+
+@pytest.fixture(scope="module")
+def geotiff(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rasters") / "a.tif"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    write_geotiff(path, pixels, 500_000, 5_000_000, 10.0, 32633)
+    return path
+
+
+def ask(served, task, path, **options):
+    files = {"image": ("a.tif", path.read_bytes())}
+    reply = served.client.post(f"/v1/{task}", files=files, data=FIELDS[task], **options)
+    assert reply.status_code == 200, reply.text
+    return reply
+
+
+def test_values_are_those_of_the_assistant(served, assistant, geotiff):
+    raster = open_raster(geotiff)
+    found = {task: ask(served, task, geotiff).json() for task in FIELDS}
+    assert found["caption"]["caption"] == assistant.caption(raster)
+    assert found["ask"]["answer"] == assistant.ask(raster, "How many ships?")
+    assert found["describe"]["description"] == assistant.describe(raster, Box.from_pixels(5, 5, 30, 30, (60, 40)))
+    expected = assistant.classify(raster, ["harbor", "airport", "parking lot"])
+    assert found["classify"]["label"] == expected.label
+    assert found["classify"]["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
+    assert len(found["detect"]["regions"]) == len(assistant.detect(raster, "ship", True))
+    assert found["detect"]["image"] == {"width": 60, "height": 40, "sensor": "optical", "crs": "EPSG:32633"}
+
+
+@pytest.mark.parametrize("task", FIELDS)
+def test_map_features_are_asked_for_in_two_ways(served, geotiff, task):
+    one = ask(served, task, geotiff, headers={"Accept": "application/geo+json"})
+    other = served.client.post(
+        f"/v1/{task}", files={"image": ("a.tif", geotiff.read_bytes())}, data={**FIELDS[task], "format": "geojson"}
+    )
+    assert one.headers["content-type"] == "application/geo+json" and one.json() == other.json()
+    assert one.json()["type"] == "FeatureCollection"
+    if task in ("caption", "describe", "ask", "classify"):
+        ring = one.json()["features"][0]["geometry"]["coordinates"][0]
+        assert all(14.99 < x < 15.01 and 45.1 < y < 45.2 for x, y in ring)
+
+
+@pytest.mark.parametrize(
+    ("task", "fields"),
+    [("ask", {}), ("ask", {"question": " "}), ("describe", {"box": "1,2,3"}), ("describe", {"box": "nan,0,9,9"}),
+     ("classify", {"classes": ","}), ("detect", {"sensor": "sonar"}), ("detect", {"format": "shp"})],
+)  # fmt: skip
+def test_wrong_fields_are_told(served, geotiff, task, fields):
+    reply = served.client.post(f"/v1/{task}", files={"image": ("a.tif", geotiff.read_bytes())}, data=fields)
+    assert reply.status_code == 400 and reply.json()["error"]["type"] == "invalid_request_error"
+
+
+def test_a_second_question_about_an_image_does_not_encode_it(served, tmp_path):
+    pixels = np.random.default_rng(5).integers(0, 256, (40, 60, 3), np.uint8)
+    write_geotiff(tmp_path / "a.tif", pixels, 0, 0, 1.0, 32633)
+    before = served.engine.encoded
+    for task in FIELDS:
+        ask(served, task, tmp_path / "a.tif")
+    assert served.engine.encoded == before + 1
+
+
+def test_a_cache_keeps_what_was_used_last_and_no_more_than_its_bytes():
+    cache = Cache(10)
+    for name in "abc":
+        cache.put(name, name, 4)
+        cache.get("a")
+    assert [cache.get(name) for name in "abc"] == ["a", None, "c"] and cache.bytes == 8
+    cache.put("d", "d", 11)
+    assert cache.get("d") is None and len(cache) == 2
+    near = np.zeros((4, 4, 3), np.uint8)
+    other = near.copy()
+    other[3, 3, 2] = 1
+    assert key_of(near) != key_of(other) and key_of(near) == key_of(near.copy())
+
+
+def test_prometheus_is_told_what_happens(served, geotiff):
+    ask(served, "caption", geotiff)
+    text = served.client.get("/metrics").text
+    for line in (
+        'earthgpt_requests_total{path="/v1/caption",status="200"}',
+        "earthgpt_encoded_images",
+        "earthgpt_cache_hits",
+    ):
+        assert line in text
+
+
+def test_a_server_that_is_stopped_finishes_what_runs(assistant, geotiff, monkeypatch):
+    import threading
+    import time
+
+    with running(assistant) as found:
+        step = type(found.engine)._step
+        monkeypatch.setattr(type(found.engine), "_step", lambda self: (time.sleep(0.02), step(self)))
+        replies = []
+        thread = threading.Thread(target=lambda: replies.append(ask(found, "caption", geotiff)))
+        thread.start()
+        while not found.engine.running:
+            time.sleep(0.005)
+        found.stop()
+        thread.join()
+        assert replies[0].json()["caption"] == assistant.caption(geotiff)
+        with pytest.raises(httpx.ConnectError):
+            found.client.get("/health")
+
+
+def test_a_model_that_fails_is_told_and_the_next_request_is_answered(assistant, geotiff, monkeypatch):
+    with running(assistant) as found:
+        engine = type(found.engine)
+        passing = engine._pass
+
+        def failing(self, *given):
+            raise RuntimeError("out of memory")
+
+        monkeypatch.setattr(engine, "_pass", failing)
+        reply = found.client.post("/v1/caption", files={"image": ("a.tif", geotiff.read_bytes())})
+        assert reply.status_code == 500 and "memory" not in reply.text
+        assert json.loads(reply.text)["error"]["type"] == "server_error"
+        monkeypatch.setattr(engine, "_pass", passing)
+        ask(found, "caption", geotiff)
+
+
+def test_any_request_that_the_schema_allows_is_no_fault(served):
+    schemathesis = pytest.importorskip("schemathesis")
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
+    for result in schema.get_all_operations():
+        operation = result.ok()
+
+        @given(case=operation.as_strategy())
+        @settings(
+            max_examples=15, deadline=None, database=None, derandomize=True, phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        def holds(case):
+            reply = case.call(timeout=30)
+            assert reply.status_code < 500 or reply.status_code == 503, (case, reply.text)
+
+        holds()
