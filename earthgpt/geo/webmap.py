@@ -34,7 +34,7 @@ class WebMap(Text):
         start, image, facts, features, self.end = re.split(r"{{(?:image|facts|features|labels)}}", template)
         name = Path(getattr(self.layer.raster, "name", "") or self.name).name
         self.file.write(start.replace("{{title}}", html.escape(f"{name}: regions", quote=True)))
-        self.file.write(_jpeg(pixels_of(self.layer.raster)) + image + _json(_facts(self.layer, name)) + facts)
+        self.file.write(jpeg(pixels_of(self.layer.raster)) + image + _json(facts_of(self.layer, name)) + facts)
         self.after, self.between = features, "\n"
 
     def write(self, features: Sequence[Placed]) -> None:
@@ -54,7 +54,8 @@ class WebMap(Text):
         self.file.close()
 
 
-def _facts(layer: Layer, name: str) -> dict[str, Any]:
+def facts_of(layer: Layer, name: str) -> dict[str, Any]:
+    """What a page knows of a scene, as JSON has it: its size, its place, and the colours of classes."""
     width, height = layer.size
     about = [f"{width:,} x {height:,} pixels" + ("" if layer.gsd_m is None else f", {_metres(layer.gsd_m)} a pixel")]
     if layer.crs:
@@ -96,7 +97,8 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c")
 
 
-def _jpeg(pixels: np.ndarray) -> str:
+def jpeg(pixels: np.ndarray) -> str:
+    """uint8 [H, W, 3] as a JPEG in base64."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=88)
     return base64.b64encode(stream.getvalue()).decode("ascii")
