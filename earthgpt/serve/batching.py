@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import DynamicCache
+from transformers.cache_utils import Cache as KeysAndValues
+from transformers.cache_utils import DynamicLayer
 
 from earthgpt.generation import Answer
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
@@ -22,6 +23,8 @@ from earthgpt.types import Conversation, EarthGPTError
 
 # Choices that are read in one pass; more are read in several.
 _CHOICES = 64
+# Places for tokens to come that keys and values are given, so that they are not copied with every token.
+_SPARE = 64
 _log = logging.getLogger("earthgpt.serve")
 
 
@@ -179,7 +182,7 @@ class Engine:
         self._changed = threading.Condition()
         self._closing = False
         self._running: list[Request] = []
-        self._past: DynamicCache | None = None
+        self._past: KeysAndValues | None = None
         self._mask = torch.zeros(0, 0, dtype=torch.long)
         self._thread = threading.Thread(target=self._loop, name="model", daemon=True)
         self._thread.start()
@@ -354,7 +357,7 @@ class Engine:
 
     def _read_questions(
         self, requests: Sequence[Request], texts: Sequence[list[int]], keep: int
-    ) -> tuple[DynamicCache, torch.Tensor, torch.Tensor]:
+    ) -> tuple[KeysAndValues, torch.Tensor, torch.Tensor]:
         """Keys and values, mask [B, L] and the last ``keep`` logits [B, keep, V] (0: all) of texts behind images.
 
         A row is: padding, images, padding, text. Positions count what is no padding.
@@ -363,7 +366,7 @@ class Engine:
         device = self.model.device
         images = [self._images(request) for request in requests]  # each: layers of keys and values [1, H, P, d]
         most, longest = max(one.prefix for one in requests), max(map(len, texts))
-        past = DynamicCache()
+        past = _empty()
         for layer in range(max(map(len, images))):
             keys, values = (
                 torch.cat([_left(one[layer][i], most) if one else _none(images, most) for one in images])
@@ -395,7 +398,7 @@ class Engine:
             visual = torch.cat([self._visual(*one) for one in zip(request.keys, request.squares, strict=True)])
             places = (ids == self.model.config.image_token_id)[..., None]
             embedded = embedded.masked_scatter(places, visual.to(embedded.dtype))
-        past = DynamicCache()
+        past = _empty()
         positions = torch.arange(request.prefix, device=device)[None]
         self._pass(embedded, torch.ones_like(ids), positions, past, 1)
         layers = [(layer.keys, layer.values) for layer in past.layers]
@@ -413,7 +416,7 @@ class Engine:
             self.cache.put(("image", key), visual, visual.nbytes)
         return visual
 
-    def _pass(self, embedded, mask, positions, past: DynamicCache, keep: int) -> torch.Tensor:
+    def _pass(self, embedded, mask, positions, past: KeysAndValues, keep: int) -> torch.Tensor:
         return self.model.language_model(
             inputs_embeds=embedded,
             attention_mask=mask,
@@ -487,6 +490,30 @@ class Engine:
         return totals
 
 
+class _Layer(DynamicLayer):
+    """Keys and values that have room to grow. Whoever sets them anew gives them up as they were."""
+
+    _room: tuple[torch.Tensor, ...] = ()
+    _last: torch.Tensor | None = None
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        if not self.is_initialized:
+            return super().update(key_states, value_states, *args, **kwargs)
+        start, end = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
+        if self.keys is not self._last or end > self._room[0].shape[2]:
+            wider = (0, 0, 0, end - start + _SPARE)
+            self._room = tuple(torch.nn.functional.pad(one, wider) for one in (self.keys, self.values))
+        for room, states in zip(self._room, (key_states, value_states), strict=True):
+            room[:, :, start:end] = states
+        self.keys, self.values = (room[:, :, :end] for room in self._room)
+        self._last = self.keys
+        return self.keys, self.values
+
+
+def _empty() -> KeysAndValues:
+    return KeysAndValues(layer_class_to_replicate=_Layer)
+
+
 def _left(values: torch.Tensor, length: int) -> torch.Tensor:
     """[B, H, L, d] with zeros in front, up to a length."""
     return torch.nn.functional.pad(values, (0, 0, length - values.shape[2], 0))
@@ -499,12 +526,12 @@ def _none(images: Sequence[list], length: int) -> torch.Tensor:
 
 
 def _joined(
-    one: tuple[DynamicCache, torch.Tensor], other: tuple[DynamicCache, torch.Tensor]
-) -> tuple[DynamicCache, torch.Tensor]:
+    one: tuple[KeysAndValues, torch.Tensor], other: tuple[KeysAndValues, torch.Tensor]
+) -> tuple[KeysAndValues, torch.Tensor]:
     """Two batches as one, aligned on the right."""
     length = max(one[1].shape[1], other[1].shape[1])
     mask = torch.cat([torch.nn.functional.pad(mask, (length - mask.shape[1], 0)) for _, mask in (one, other)])
-    past = DynamicCache()
+    past = _empty()
     for i, (here, there) in enumerate(zip(one[0].layers, other[0].layers, strict=True)):
         keys = torch.cat([_left(here.keys, length), _left(there.keys, length)])
         values = torch.cat([_left(here.values, length), _left(there.values, length)])
