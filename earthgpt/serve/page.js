@@ -43,7 +43,7 @@ async function reach(path, options = {}) {
     }
     const wait = reply.headers.get("Retry-After");
     if (reply.status === 429 || reply.status === 503) throw new Told(`The server is busy. Try again in ${many(+wait || 5, "second")}.`);
-    if (reply.status === 413 && jobs) said += " Tick “Large scene, in tiles” to have it looked at piece by piece.";
+    if (reply.status === 413 && jobs && scene?.large) said += " Tick “Large scene, in tiles” to have it looked at piece by piece.";
     throw Object.assign(new Told(said || `The server refused (${reply.status}).`), { status: reply.status });
   }
 }
@@ -79,7 +79,8 @@ const post = (path, values, signal) => reach(path, { method: "POST", body: form(
 // --- the image ----------------------------------------------------------------------------------------------------
 
 let scene = null;  // { file, name, sensor, large, facts, url (for the chat, once it was needed) }
-let boxes = [];    // { label, score, corners in pixels, feature (GeoJSON), lines (elements that speak of it), shape }
+let boxes = [];    // { label, score, corners in pixels, feature (GeoJSON), lines (elements that speak of it), shape, group }
+let group = null;  // what is shown: the boxes of one answer, and what was said of them since; an SVG element
 let chosen = null, hovered = null;
 let messages = [];  // of the chat
 const view = { scale: 1, x: 0, y: 0 };
@@ -109,7 +110,7 @@ async function show(file, sensor = "", kept = false) {
     for (const id of ["tools", "facts"]) at(id).hidden = false;
     at("welcome").hidden = true;
     at("stage").classList.remove("empty");
-    for (const id of ["sensor", "words_asked", "send", "annotated"]) at(id).disabled = false;
+    for (const id of ["sensor", "words_asked", "send", "save"]) at(id).disabled = false;
     at("tiled").checked = seen.large;
     hint();
     setTask(task);
@@ -168,10 +169,10 @@ function colourOf(label) {
   return colours.get(label);
 }
 const saying = box => box.label + (box.score === null ? "" : ` ${box.score.toFixed(2)}`);
-function placeWords(shown, pen, toScreen, width) {
+function placeWords(some, pen, toScreen, width) {
   // Words where there is room: the chosen and the surest first, none over another.
   const taken = [], placed = [];
-  const order = [...shown].sort((a, b) => (b === chosen) - (a === chosen) || (b.score ?? 0) - (a.score ?? 0)).slice(0, 200);
+  const order = [...some].sort((a, b) => (b === chosen) - (a === chosen) || (b.score ?? 0) - (a.score ?? 0)).slice(0, 200);
   for (const box of order) {
     const text = saying(box).length > 34 ? saying(box).slice(0, 33) + "…" : saying(box);
     const [left, top] = toScreen(bounds(box.corners)), w = pen.measureText(text).width + 8, h = 17;
@@ -185,11 +186,11 @@ function placeWords(shown, pen, toScreen, width) {
 const ruler = document.createElement("canvas").getContext("2d");
 ruler.font = "12px system-ui, sans-serif";
 function write() {
-  const shown = boxes.filter(box => {
+  const inView = shown().filter(box => {
     const [l, t, r, b] = bounds(box.corners);
     return r * view.scale + view.x > 0 && l * view.scale + view.x < wide && b * view.scale + view.y > 0 && t * view.scale + view.y < high;
   });
-  const words = placeWords(shown, ruler, ([l, t]) => [l * view.scale + view.x, t * view.scale + view.y], wide);
+  const words = placeWords(inView, ruler, ([l, t]) => [l * view.scale + view.x, t * view.scale + view.y], wide);
   at("words").replaceChildren(...words.flatMap(({ text, x, y, w, h, colour }) => {
     const letters = drawn("text", { x: x + 4, y: y + 12.5, fill: dark(colour) ? "#fff" : "#000" });
     letters.textContent = text;
@@ -232,20 +233,34 @@ function tellPlace(x, y) {
 
 // --- boxes --------------------------------------------------------------------------------------------------------
 
+const shown = () => boxes.filter(box => box.group === group);
+function showGroup(one) {
+  group = one;
+  for (const other of at("shapes").children) other.toggleAttribute("hidden", other !== one);
+  if (chosen && boxes.includes(chosen) && chosen.group !== one) choose(null);
+  at("geojson").disabled = !shown().length;
+  paint();
+}
+function newGroup() {
+  at("shapes").append(drawn("g"));
+  showGroup(at("shapes").lastChild);
+}
 function clearBoxes() {
   boxes = [];
+  group = null;
   colours.clear();
   at("shapes").replaceChildren();
   at("geojson").disabled = true;
   choose(null);
 }
 function addBox(label, score, corners, feature = null) {
-  const box = { label, score, corners, feature, lines: [] };
+  if (!group) newGroup();
+  const box = { label, score, corners, feature, lines: [], group };
   const points = corners.map(point => point.join(",")).join(" ");
   box.shape = drawn("polygon", { points, stroke: colourOf(label) });
   box.shape.addEventListener("pointerenter", () => light(box));
   box.shape.addEventListener("pointerleave", () => light(null));
-  at("shapes").append(drawn("polygon", { points, class: "casing" }), box.shape);
+  group.append(drawn("polygon", { points, class: "casing" }), box.shape);
   boxes.push(box);
   at("geojson").disabled = false;
   return box;
@@ -255,7 +270,11 @@ function joined(box, element) {
   box.lines.push(element);
   for (const name of ["pointerenter", "focus"]) element.addEventListener(name, () => light(box));
   for (const name of ["pointerleave", "blur"]) element.addEventListener(name, () => light(null));
-  element.addEventListener("click", () => choose(boxes.includes(box) ? box : null));
+  element.addEventListener("click", () => {
+    if (!boxes.includes(box)) return;
+    showGroup(box.group);
+    choose(box);
+  });
 }
 function light(box) {
   hovered = box;
@@ -285,9 +304,10 @@ function numbersOf(corners) {
   return [Math.max(l, 0), Math.max(t, 0), Math.min(r, width), Math.min(b, height)].map(tidy).join(",");
 }
 function step(by) {
-  if (!boxes.length) return;
-  const now = boxes.indexOf(chosen);
-  choose(boxes[now < 0 ? (by > 0 ? 0 : boxes.length - 1) : (now + by + boxes.length) % boxes.length]);
+  const here = shown();
+  if (!here.length) return;
+  const now = here.indexOf(chosen);
+  choose(here[now < 0 ? (by > 0 ? 0 : here.length - 1) : (now + by + here.length) % here.length]);
 }
 function zoomTo(box) {
   const [l, t, r, b] = bounds(box.corners), around = Math.max(r - l, b - t, 10);
@@ -372,13 +392,15 @@ const TASKS = {
 const TILED = ["ask", "caption", "classify", "detect"];
 let task = "ask", running = null;
 
-for (const [name, { name: shown }] of Object.entries(TASKS)) {
-  const label = made("label"), choice = made("input"), words = made("span", shown);
+for (const [name, { name: title }] of Object.entries(TASKS)) {
+  const label = made("label"), choice = made("input"), words = made("span", title);
   Object.assign(choice, { type: "radio", name: "task", value: name, id: `task_${name}` });
   choice.addEventListener("change", () => setTask(name));
   label.append(choice, words);
   at("tasks").append(label);
 }
+// Small images are seen whole; tiles are for those with more than the model can make out at once.
+const tileable = name => jobs && scene !== null && TILED.includes(name) && Math.max(...scene.facts.size) > 512;
 function setTask(name) {
   task = name;
   const { field, send } = TASKS[name], input = at("words_asked");
@@ -387,7 +409,7 @@ function setTask(name) {
   input.hidden = !field;
   at("asked_name").textContent = field || send;
   at("rotated_line").hidden = name !== "detect" && name !== "ground";
-  at("tiled_line").hidden = !jobs || !TILED.includes(name);
+  at("tiled_line").hidden = !tileable(name);
   if (!running) at("send").textContent = send;
   if (name === "describe" && scene) {
     if (chosen) input.value = numbersOf(chosen.corners); else setDrawing(true);
@@ -395,8 +417,8 @@ function setTask(name) {
 }
 const HINTS = {
   optical: [["Describe the image", "caption", ""], ["What is this?", "ask", "What is this?"], ["Find all objects", "detect", ""]],
-  sar: [["Ships?", "ask", "Is there a ship in the image?"], ["Find all ships", "detect", "ship"], ["Caption", "caption", ""]],
-  infrared: [["How many cars?", "ask", "How many cars are there in the image?"], ["Find all objects", "detect", ""], ["Caption", "caption", ""]],
+  sar: [["Find all objects", "detect", ""], ["What is this?", "ask", "What is this?"], ["Describe the image", "caption", ""]],
+  infrared: [["How many cars?", "ask", "How many cars are there in the image?"], ["Find all objects", "detect", ""], ["Describe the image", "caption", ""]],
 };
 function hint() {
   const lines = (HINTS[scene.sensor] || HINTS.optical).map(([text, name, words]) => button(text, () => go(name, words)));
@@ -418,12 +440,11 @@ at("words_asked").addEventListener("keydown", event => {
 
 async function go(name, words) {
   if (running || !scene) return;
-  const rotated = at("rotated").checked, tiled = jobs && at("tiled").checked && TILED.includes(name);
+  const rotated = at("rotated").checked, tiled = tileable(name) && at("tiled").checked;
   const question = made("div", "", "question"), answer = made("div", "", "answer waiting");
   question.textContent = said(name, words);
   if (tiled || (rotated && ["detect", "ground"].includes(name))) question.append(made("small", tiled ? "in tiles" : "rotated boxes"));
   at("log").append(question, answer);
-  at("hints").replaceChildren();
   answer.scrollIntoView({ block: "end" });
   const mine = running = new AbortController();
   at("send").textContent = "Stop";
@@ -484,18 +505,21 @@ const DO = {
     answer.append(made("p", found.label || "(The model said nothing.)"));
     const bars = made("div", "", "bars");
     for (const [label, probability] of Object.entries(found.probabilities).slice(0, 20)) {
-      const bar = made("div");
+      const track = made("i"), bar = made("i");
+      track.append(bar);
       bar.style.width = `${Math.max(probability * 100, 1)}%`;
-      bars.append(made("span", label), bar, made("b", `${Math.round(probability * 100)} %`));
+      bars.append(made("span", label), track, made("b", `${Math.round(probability * 100)} %`));
     }
     answer.append(bars);
   },
   async detect(answer, words, rotated, inputs, signal) {
     const found = await (await post("/v1/detect", { ...inputs, label: words, oriented: rotated, format: "geojson" }, signal)).json();
+    newGroup();
     list(answer, found.features, count => (count ? `${many(count, "object")} found.` : "Nothing found."));
   },
   async ground(answer, words, rotated, inputs, signal) {
     const found = await (await post("/v1/ground", { ...inputs, phrase: words, oriented: rotated, format: "geojson" }, signal)).json();
+    newGroup();
     list(answer, found.features, count => (count ? "Here." : "The model names no place."));
   },
   async describe(answer, words, rotated, inputs, signal) {
@@ -544,6 +568,7 @@ function spoken(text) {
   let end = 0;
   for (const found of text.matchAll(new RegExp(`\\[${one}(?:;${one})*;?\\s*\\]`, "g"))) {
     const before = text.slice(end, found.index);
+    if (!end) newGroup();
     const label = before.split(/[.;\n]/).at(-1).replace(/[:,\s]+$/, "").replace(/^[\s,]+/, "").split(/\s+/).slice(-4).join(" ") || "region";
     parts.push(document.createTextNode(before));
     for (const values of found[0].slice(1, -1).split(";").filter(part => part.trim()).map(part => part.split(",").map(Number))) {
@@ -603,12 +628,13 @@ async function asJob(name, words, rotated, answer, signal) {
   if (job.state === "failed") throw new Told(`The job failed: ${job.message}`);
   const found = await (await reach(`${path}/result?format=geojson`)).json();
   if (here !== scene) return;
+  newGroup();
   list(answer, found.features, count => `${many(count, name === "detect" ? "object" : "tile")} in ${many(job.total, "tile")} looked at.`);
   if (job.message) answer.append(made("p", job.message));
   const row = made("div", "", "row");
-  for (const [form, shown] of [["geojson", "GeoJSON"], ["gpkg", "GeoPackage"], ["csv", "CSV"], ["kml", "KML"]]) {
-    row.append(button(shown, async () => {
-      try { save(await (await reach(`${path}/result?format=${form}`)).blob(), `${stem()}.${form}`); } catch (error) { tell(error); }
+  for (const [kind, title] of [["geojson", "GeoJSON"], ["gpkg", "GeoPackage"], ["csv", "CSV"], ["kml", "KML"]]) {
+    row.append(button(title, async () => {
+      try { save(await (await reach(`${path}/result?format=${kind}`)).blob(), `${stem()}.${kind}`); } catch (error) { tell(error); }
     }));
   }
   answer.append(row);
@@ -632,7 +658,7 @@ function asFeature(box) {
   return { type: "Feature", properties: { label: box.label, pixels: box.corners }, geometry };
 }
 function saveGeoJSON() {
-  const collection = { type: "FeatureCollection", features: boxes.map(asFeature) };
+  const collection = { type: "FeatureCollection", features: shown().map(asFeature) };
   if (!scene.facts.grid) collection.coordinates = "pixels of the image, y down";
   save(new Blob([JSON.stringify(collection)], { type: "application/geo+json" }), `${stem()}.geojson`);
 }
@@ -645,7 +671,7 @@ function savePicture() {
   pen.drawImage(picture, 0, 0, sheet.width, sheet.height);
   pen.lineJoin = "round";
   for (const [width, style] of [[4, () => "#000a"], [2, box => colourOf(box.label)]]) {
-    for (const box of boxes) {
+    for (const box of shown()) {
       pen.beginPath();
       box.corners.forEach(([x, y]) => pen.lineTo(x * sx, y * sy));
       pen.closePath();
@@ -655,7 +681,7 @@ function savePicture() {
     }
   }
   pen.font = "12px system-ui, sans-serif";
-  for (const { text, x, y, w, h, colour } of placeWords(boxes, pen, ([l, t]) => [l * sx, t * sy], sheet.width)) {
+  for (const { text, x, y, w, h, colour } of placeWords(shown(), pen, ([l, t]) => [l * sx, t * sy], sheet.width)) {
     pen.fillStyle = colour;
     pen.fillRect(x, y, w, h);
     pen.fillStyle = dark(colour) ? "#fff" : "#000";
@@ -713,6 +739,7 @@ at("about").addEventListener("click", () => {
 });
 at("geojson").addEventListener("click", saveGeoJSON);
 at("annotated").addEventListener("click", savePicture);
+at("saving").addEventListener("click", () => at("saving").hidePopover());
 
 const isDark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 const turn = () => { localStorage.setItem("theme", document.documentElement.dataset.theme = isDark() ? "light" : "dark"); };
