@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import base64
 import io
+import json
 import statistics
 import threading
 import time
@@ -103,10 +104,12 @@ def first_words(client: httpx.Client, messages: list[dict]) -> tuple[str, float]
     began, first, text = time.perf_counter(), None, ""
     with client.stream("POST", "/v1/chat/completions", json=body) as reply:
         for line in reply.iter_lines():
-            if '"content": "' in line and '"content": ""' not in line:
-                first = first or time.perf_counter() - began
-                text += line
-    return text.partition('"choices"')[2], first or time.perf_counter() - began
+            if line.startswith("data: {"):
+                words = json.loads(line[6:])["choices"][0]["delta"].get("content")
+                if words:
+                    first = first or time.perf_counter() - began
+                    text += words
+    return text, first or time.perf_counter() - began
 
 
 def main() -> None:
