@@ -135,7 +135,9 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
     _pages(app, metrics)
     _chat(app, settings, reader)
     app.include_router(router(lambda: app.state.assistant, reader))
-    app.include_router(page.router(reader, _SCENE_PIXELS))
+    # Without jobs nothing can be done with a scene that is larger than an image.
+    scene_bytes = settings.limits.bytes if settings.jobs is None else settings.scene_bytes
+    app.include_router(page.router(reader, _SCENE_PIXELS, scene_bytes))
     if settings.jobs is not None:
         _jobs(app, settings)
     app.add_middleware(
@@ -146,6 +148,7 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
         most_bytes=settings.limits.bytes + 2**20,
         larger={
             "/v1/jobs": settings.scene_bytes + 2**20,
+            "/v1/preview": scene_bytes + 2**20,
             "/v1/chat/completions": settings.limits.bytes * 2 + 2**20,  # base64 is longer, and images are several
         },
         most_open=2 * settings.most_waiting,

@@ -89,6 +89,7 @@ let wide = 1, high = 1;
 async function show(file, sensor = "", kept = false) {
   if (running) running.abort();
   at("busy").hidden = false;
+  at("toast").hidden = true;
   try {
     const seen = await (await post("/v1/preview", { image: file, sensor })).json();
     const picture = new Image();
@@ -629,7 +630,7 @@ async function asJob(name, words, rotated, answer, signal) {
   const found = await (await reach(`${path}/result?format=geojson`)).json();
   if (here !== scene) return;
   newGroup();
-  list(answer, found.features, count => `${many(count, name === "detect" ? "object" : "tile")} in ${many(job.total, "tile")} looked at.`);
+  list(answer, found.features, count => (name === "detect" ? `${many(count, "object")} found in ${many(job.total, "tile")}.` : `${many(count, "tile")} looked at.`));
   if (job.message) answer.append(made("p", job.message));
   const row = made("div", "", "row");
   for (const [kind, title] of [["geojson", "GeoJSON"], ["gpkg", "GeoPackage"], ["csv", "CSV"], ["kml", "KML"]]) {

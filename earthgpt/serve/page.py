@@ -52,8 +52,9 @@ class Example(BaseModel):
     picture: str
 
 
-def router(reader: Reader, scene_pixels: int) -> APIRouter:
-    """The page at ``/``, and the endpoints that only it needs. scene_pixels: of the largest scene that is shown."""
+def router(reader: Reader, scene_pixels: int, scene_bytes: int) -> APIRouter:
+    """The page at ``/``, and the endpoints that only it needs. scene_pixels, scene_bytes: of the largest scene that is
+    shown."""
     routes = APIRouter()
 
     @routes.get("/", include_in_schema=False)
@@ -65,9 +66,10 @@ def router(reader: Reader, scene_pixels: int) -> APIRouter:
     def preview(image: Upload, sensor: Taken = None) -> Preview:
         """The image as a browser can show it, and where it is on Earth."""
         with tempfile.TemporaryDirectory(prefix="earthgpt-") as folder:
-            path = save_upload(image.file, Path(folder), reader.limits.bytes)
+            path = save_upload(image.file, Path(folder), scene_bytes)
             try:
-                return _seen(reader.of_bytes(path.read_bytes(), sensor), False)
+                with path.open("rb") as file:
+                    return _seen(reader.of_bytes(file.read(reader.limits.bytes + 1), sensor), False)
             except RefusedError as error:
                 if error.status != 413 or path.suffix != ".tif":
                     raise
