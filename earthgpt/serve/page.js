@@ -35,8 +35,8 @@ async function reach(path, options = {}) {
       throw new Told("The server does not answer. Is it still running?");
     }
     if (reply.ok) return reply;
-    let said = "";
-    try { said = (await reply.json()).error.message; } catch { /* no JSON: the status has to do */ }
+    let said = "", code = null;
+    try { ({ message: said, code } = (await reply.json()).error); } catch { /* no JSON: the status has to do */ }
     if (reply.status === 401) {
       if (await askForKey(said)) continue;
       throw new Told("Without an API key this server does not answer.");
@@ -44,7 +44,7 @@ async function reach(path, options = {}) {
     const wait = reply.headers.get("Retry-After");
     if (reply.status === 429 || reply.status === 503) throw new Told(`The server is busy. Try again in ${many(+wait || 5, "second")}.`);
     if (reply.status === 413 && jobs && scene?.large) said += " Tick “Large scene, in tiles” to have it looked at piece by piece.";
-    throw Object.assign(new Told(said || `The server refused (${reply.status}).`), { status: reply.status });
+    throw Object.assign(new Told(said || `The server refused (${reply.status}).`), { code });
   }
 }
 
@@ -82,7 +82,7 @@ let scene = null;  // { file, name, sensor, large, facts, url (for the chat, onc
 let boxes = [];    // { label, score, corners in pixels, feature (GeoJSON), lines (elements that speak of it), shape, group }
 let group = null;  // what is shown: the boxes of one answer, and what was said of them since; an SVG element
 let chosen = null, hovered = null;
-let messages = [];  // of the chat
+let messages = [];  // of the chat, in turns; the image goes with the first that is sent
 const view = { scale: 1, x: 0, y: 0 };
 let wide = 1, high = 1;
 
@@ -482,20 +482,30 @@ function said(name, words) {
 
 const DO = {
   async ask(answer, words, rotated, inputs, signal) {
-    const content = messages.length ? words : [{ type: "image_url", image_url: { url: await dataUrl() } }, { type: "text", text: words }];
-    const sent = [...messages, { role: "user", content }];
-    const body = JSON.stringify({ model, messages: sent, stream: true, ...(inputs.sensor ? { sensor: inputs.sensor } : {}) });
-    const reply = await reach("/v1/chat/completions", { method: "POST", body, signal, headers: { "Content-Type": "application/json" } });
-    const line = made("p"), here = scene;
-    answer.append(line);
-    let text = "";
-    for await (const part of events(reply)) {
-      text += part;
-      line.textContent = text;
-      answer.scrollIntoView({ block: "end" });
+    const here = scene, url = await dataUrl(), line = made("p");
+    let reply = null;
+    messages.push({ role: "user", content: words });
+    try {
+      while (!reply) {
+        const [first, ...others] = messages;
+        const asked = { role: "user", content: [{ type: "image_url", image_url: { url } }, { type: "text", text: first.content }] };
+        const body = JSON.stringify({ model, messages: [asked, ...others], stream: true, ...(inputs.sensor ? { sensor: inputs.sensor } : {}) });
+        try {
+          reply = await reach("/v1/chat/completions", { method: "POST", body, signal, headers: { "Content-Type": "application/json" } });
+        } catch (error) {
+          if (error.code !== "context_length_exceeded" || messages.length < 3) throw error;
+          messages.splice(0, 2);  // the oldest question and its answer
+        }
+      }
+      answer.append(line);
+      await stream(reply, line, answer);
+    } catch (error) {
+      if (here === scene) messages.pop();
+      throw error;
     }
     if (here !== scene) return;
-    messages = [...sent, { role: "assistant", content: text }];
+    const text = line.textContent;
+    messages.push({ role: "assistant", content: text });
     if (text.trim()) line.replaceChildren(...spoken(text)); else line.textContent = "(The model said nothing.)";
   },
   async caption(answer, words, rotated, inputs, signal) {
@@ -539,6 +549,12 @@ async function dataUrl() {
     reader.readAsDataURL(new Blob([scene.file], { type: scene.file.type.startsWith("image/") ? scene.file.type : "image/tiff" }));
   });
   return scene.url;
+}
+async function stream(reply, line, answer) {
+  for await (const part of events(reply)) {
+    line.textContent += part;
+    answer.scrollIntoView({ block: "end" });
+  }
 }
 async function* events(reply) {
   // The words in server-sent events.

@@ -1,0 +1,250 @@
+"""The page of the server: what it is made of, what it asks for, and how it behaves in a real browser."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("fastapi")
+from servers import png, running
+
+import earthgpt.serve
+from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.serve.page import page
+
+FOLDER = Path(earthgpt.serve.__file__).parent
+FILES = [FOLDER / f"page.{ending}" for ending in ("html", "css", "js")]
+
+
+def test_the_page_is_served_under_a_strict_policy(served):
+    reply = served.client.get("/")
+    assert reply.status_code == 200 and reply.headers["content-type"].startswith("text/html")
+    policy = dict(part.strip().split(" ", 1) for part in reply.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == "'none'" and policy["connect-src"] == "'self'"
+    assert "unsafe" not in str(policy) and policy["script-src"].startswith("'sha256-")
+    assert "{{" not in reply.text
+
+
+def test_nothing_comes_from_outside():
+    for path in FILES:
+        text = path.read_text(encoding="utf-8").replace("http://www.w3.org/2000/svg", "")  # a name, not an address
+        assert not re.findall(r"https?://|@import|url\(|import\(", text), path.name
+    # Inline handlers and styles would not run under the policy; and text never becomes markup.
+    assert not re.search(r"\son\w+=|\sstyle=", FILES[0].read_text(encoding="utf-8"))
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", FILES[2].read_text())
+
+
+def test_every_endpoint_of_the_page_exists(served):
+    paths = served.client.get("/openapi.json").json()["paths"]
+    called = set(re.findall(r"[\"`](/v1/[\w/]+)", FILES[2].read_text(encoding="utf-8")))
+    assert {"/v1/chat/completions", "/v1/detect", "/v1/jobs", "/v1/preview"} <= called
+    assert called - {"/v1/jobs/"} <= set(paths)
+    assert {"/v1/jobs/{name}", "/v1/jobs/{name}/cancel", "/v1/jobs/{name}/result"} <= set(paths)
+
+
+def test_every_element_that_the_script_names_is_in_the_page():
+    script, content = FILES[2].read_text(encoding="utf-8"), FILES[0].read_text(encoding="utf-8")
+    named = set(re.findall(r"\bat\(\"(\w+)\"\)", script))
+    assert len(named) > 30 and named <= set(re.findall(r'\bid="(\w+)"', content))
+
+
+def test_a_preview_says_where_the_image_is(served, tmp_path):
+    write_geotiff(tmp_path / "a.tif", np.full((20, 30), 500, np.uint16), 500_000.0, 5_000_000.0, 10.0, 32631)
+    seen = served.client.post("/v1/preview", files={"image": (tmp_path / "a.tif").read_bytes()}, data={"sensor": "sar"})
+    assert seen.json()["sensor"] == "sar" and seen.json()["picture"].startswith("data:image/jpeg;base64,")
+    facts = seen.json()["facts"]
+    assert facts["size"] == [30, 20] and facts["gsd_m"] == pytest.approx(10, rel=0.01)
+    assert facts["grid"][0][0][0] == pytest.approx(3.0, abs=1e-6)  # the middle of zone 31 is 3 degrees east
+
+
+def test_a_preview_of_no_image_is_refused(served):
+    reply = served.client.post("/v1/preview", files={"image": b"<svg onload=alert(1)>"})
+    assert reply.status_code == 415 and "no PNG" in reply.json()["error"]["message"]
+
+
+def test_more_pixels_than_a_request_may_have_are_shown_of_a_tiff_only(assistant, tmp_path):
+    from earthgpt.serve.guard import Limits
+
+    pixels = np.zeros((40, 50, 3), np.uint8)
+    write_geotiff(tmp_path / "a.tif", pixels, 0.0, 0.0, 1.0, 32631)
+    with running(assistant, limits=Limits(pixels=1000)) as small:
+        seen = small.client.post("/v1/preview", files={"image": (tmp_path / "a.tif").read_bytes()}).json()
+        assert seen["large"] and seen["facts"]["size"] == [50, 40]
+        assert small.client.post("/v1/preview", files={"image": png(pixels)}).status_code == 413
+
+
+def test_an_example_of_each_sensor_can_be_asked(served):
+    examples = served.client.get("/v1/examples").json()
+    assert [one["sensor"] for one in examples] == ["optical", "sar", "infrared"]
+    for one in examples:
+        content = served.client.get(one["address"]).content
+        seen = served.client.post("/v1/preview", files={"image": content}, data={"sensor": one["sensor"]}).json()
+        assert seen["facts"]["grid"] and seen["facts"]["size"] == [256, 256]
+
+
+def test_the_page_needs_no_key_but_what_it_asks_does(assistant):
+    with running(assistant, api_keys=("secret",)) as locked:
+        assert locked.client.get("/").status_code == 200
+        assert locked.client.get("/v1/examples").status_code == 401
+
+
+# --- in a browser ------------------------------------------------------------------------------------------------
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-sync"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="the browser test needs playwright")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("the browser test needs chromium")
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=program, args=FLAGS.split())
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def opened(browser, served):
+    """The page; the test fails where it meets an error, or asks another host for anything."""
+    tab, wrong = browser.new_page(viewport={"width": 1200, "height": 800}), []
+    tab.on("pageerror", lambda error: wrong.append(str(error)))
+    tab.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+    tab.on("request", lambda one: one.url.startswith((served.url, "data:", "blob:")) or wrong.append(one.url))
+    tab.goto(served.url)
+    yield tab
+    tab.close()
+    assert not wrong
+
+
+def upload(tab, pixels):
+    tab.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": png(pixels)})
+    tab.wait_for_selector("#facts:has-text('a.png')")
+
+
+def found(label, corners, score=0.5):
+    ring = [*corners, corners[0]]
+    geometry = {"type": "Polygon", "coordinates": [ring]}
+    properties = {"label": label, "score": score, "pixels": corners}
+    feature = {"type": "Feature", "properties": properties, "geometry": geometry}
+    return json.dumps({"type": "FeatureCollection", "features": [feature]})
+
+
+CORNERS = [[20, 10], [40, 10], [40, 30], [20, 30]]
+
+
+def test_a_box_is_drawn_where_it_is_and_its_label_stays_text(opened, tmp_path):
+    upload(opened, np.zeros((100, 200, 3), np.uint8))
+    reply = found(HOSTILE, CORNERS)
+    opened.route("**/v1/detect", lambda route: route.fulfill(body=reply, content_type="application/geo+json"))
+    opened.keyboard.press("4")
+    opened.keyboard.press("Enter")
+    line = opened.locator(".found button")
+    line.wait_for()
+    assert HOSTILE in line.inner_text() and opened.locator("#log img").count() == 0
+    image = opened.locator("#image").bounding_box()
+    box = opened.locator("#shapes polygon").last.bounding_box()
+    scale = image["width"] / 200
+    middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert middle == pytest.approx((image["x"] + 30 * scale, image["y"] + 20 * scale), abs=1)
+
+    line.hover()
+    assert opened.locator("#shapes polygon.lit").count() == 1
+    opened.mouse.click(*middle)
+    assert opened.locator("#selection").is_visible() and line.evaluate("one => one.classList.contains('lit')")
+    opened.click("#save")
+    with opened.expect_download() as download:
+        opened.click("#geojson")
+    download.value.save_as(tmp_path / "a.geojson")
+    assert json.loads((tmp_path / "a.geojson").read_text())["features"][0]["properties"]["label"] == HOSTILE
+    opened.click("#save")
+    with opened.expect_download() as download:
+        opened.click("#annotated")
+    assert download.value.suggested_filename == "a.png"
+
+
+def test_a_region_drawn_with_the_mouse_is_described(opened):
+    upload(opened, np.zeros((100, 200, 3), np.uint8))
+    opened.keyboard.press("r")
+    image = opened.locator("#image").bounding_box()
+    scale = image["width"] / 200
+    opened.mouse.move(image["x"] + 50 * scale, image["y"] + 20 * scale)
+    opened.mouse.down()
+    opened.mouse.move(image["x"] + 100 * scale, image["y"] + 60 * scale, steps=4)
+    opened.mouse.up()
+    opened.click("#describe")
+    opened.wait_for_selector(".answer:not(.waiting)")
+    box = re.fullmatch(r"What is in the region ([\d.,]+)\?", opened.inner_text(".question"))[1]
+    assert [float(value) for value in box.split(",")] == pytest.approx([50, 20, 100, 60], abs=1)
+
+
+def test_an_answer_streams_and_the_dialogue_is_sent_along(opened):
+    upload(opened, np.zeros((60, 80, 3), np.uint8))
+    bodies = []
+    opened.on("request", lambda one: one.url.endswith("/completions") and bodies.append(one.post_data_json))
+    for question in ("What is this?", "And now?"):
+        opened.fill("#words_asked", question)
+        opened.keyboard.press("Enter")
+        opened.wait_for_selector("#send:text('Ask')")
+        assert opened.locator(".answer.bad").all_inner_texts() == []
+    assert opened.locator(".question").all_inner_texts() == ["What is this?", "And now?"]
+    assert [one["role"] for one in bodies[1]["messages"]] == ["user", "assistant", "user"]
+
+
+def test_boxes_in_a_streamed_answer_are_drawn_in_the_frame_of_the_square(opened):
+    upload(opened, np.zeros((100, 200, 3), np.uint8))
+    chunk = json.dumps({"choices": [{"index": 0, "delta": {"content": "A ship: [0.100,0.300,0.200,0.400]."}}]})
+    body = f"data: {chunk}\n\ndata: [DONE]\n\n"
+    opened.route("**/completions", lambda route: route.fulfill(body=body, content_type="text/event-stream"))
+    opened.fill("#words_asked", "Where?")
+    opened.keyboard.press("Enter")
+    opened.locator(".chip").wait_for()
+    # The square has a side of 200 and begins 50 pixels above the image.
+    points = opened.locator("#shapes polygon").last.get_attribute("points")
+    assert points == "20,10 40,10 40,30 20,30"
+
+
+def test_errors_are_told_in_words(opened):
+    opened.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"no image"})
+    opened.wait_for_selector("#toast:has-text('no PNG')")
+    upload(opened, np.zeros((60, 80, 3), np.uint8))
+    opened.route("**/v1/caption", lambda route: route.fulfill(status=503, headers={"Retry-After": "2"}, body="{}"))
+    opened.keyboard.press("2")
+    opened.click("#send")
+    opened.wait_for_selector(".answer.bad:has-text('busy')")
+    opened.unroute("**/v1/caption")
+    opened.click("button:text('Try again')")
+    opened.wait_for_selector(".answer:not(.waiting)")
+    assert opened.locator(".answer.bad").all_inner_texts() == []
+
+
+def test_a_key_is_asked_for_where_the_server_wants_one(browser, assistant):
+    with running(assistant, api_keys=("secret",)) as locked:
+        tab = browser.new_page()
+        tab.goto(locked.url)
+        for key, shown in (("wrong", "#entry:has-text('wrong')"), ("secret", "#examples button")):
+            tab.fill("#key", key)
+            tab.keyboard.press("Enter")
+            tab.wait_for_selector(shown)
+        tab.close()
+
+
+def test_a_phone_shows_the_page_without_scrolling_sideways(browser, served):
+    tab = browser.new_page(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    tab.goto(served.url)
+    tab.locator("#examples button").first.tap()
+    tab.wait_for_selector("#facts:has-text('optical.tif')")
+    for part in ("html", "header", "form#ask"):
+        assert tab.locator(part).evaluate("one => one.scrollWidth <= one.clientWidth"), part
+    tab.close()
+
+
+def test_the_policy_matches_what_is_sent():
+    content, policy = page()
+    assert content.count("<script>") == 1 and content.count("<style>") == 1 and policy.count("sha256-") == 2
