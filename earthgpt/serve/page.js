@@ -96,8 +96,11 @@ async function show(file, sensor = "", kept = false) {
     picture.src = seen.picture;
     await picture.decode();
     scene = { file, name: file.name || "image", sensor, large: seen.large, facts: seen.facts, picture };
-    if (!kept) { messages = []; at("log").replaceChildren(); }
-    clearBoxes();
+    if (!kept) {  // another sensor leaves the dialogue and its boxes as they are
+      messages = [];
+      at("log").replaceChildren();
+      clearBoxes();
+    }
     const [width, height] = seen.facts.size, image = at("image");
     image.setAttribute("href", seen.picture);
     image.setAttribute("width", width);
@@ -116,7 +119,7 @@ async function show(file, sensor = "", kept = false) {
     hint();
     setTask(task);
     measure();
-    fit();
+    if (kept) paint(); else fit();
   } catch (error) {
     tell(error);
   } finally {
@@ -295,9 +298,16 @@ function choose(box) {
   if (box) {
     at("chosen").textContent = own ? `Region, ${pixelsOf(box.corners)}` : saying(box);
     box.lines[0]?.scrollIntoView({ block: "nearest" });
+    bringIn(box);
     if (task === "describe") at("words_asked").value = numbersOf(box.corners);
   }
   paint();
+}
+function bringIn(box) {
+  // Moves the image as far as needed to see the box above the buttons that are about it.
+  const [l, t, r, b] = bounds(box.corners), by = (low, high, from, to) => Math.max(from - low, 0) || Math.min(to - high, 0);
+  view.x += by(l * view.scale + view.x, r * view.scale + view.x, 0, wide);
+  view.y += by(t * view.scale + view.y, b * view.scale + view.y, 0, at("selection").offsetTop - 8);
 }
 const pixelsOf = corners => { const [l, t, r, b] = bounds(corners).map(Math.round); return `${r - l} × ${b - t} pixels`; };
 function numbersOf(corners) {
@@ -735,7 +745,7 @@ document.addEventListener("drop", event => {
 });
 document.addEventListener("paste", event => { const [file] = event.clipboardData.files; if (file) { event.preventDefault(); show(file); } });
 at("sensor").addEventListener("change", event => {
-  if (scene) show(scene.file, event.target.value);
+  if (scene) show(scene.file, event.target.value, true);
 });
 at("in").addEventListener("click", () => zoom(1.6));
 at("out").addEventListener("click", () => zoom(1 / 1.6));

@@ -210,6 +210,16 @@ def test_boxes_in_a_streamed_answer_are_drawn_in_the_frame_of_the_square(opened)
     assert points == "20,10 40,10 40,30 20,30"
 
 
+def test_another_sensor_keeps_the_dialogue(opened):
+    upload(opened, np.zeros((60, 80, 3), np.uint8))
+    opened.keyboard.press("2")
+    opened.click("#send")
+    opened.wait_for_selector(".answer:not(.waiting)")
+    with opened.expect_request("**/v1/preview") as asked:
+        opened.select_option("#sensor", "sar")
+    assert asked.value.response().json()["sensor"] == "sar" and opened.locator(".question").count() == 1
+
+
 def test_errors_are_told_in_words(opened):
     opened.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": b"no image"})
     opened.wait_for_selector("#toast:has-text('no PNG')")
