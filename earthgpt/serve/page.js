@@ -429,7 +429,7 @@ function setTask(name) {
 const HINTS = {
   optical: [["Describe the image", "caption", ""], ["What is this?", "ask", "What is this?"], ["Find all objects", "detect", ""]],
   sar: [["Find all objects", "detect", ""], ["What is this?", "ask", "What is this?"], ["Describe the image", "caption", ""]],
-  infrared: [["How many cars?", "ask", "How many cars are there in the image?"], ["Find all objects", "detect", ""], ["Describe the image", "caption", ""]],
+  infrared: [["How many people?", "ask", "How many people are there in the image?"], ["Find all objects", "detect", ""], ["Describe the image", "caption", ""]],
 };
 function hint() {
   const lines = (HINTS[scene.sensor] || HINTS.optical).map(([text, name, words]) => button(text, () => go(name, words)));
