@@ -454,7 +454,9 @@ async function go(name, words) {
   const rotated = at("rotated").checked, tiled = tileable(name) && at("tiled").checked;
   const question = made("div", "", "question"), answer = made("div", "", "answer waiting");
   question.textContent = said(name, words);
-  if (tiled || (rotated && ["detect", "ground"].includes(name))) question.append(made("small", tiled ? "in tiles" : "rotated boxes"));
+  const how = tiled ? "in tiles" : name === "describe" ? words : rotated && ["detect", "ground"].includes(name) ? "rotated boxes" : "";
+  if (how) question.append(made("small", how));
+  answer.setAttribute("aria-busy", "true");  // read out once it is whole
   at("log").append(question, answer);
   answer.scrollIntoView({ block: "end" });
   const mine = running = new AbortController();
@@ -477,6 +479,7 @@ async function go(name, words) {
   } finally {
     if (running === mine) running = null;
     answer.classList.remove("waiting");
+    answer.removeAttribute("aria-busy");
     at("send").textContent = TASKS[task].send;
     answer.scrollIntoView({ block: "nearest" });
   }
@@ -486,7 +489,7 @@ function said(name, words) {
   if (name === "classify") return words ? `Which of these is it: ${words}` : "What kind of scene is it?";
   if (name === "detect") return words ? `Find every ${words}` : "Find all objects";
   if (name === "ground") return `Where is ${words}?`;
-  if (name === "describe") return `What is in the region ${words}?`;
+  if (name === "describe") return "What is in this region?";
   return words;
 }
 
