@@ -1326,6 +1326,23 @@ def assemble_model(
     out.print(f"Wrote {output} in {dtype}. It is untrained: see recipes/align.toml", highlight=False, soft_wrap=True)
 
 
+@models_app.command("export")
+def export_model(
+    run: Annotated[Path, typer.Argument(help="The folder of a training run.", metavar="RUN")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The new folder of the model.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the model of a run that is not finished, as its latest checkpoint has it, in plain safetensors.
+
+    Example: earthgpt models export runs/instruct -o models/halfway
+    """
+    _be_quiet()
+    from earthgpt.training import export
+
+    step = export(run, output)
+    _print({"folder": str(output), "step": step}, as_json, f"Wrote the model after step {step} to {output}")
+
+
 @models_app.command("merge")
 def merge_model(
     model: Annotated[str, typer.Argument(help="A model's name, folder or hub id.", metavar="MODEL")],

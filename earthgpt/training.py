@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import json
 import math
 import signal
 import threading
@@ -169,6 +170,31 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
     save_model(folder, model, processor, ranks)
     console.print(f"The model is in {folder}")
     return Trained(folder, tuple(losses))
+
+
+def export(run: str | Path, folder: str | Path) -> int:
+    """Writes the model of a run as its latest checkpoint has it, whatever number of processes wrote that, in plain
+    safetensors; returns the step.
+
+    Raises EarthGPTError when the folder exists, and for a run without a checkpoint.
+    """
+    run, folder = Path(run), Path(folder)
+    if folder.exists():
+        raise EarthGPTError(f"{folder} is there already; choose another name.")
+    if not (run / "recipe.json").is_file():
+        raise EarthGPTError(f"{run} is not the folder of a run: it has no recipe.json.")
+    recipe = Recipe(**{**json.loads((run / "recipe.json").read_text()), "output": str(run)})
+    torch.manual_seed(recipe.seed)
+    model, processor = prepare(recipe, [])
+    choose_trainable(model, recipe.trainable)
+    keep_precision(model, recipe.precision)
+    ranks = Ranks(0, 1, torch.device("cpu"))
+    optimizer = open_optimizer(recipe, [one for one in model.parameters() if one.requires_grad])
+    step = Checkpoints(run / "checkpoints", recipe, ranks).restore(model, optimizer)
+    if not step:
+        raise EarthGPTError(f"{run} has no checkpoint yet.")
+    save_model(folder, model, processor, ranks)
+    return step
 
 
 def arithmetic(recipe: Recipe, device: torch.device) -> torch.autocast:

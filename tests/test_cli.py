@@ -23,7 +23,7 @@ COMMANDS = (
     "score", "compare", "info",
     "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval", "build", "doctor",
     "validate", "datasets list", "datasets check", "datasets show", "tasks list", "models list", "models show",
-    "models assemble", "models merge", "serve",
+    "models assemble", "models merge", "models export", "serve",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from earthgpt.datasets import synthetic
 from earthgpt.generation import generate
 from earthgpt.model.loading import load
 from earthgpt.model.vision import VisionEncoder
-from earthgpt.training import choose_trainable, keep_precision, schedule, train, train_mode
+from earthgpt.training import choose_trainable, export, keep_precision, schedule, train, train_mode
 from earthgpt.types import Conversation, EarthGPTError
 
 PARTS = NewModel(
@@ -330,3 +330,22 @@ def test_the_log_has_speed_memory_and_gradients(tmp_path):
     wanted = {"step", "loss", "lr", "norm", "images_per_s", "tokens_per_s", "mfu", "waited", "memory_gb"}
     assert set(line) == wanted
     assert 0 < line["mfu"] < 1 and 0 <= line["waited"] < 1 and line["tokens_per_s"] > line["images_per_s"] > 0
+
+
+def test_a_checkpoint_is_exported_as_a_plain_model(tmp_path, monkeypatch, model_folder):
+    options = {"model": str(model_folder), **STAGES["instruct"], "steps": 4}
+    with monkeypatch.context() as patch:
+        kill_at(patch, 2)
+        with pytest.raises(Killed):
+            train(recipe(tmp_path / "run", **options))
+    assert export(tmp_path / "run", tmp_path / "halfway") == 2
+    found = load(tmp_path / "halfway")[0].state_dict()
+    kept = state(tmp_path / "run")["model"]
+    name = "language_model.model.layers.0.mlp.up_proj.beta"
+    assert kept[name].abs().max() > 0 and torch.equal(found[name], kept[name].bfloat16().float())
+    frozen = "language_model.model.layers.0.mlp.up_proj.weight"
+    assert torch.equal(found[frozen], load(model_folder)[0].state_dict()[frozen].bfloat16().float())
+    with pytest.raises(EarthGPTError, match="is there already"):
+        export(tmp_path / "run", tmp_path / "halfway")
+    with pytest.raises(EarthGPTError, match=r"no recipe\.json"):
+        export(tmp_path, tmp_path / "other")
