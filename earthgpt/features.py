@@ -18,13 +18,14 @@ class FeatureCache:
     """Visual features [h * w, C] in bfloat16 of up to ``count`` images, by number, in one memory-mapped file.
 
     Any number of processes on a machine may read and write: a row is written whole before it is marked, and those who
-    write the same row write the same. A file that was interrupted is used again where encoders and shapes are the same.
+    write the same row write the same. A file that was interrupted is used again where encoders, shapes and ``sources``
+    (what says which image has which number) are the same. It survives a killed process, not a loss of power.
     Raises EarthGPTError when the folder holds features of others.
     """
 
-    def __init__(self, folder: Path, count: int, places: int, width: int, encoders: str):
+    def __init__(self, folder: Path, count: int, places: int, width: int, encoders: str, sources: str):
         self.shape = (count, places, width)
-        is_about = {"images": count, "places": places, "width": width, "encoders": encoders}
+        is_about = {"images": count, "places": places, "width": width, "encoders": encoders, "sources": sources}
         folder.mkdir(parents=True, exist_ok=True)
         note = folder / "features.json"
         if note.exists() and json.loads(note.read_text()) != is_about:

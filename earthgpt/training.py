@@ -190,7 +190,9 @@ def export(run: str | Path, folder: str | Path) -> int:
     keep_precision(model, recipe.precision)
     ranks = Ranks(0, 1, torch.device("cpu"))
     optimizer = open_optimizer(recipe, [one for one in model.parameters() if one.requires_grad])
-    step = Checkpoints(run / "checkpoints", recipe, ranks).restore(model, optimizer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        step = Checkpoints(run / "checkpoints", recipe, ranks).restore(model, optimizer)
     if not step:
         raise EarthGPTError(f"{run} has no checkpoint yet.")
     save_model(folder, model, processor, ranks)
@@ -220,9 +222,8 @@ def open_cache(recipe: Recipe, model: EarthGPTForConditionalGeneration, images: 
     encoder, config = model.vision_encoder, model.config
     if any(parameter.requires_grad for parameter in encoder.parameters()):
         raise EarthGPTError("cache = true keeps features of frozen encoders, but `trainable` trains them.")
-    return FeatureCache(
-        Path(recipe.output) / "features", images, config.grid**2, config.visual_width, fingerprint(encoder)
-    )
+    folder, sources = Path(recipe.output) / "features", json.dumps([one.model_dump() for one in recipe.sources])
+    return FeatureCache(folder, images, config.grid**2, config.visual_width, fingerprint(encoder), sources)
 
 
 def refuse_no_image(batch: Batch, cost: StepCost, ranks: Ranks) -> None:

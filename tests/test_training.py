@@ -292,7 +292,8 @@ def test_features_of_frozen_encoders_are_looked_up_and_change_nothing(tmp_path, 
     assert train(again).losses == cached.losses and sum(encoded) == 9
     plain = train(recipe(tmp_path / "plain", **{**options, "cache": False}))
     assert plain.losses == pytest.approx(cached.losses, rel=1e-3)  # kept in bfloat16
-    other = recipe(tmp_path / "again", **{**options, "sources": (Source(dataset="synthetic", split="train"),)})
+    as_many = (Source(dataset="synthetic", split="val", tasks=("scene_classification",)),)
+    other = recipe(tmp_path / "again", **{**options, "sources": as_many})
     shutil.rmtree(tmp_path / "again" / "checkpoints")
     with pytest.raises(EarthGPTError, match="features of other encoders or images"):
         train(other)
