@@ -229,7 +229,16 @@ class Record:
     def __post_init__(self) -> None:
         self.path = Path(self.path) if self.path else None
         self.file = None
-        about = {"scene": Path(self.scene.name).name, "size": list(self.scene.size), "job": asdict(self.job)}
+        scene, place = self.scene, Path(self.scene.name)
+        about = {
+            "scene": place.name,
+            "size": list(scene.size),
+            "modified": place.stat().st_mtime if place.exists() else None,
+            "sensor": scene.sensor,
+            "bands": [[band.name, band.number] for band in scene.shown],
+            "stretch": repr(scene.stretches),
+            "job": asdict(self.job),
+        }
         about = json.loads(json.dumps(about))
         if self.path and self.path.exists():
             lines = self.path.read_bytes().split(b"\n")
@@ -238,7 +247,10 @@ class Record:
                 with self.path.open("r+b") as file:
                     file.truncate(self.path.stat().st_size - len(torn))
             if lines and json.loads(lines[0]) != about:
-                raise EarthGPTError(f"{self.path} is of another job; remove it, or choose another output.")
+                raise EarthGPTError(
+                    f"{self.path} is of another job, or the scene was changed or is read another way; remove it, or "
+                    f"choose another output."
+                )
             self.rows = [json.loads(line) for line in lines[1:]]
         self.done = {tuple(row["window"]) for row in self.rows}
         if self.path:

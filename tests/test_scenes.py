@@ -198,6 +198,10 @@ def test_a_record_of_another_job_is_refused(detector, pixels, tmp_path):
     scan(detector, open_scene(pixels), Job("detect", 100, 20), tmp_path / "r")
     with pytest.raises(EarthGPTError, match="of another job"):
         scan(detector, open_scene(pixels), Job("detect", 100, 10), tmp_path / "r")
+    with pytest.raises(EarthGPTError, match="read another way"):
+        scan(detector, open_scene(pixels, bands="3,2,1"), Job("detect", 100, 20), tmp_path / "r")
+    with pytest.raises(EarthGPTError, match="read another way"):
+        scan(detector, open_scene(pixels, "sar"), Job("detect", 100, 20), tmp_path / "r")
 
 
 SCRIPT = """
