@@ -212,10 +212,7 @@ def test_the_help_of_every_command_has_an_example(run, command):
 
 
 def test_no_command_is_forgotten_here(run):
-    apps = {"": cli.app, "datasets ": cli.datasets_app, "tasks ": cli.tasks_app, "models ": cli.models_app}
-    names = {
-        prefix + (one.name or one.callback.__name__) for prefix, app in apps.items() for one in app.registered_commands
-    }
+    names = {*cli.COMMANDS, *(f"{group} {word}" for group, (_, words) in cli.GROUPS.items() for word in words)}
     assert names == set(COMMANDS)
 
 
@@ -481,7 +478,7 @@ def test_control_c_stops_with_its_own_exit_code(run, harbor, monkeypatch):
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_ready", stop)
+    monkeypatch.setattr(cli.images, "ready", stop)
     code, out, err = run("caption", harbor)
     assert (code, out, err) == (130, "", "Stopped.\n")
 
@@ -529,6 +526,19 @@ def test_a_window_is_all_that_is_looked_at(run, scene, model_folder, says):
     words = ("classify", scene, "-m", model_folder, "--tile", 50, "--json")
     assert json.loads(run(*words, "--window", "100,50,100,50")[1])["tiles"] == 2
     assert told(run(*words, "--window", "100,50,300,50"), "inside the image (300 x 200)")
+
+
+def test_a_box_of_degrees_is_all_that_is_asked_about(run, scene, model_folder, says, tmp_path):
+    """The scene begins at 15 degrees east, on the central meridian of its zone, at 45.16 degrees north."""
+    says("2")
+    corner = "15.0,45.1500,15.00250,45.1525"
+    words = ("ask", scene, "How many cars?", "-m", model_folder, "--tile", 50, "--json")
+    assert json.loads(run(*words)[1])["tiles"] == 24
+    code, out, err = run(*words, "--bbox", corner)
+    assert code == 0, err
+    assert json.loads(out)["tiles"] == 6, "197 x 278 metres of two metres a pixel"
+    far = run("caption", scene, "-m", model_folder, "-o", tmp_path / "c.csv", "--bbox", "1,1,2,2")
+    assert far[0] == 1 and "does not lie in" in (tmp_path / "c.csv").read_text()
 
 
 def test_a_folder_of_images_becomes_a_table_that_goes_on(run, harbor, model_folder, says, tmp_path):

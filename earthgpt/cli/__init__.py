@@ -1,0 +1,83 @@
+"""The command line: read words, call one function, print."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from earthgpt.cli import data, evaluation, images, models, serving, training
+from earthgpt.types import EarthGPTError
+
+# The order is that of the help.
+COMMANDS = {
+    "ask": images.ask,
+    "caption": images.caption,
+    "classify": images.classify,
+    "describe": images.describe,
+    "ground": images.ground,
+    "detect": images.detect,
+    "chat": images.chat,
+    "info": images.info,
+    "demo": images.demo,
+    "train": training.train,
+    "build": data.build,
+    "validate": data.validate,
+    "eval": evaluation.evaluate,
+    "score": evaluation.score,
+    "compare": evaluation.compare,
+    "serve": serving.serve,
+    "doctor": training.doctor,
+}
+GROUPS = {
+    "datasets": (
+        "The data sets that can be read.",
+        {"list": data.list_datasets, "check": data.check_dataset, "show": data.show_dataset},
+    ),
+    "tasks": ("The tasks that can be asked, trained and scored.", {"list": data.list_tasks}),
+    "models": (
+        "The models that come with the package.",
+        {
+            "list": models.list_models,
+            "show": models.show_model,
+            "assemble": models.assemble_model,
+            "export": models.export_model,
+            "merge": models.merge_model,
+        },
+    ),
+}
+
+app = typer.Typer(
+    help="Ask optical, SAR and infrared images: class, caption, answers, grounded phrases, detections, dialogue.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+for name, (text, commands) in GROUPS.items():
+    group = typer.Typer(help=text, no_args_is_help=True)
+    for word, command in commands.items():
+        group.command(word)(command)
+    app.add_typer(group, name=name)
+
+
+def main() -> None:
+    """The program: a user's error is one line and exit code 1; Ctrl-C is exit code 130."""
+    try:
+        code = app(standalone_mode=False)
+    except EarthGPTError as error:
+        typer.echo(f"earthgpt: {error}", err=True)
+        code = 1
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except Exception as error:  # a wrong option or command; anything else is a bug and keeps its traceback
+        if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
+            raise
+        message = error.format_message()  # without a command, the help
+        typer.echo(message if message.startswith("Usage:") else f"earthgpt: {message}", err=True)
+        code = 1
+    if code == 130:
+        typer.echo("Stopped.", err=True)
+    sys.exit(code or 0)

@@ -1,0 +1,63 @@
+"""What every command needs: the two streams, the model, and values as lines."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from earthgpt.types import Box, Region
+
+out = Console()
+err = Console(stderr=True)
+
+
+def waiting(what: str) -> AbstractContextManager:
+    """A sign of life while something takes long; none where no one looks."""
+    return err.status(what) if err.is_terminal else nullcontext()
+
+
+def be_quiet() -> None:
+    """Libraries keep their notes to themselves; errors still come through."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def load_model(model: str) -> Any:
+    be_quiet()
+    from earthgpt.assistant import load
+
+    with waiting("Loading the model ..."):
+        return load(model)
+
+
+def ready(model: str, image: Path, sensor: str | None) -> tuple[Any, Any]:
+    """The image first, so that a wrong file name is told at once; then the model."""
+    from earthgpt.geo.raster import open_raster
+
+    raster = open_raster(image, sensor)
+    return load_model(model), raster
+
+
+def say(value: Any, as_json: bool, text: str) -> None:
+    typer.echo(json.dumps(value) if as_json else text)
+
+
+def region_value(region: Region, size: tuple[int, int]) -> dict[str, Any]:
+    """A region as plain values: pixel corners of the image."""
+    corners = [[round(x * size[0], 1), round(y * size[1], 1)] for x, y in region.box.corners]
+    value: dict[str, Any] = {"label": region.label, "corners": corners}
+    return value if region.score is None else {**value, "score": round(region.score, 4)}
+
+
+def region_line(region: Region, size: tuple[int, int]) -> str:
+    box = region.box
+    values = box.to_pixels(size) if isinstance(box, Box) else [v for point in box.to_pixels(size) for v in point]
+    numbers = ", ".join(f"{value:.0f}" for value in values)
+    return f"{region.label}  [{numbers}] px" + ("" if region.score is None else f"  score {region.score:.2f}")

@@ -1,0 +1,351 @@
+"""Commands that ask a model about images."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from earthgpt.cli.console import be_quiet, err, load_model, out, ready, region_line, region_value, say
+from earthgpt.cli.options import (
+    DEFAULT,
+    AsJson,
+    Bands,
+    Image,
+    Images,
+    Made,
+    Metres,
+    ModelName,
+    Oriented,
+    Output,
+    Overlap,
+    Overwrite,
+    Remote,
+    Scales,
+    SensorName,
+    Survey,
+    grouped,
+)
+from earthgpt.cli.surveys import check_output, survey, write_features
+from earthgpt.types import Box, EarthGPTError
+
+Classes = Annotated[
+    list[str] | None, typer.Option("--classes", "-c", help="Names to choose from: repeated, or with commas.")
+]
+
+
+@grouped
+def ask(
+    images: Images,
+    question: Annotated[str, typer.Argument(help="A question in words.")],
+    *,
+    made: Made,
+    how: Survey,
+) -> None:
+    """Answer a question; with --tile for each tile of a large scene, as a map.
+
+    Example: earthgpt ask harbor.png "How many ships are there in the image?"
+    Example: earthgpt ask city.tif "How many cars are there?" --tile 512 -o cars.gpkg
+    """
+
+    def plainly(assistant: Any, raster: Any) -> tuple[dict[str, Any], str]:
+        answer = assistant.ask(raster, question)
+        return {"question": question, "answer": answer}, answer
+
+    _plainly_or_survey(images, plainly, {"task": "ask", "question": question}, made, how)
+
+
+@grouped
+def caption(images: Images, *, made: Made, how: Survey) -> None:
+    """Describe images in one sentence each; with --tile each tile of a large scene.
+
+    Example: earthgpt caption harbor.png
+    Example: earthgpt caption photos/ -o captions.csv
+    """
+
+    def plainly(assistant: Any, raster: Any) -> tuple[dict[str, Any], str]:
+        text = assistant.caption(raster)
+        return {"caption": text}, text
+
+    _plainly_or_survey(images, plainly, {"task": "caption"}, made, how)
+
+
+@grouped
+def classify(images: Images, classes: Classes = None, *, made: Made, how: Survey) -> None:
+    """Name the class of the scene, with a probability for each class of a list; with --tile a map of classes.
+
+    Example: earthgpt classify scene.tif --classes "harbor,airport,forest"
+    Example: earthgpt classify region.tif -c forest -c farmland --tile 256 -o landuse.gpkg
+    """
+    names = _names(classes)
+
+    def plainly(assistant: Any, raster: Any) -> tuple[dict[str, Any], str]:
+        found = assistant.classify(raster, names)
+        lines = [f"{probability:6.1%}  {name}" for name, probability in found.probabilities.items()]
+        return {"class": found.label, "probabilities": found.probabilities}, "\n".join(lines)
+
+    _plainly_or_survey(images, plainly, {"task": "classify", "classes": tuple(names or ())}, made, how)
+
+
+def _plainly_or_survey(
+    images: Sequence[str],
+    plainly: Callable[[Any, Any], tuple[dict[str, Any], str]],
+    wanted: dict[str, Any],
+    made: Made,
+    how: Survey,
+) -> None:
+    """One image of which all is asked and nothing made is answered at once; others are surveyed."""
+    paths = _expand(images)
+    if len(paths) > 1 or any((made.output, made.preview, made.tile, how.window, how.bbox, how.aoi, how.reading)):
+        survey(paths, wanted, made, how)
+        return
+    assistant, raster = ready(how.model, paths[0], how.sensor)
+    value, text = plainly(assistant, raster)
+    say({"image": str(paths[0]), **value}, how.as_json, text)
+
+
+def _expand(images: Sequence[str]) -> list[Path | str]:
+    from earthgpt.geo.inputs import expand
+
+    return expand(images)
+
+
+def describe(
+    image: Image,
+    box: Annotated[str | None, typer.Argument(help="left,top,right,bottom in pixels of the image.")] = None,
+    places: Annotated[Path | None, typer.Option("--places", help="GeoJSON: describe each of its features.")] = None,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    model: ModelName = DEFAULT,
+    sensor: SensorName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a region of the image shows, or each place of a GeoJSON file.
+
+    Example: earthgpt describe harbor.png 40,52,131,90
+    Example: earthgpt describe city.tif --places parcels.geojson -o described.gpkg
+    """
+    from earthgpt.geo.raster import open_raster
+
+    if (box is None) == (places is None):
+        raise EarthGPTError("Give a box in pixels, or --places with a GeoJSON file.")
+    if places is not None:
+        _describe_places(image, places, output, overwrite, model, sensor, as_json)
+        return
+    raster = open_raster(image, sensor)
+    region = _box(box, raster.size)
+    text = load_model(model).describe(raster, region)
+    say({"image": str(image), "box": box, "description": text}, as_json, text)
+
+
+def _describe_places(
+    image: Path, places: Path, output: Path | None, overwrite: bool, model: str, sensor: str | None, as_json: bool
+) -> None:
+    from earthgpt.geo.areas import read_areas
+    from earthgpt.geo.scene import open_scene
+    from earthgpt.scenes import describe
+
+    if output:
+        check_output(output, overwrite)
+    areas, scene = read_areas(places), open_scene(image, sensor)
+    found = describe(load_model(model), scene, areas)
+    value = {"image": str(image), "regions": [region_value(feature.region, scene.size) for feature in found]}
+    say(value, as_json, "\n".join(region_line(feature.region, scene.size) for feature in found))
+    if output:
+        write_features(output, found, scene, {"model": model}, overwrite)
+
+
+def _box(text: str, size: tuple[int, int]) -> Box:
+    try:
+        left, top, right, bottom = (float(value) for value in text.split(","))
+        inside = 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
+    except ValueError:
+        inside = False
+    if not inside:
+        raise EarthGPTError(
+            f"A box is left,top,right,bottom in pixels inside the image ({size[0]} x {size[1]}); not {text!r}."
+        )
+    return Box.from_pixels(left, top, right, bottom, size)
+
+
+def ground(
+    image: Image,
+    phrase: Annotated[str, typer.Argument(help="What to find: one thing.")],
+    oriented: Oriented = False,
+    output: Output = None,
+    overwrite: Overwrite = False,
+    model: ModelName = DEFAULT,
+    sensor: SensorName = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find the one thing that a phrase describes.
+
+    Example: earthgpt ground harbor.png "the leftmost ship" -o ship.png
+    """
+    if output:
+        check_output(output, overwrite)
+    assistant, raster = ready(model, image, sensor)
+    region = assistant.ground(raster, phrase, oriented)
+    value = {"image": str(image), "phrase": phrase, "region": region_value(region, raster.size) if region else None}
+    say(value, as_json, region_line(region, raster.size) if region else "nothing found")
+    if output:
+        from earthgpt.geo.vectors import write
+
+        write(output, [region] if region else [], raster, overwrite=overwrite)
+        err.print(f"Wrote {output}", highlight=False, markup=False, soft_wrap=True)
+
+
+@grouped
+def detect(
+    images: Images,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", "-c", help="A class, in the singular; repeated for several.")
+    ] = None,
+    oriented: Oriented = False,
+    *,
+    made: Made,
+    overlap: Overlap = None,
+    scales: Scales = "1",
+    gsd: Metres = None,
+    how: Survey,
+) -> None:
+    """Find the objects of some classes, or all; images larger than a tile are gone through in overlapping tiles.
+
+    Example: earthgpt detect harbor.tif -c ship --oriented -o ships.gpkg
+    Example: earthgpt detect scenes/ -c ship -c "storage tank" -o "found/{name}.geojson"
+    """
+    wanted = {
+        "task": "detect", "classes": tuple(_names(classes) or ()), "oriented": oriented, "overlap": overlap,
+        "scales": _scales(scales), "gsd": gsd,
+    }  # fmt: skip
+    survey(_expand(images), wanted, made, how)
+
+
+def _names(given: Sequence[str] | None) -> list[str] | None:
+    """Names that were repeated or written with commas; None where none was given."""
+    if given is None:
+        return None
+    names = [name.strip() for one in given for name in one.split(",") if name.strip()]
+    if not names:
+        raise EarthGPTError("The list of classes is empty; give at least one, or none at all.")
+    return list(dict.fromkeys(names))
+
+
+def _scales(text: str) -> tuple[float, ...]:
+    try:
+        scales = tuple(float(value) for value in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or min(scales) <= 0:
+        raise EarthGPTError(f"--scales are positive numbers with commas between them, not {text!r}.")
+    return scales
+
+
+def chat(image: Image, model: ModelName = DEFAULT, sensor: SensorName = None, as_json: AsJson = False) -> None:
+    """Talk about an image, a line for each turn; an empty line or the end of the input ends it.
+
+    Example: earthgpt chat harbor.png
+    """
+    assistant, raster = ready(model, image, sensor)
+    talk = assistant.chat(raster)
+    asking = sys.stdin.isatty()
+    while True:
+        if asking:
+            typer.echo("> ", nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line.strip():
+            return
+        answer = talk.ask(line)
+        say({"question": line.strip(), "answer": answer}, as_json, answer)
+
+
+def info(
+    files: Annotated[list[str], typer.Argument(help="A raster, a product's folder, or a file for each band.")],
+    preview: Annotated[
+        Path | None, typer.Option("--preview", help="Write the 8-bit view that a model sees here (.png or .jpg).")
+    ] = None,
+    side: Annotated[int, typer.Option(min=1, help="The longer side of the preview in pixels.")] = 1024,
+    sensor: SensorName = None,
+    bands: Bands = None,
+    stretch: Annotated[
+        str | None,
+        typer.Option(help="Black and white: 0:3000, 2%:98%, minmax, 10C:45C, or none for 8 bits as they are."),
+    ] = None,
+    units: Annotated[
+        str | None, typer.Option(help="Of values: reflectance; amplitude, intensity, decibels; kelvin, celsius, ...")
+    ] = None,
+    looks: Annotated[int, typer.Option(help="SAR: average over so many pixels a side.")] = 1,
+    speckle: Annotated[str | None, typer.Option(help="SAR: the filter lee.")] = None,
+    black_hot: Annotated[bool, typer.Option("--black-hot", help="Infrared: heat is dark.")] = False,
+    nodata: Annotated[float | None, typer.Option(help="The value of no data, where the file does not say so.")] = None,
+    crs: Annotated[str | None, typer.Option(help="Where the file has none, as EPSG:32633.")] = None,
+    remote: Remote = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is understood of a raster: place, bands, sensor, stretch; with --preview, what a model sees of it.
+
+    Example: earthgpt info scene.tif --preview scene.png
+    Example: earthgpt info B4.tif B3.tif B2.tif --stretch 0:3000
+    """
+    from earthgpt.geo.pictures import file_format, save_picture
+    from earthgpt.geo.scene import open_scene
+
+    if preview is not None:
+        file_format(preview)
+    options = {"looks": looks, "speckle": speckle, "black_hot": black_hot, "nodata": nodata, "crs": crs}
+    scene = open_scene(files[0] if len(files) == 1 else files, sensor, bands, stretch, units, remote=remote, **options)
+    if preview is not None:
+        from PIL import Image as Picture
+
+        save_picture(Picture.fromarray(scene.preview(side)[0]), preview)
+    found = scene.understood()
+    say(found, as_json, "\n".join(_understood(found)))
+    if preview is not None:
+        err.print(f"Wrote {preview}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _understood(found: dict[str, Any]) -> list[str]:
+    """Lines of what was understood of a scene."""
+    width, height = found["size"]
+    column, row = found["blocks"]
+    nodata = "none" if found["nodata"] is None else f"{found['nodata']:g}"
+    bands = [
+        f"{band['number']} {band['name']}".replace(f"{band['number']} {band['number']}", str(band["number"]))
+        + (f" ({band['wavelength_nm']:g} nm)" if band["wavelength_nm"] else "")
+        for band in found["bands"]
+    ]
+    stretch = ", ".join(f"{low:.6g} to {high:.6g}" for low, high in found["stretch"])
+    scale = " dB" if found["sensor"] == "sar" and stretch else ""
+    gsd, centre = found["gsd_m"], found["centre"]
+    place = (found["crs"] or "none: coordinates are pixels").splitlines()[0]
+    lines = {
+        "file": f"{found['name']} ({found['format']})",
+        "size": f"{width:,} x {height:,} pixels, {found['dtype']}, blocks of {column:,} x {row:,}",
+        "overviews": ", ".join(map(str, found["overviews"])) or "none",
+        "bands": ", ".join(bands),
+        "shown": ", ".join(found["shown"]),
+        "nodata": f"{nodata}; {found['valid']:.0%} is data",
+        "CRS": place if len(place) < 60 else place[:57] + "...",
+        "pixel": "size not known" if gsd is None else f"{gsd:,.2f} m on the ground",
+        "centre": "not known" if centre is None else f"{centre[0]:.5f}, {centre[1]:.5f} (longitude, latitude)",
+        "sensor": f"{found['sensor']} ({found['sensor_reason']}); {found['units']}",
+        "stretch": f"{stretch}{scale}" if stretch else "none: 8 bits as they are",
+    }
+    return [*(f"{key:10}{text}" for key, text in lines.items()), *(f"{'note':10}{note}" for note in found["notes"])]
+
+
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where pictures and map features go.")] = Path("outputs/demo"),
+    model: ModelName = DEFAULT,
+) -> None:
+    """Ask the default model about example scenes of all three sensors.
+
+    Example: earthgpt demo
+    """
+    be_quiet()
+    from earthgpt.demo import run
+
+    run(load_model(model), folder, out)

@@ -1,0 +1,54 @@
+"""The command that answers over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from earthgpt.cli.console import load_model
+from earthgpt.cli.options import DEFAULT, ModelName
+from earthgpt.types import EarthGPTError
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="The address to listen at; others than this machine need 0.0.0.0.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    model: ModelName = DEFAULT,
+    name: Annotated[str | None, typer.Option(help="The model's name for clients; its own without it.")] = None,
+    api_key: Annotated[
+        list[str] | None, typer.Option("--api-key", envvar="EARTHGPT_API_KEY", help="Keys of which one is needed.")
+    ] = None,
+    rate: Annotated[int, typer.Option(min=0, help="Requests a minute of one key or address; 0 is any number.")] = 0,
+    jobs: Annotated[Path | None, typer.Option(help="The folder for large scenes; none are taken without it.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Answers that are decoded together.")] = 16,
+    most_waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait for that.")] = 256,
+    cache_mb: Annotated[int, typer.Option(min=0, help="Memory for what images were turned into.")] = 512,
+    max_upload_mb: Annotated[int, typer.Option(min=1, help="Of one image.")] = 64,
+    max_scene_mb: Annotated[int, typer.Option(min=1, help="Of a large scene.")] = 4096,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of one image.")] = 100_000_000,
+    max_images: Annotated[int, typer.Option(min=1, help="Of one conversation.")] = 8,
+    max_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = 1024,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds that an answer may take.")] = 120,
+    remote: Annotated[bool, typer.Option("--remote", help="Read images from public addresses, too.")] = False,
+) -> None:
+    """Answer over HTTP: OpenAI's chat API, the tasks, and large scenes (docs/serving.md).
+
+    Example: earthgpt serve --port 8000 --jobs jobs
+    """
+    try:
+        from earthgpt.serve.app import Settings, run
+    except ImportError as error:
+        raise EarthGPTError(f"The server needs its libraries ({error.name}): pip install 'earthgpt[serve]'.") from None
+    from earthgpt.serve.guard import Limits
+
+    limits = Limits(max_upload_mb * 2**20, max_pixels, max_images, max_tokens, timeout, remote)
+    settings = Settings(
+        name=name or Path(model).name, api_keys=tuple(api_key or ()), limits=limits, rate=rate, jobs=jobs,
+        batch_size=batch_size, most_waiting=most_waiting, cache_bytes=cache_mb * 2**20,
+        scene_bytes=max_scene_mb * 2**20, local=host in ("127.0.0.1", "::1", "localhost"),
+    )  # fmt: skip
+    run(settings, load_model(model), host, port)
