@@ -99,9 +99,11 @@ def relight(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
         part = rng.uniform(0.4, 0.9)
         small = Image.fromarray(pixels).resize((max(1, int(width * part)), max(1, int(height * part))))
         pixels = np.asarray(small.resize((width, height), Image.Resampling.BILINEAR))
-    values = pixels.astype(np.float32)
     gain = rng.uniform(0.75, 1.3)
-    if pixels.ndim == 3:
-        gain = gain * np.array([rng.uniform(0.92, 1.08) for _ in range(3)], np.float32)
-    mean = values.mean()
-    return np.clip((values - mean) * gain + mean + rng.uniform(-25, 25), 0, 255).astype(np.uint8)
+    gains = [gain * rng.uniform(0.92, 1.08) for _ in range(3)] if pixels.ndim == 3 else [gain]
+    mean, offset = pixels.mean(), rng.uniform(-25, 25)
+    levels = np.arange(256)[:, None]
+    table = np.clip((levels - mean) * gains + mean + offset, 0, 255).astype(np.uint8)  # [256, channels]
+    if pixels.ndim == 2:
+        return table[:, 0][pixels]
+    return np.stack([table[:, channel][pixels[..., channel]] for channel in range(3)], axis=-1)

@@ -92,11 +92,16 @@ class Recipe(_Tree):
     cache: keeps the features of frozen encoders in the output folder, so that an image is read and encoded once; takes
         ``2 * tokens * channels`` bytes for an image and goes without ``augment``.
     learning_rate: peak of a cosine that starts after a linear ``warmup`` (share of the steps) and ends at 0.
-    text_tokens: most text tokens for an image; turns are drawn at random until they are full.
+    text_tokens: most text tokens for an image; turns are drawn at random until they are full. 0 learns no text, and the
+        language model does not run.
+    dense: weight of the loss of auxiliary heads that learn from every visual token what object is at its place, and
+        from all what the scene is (``model.dense``); 0 trains without them and leaves them out of the model.
     dialogue: share of the images whose turns follow each other in one dialogue; in the others every turn stands on
         its own behind the image (``model.attention``).
     decimals: of the coordinates. augment: turn, mirror, crop and re-light the images, with their facts.
     precision: of the arithmetic and of frozen weights; trained weights are kept in float32.
+    pixels_gb: memory in which each process that prepares batches keeps images of data sets once they are read, with
+        sides of at most twice ``image_size``.
     save_every: steps between checkpoints. keep: how many of them stay. workers: processes that prepare batches; 0
         prepares them in this one.
     validate_every: steps between looks at the ``validation`` data sets, of which at most ``validation_questions`` are
@@ -123,11 +128,13 @@ class Recipe(_Tree):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     warmup: Share = 0.03
     clip: Annotated[float, Field(gt=0)] = 8.0
-    text_tokens: Positive = 512
+    text_tokens: Annotated[int, Field(ge=0)] = 512
+    dense: Annotated[float, Field(ge=0)] = 0.0
     dialogue: Share = 1.0
     decimals: Literal[2, 3] = 3
     augment: bool = False
     precision: Literal["bfloat16", "float32"] = "bfloat16"
+    pixels_gb: Annotated[float, Field(ge=0)] = 1.0
     save_every: Positive = 500
     keep: Positive = 1
     workers: Annotated[int, Field(ge=0)] = 2
@@ -140,6 +147,10 @@ class Recipe(_Tree):
     def _agrees(self) -> Recipe:
         if self.cache and self.augment:
             raise ValueError("cache keeps what an image looks like, and augment changes it: turn one of them off")
+        if not (self.text_tokens or self.dense):
+            raise ValueError("text_tokens = 0 learns no text: give dense a weight, or there is nothing to learn")
+        if self.dense and not any(source.dataset for source in self.sources):
+            raise ValueError("dense learns from facts: name a dataset among the sources")
         if self.validate_every and not self.validation:
             raise ValueError("validate_every needs [[validation]] data sets")
         if not all(source.dataset for source in self.validation):

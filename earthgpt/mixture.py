@@ -26,6 +26,7 @@ from earthgpt.features import FeatureCache
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import parse_fragment
 from earthgpt.model import EarthGPTProcessor
+from earthgpt.model.dense import DenseTargets, Vocabulary
 from earthgpt.order import interleaved, key_of, shuffled
 from earthgpt.shards import ShardOrder, Shards
 from earthgpt.tasks import Task, image_captioning
@@ -39,13 +40,14 @@ class Shown:
     """An image and what is said about it.
 
     pixels: uint8, [H, W] or [H, W, 3]; None when nothing is shown, and when nobody looks (``look=False``), which goes
-    only without augmentation.
+    only without augmentation. sample: the facts it is said from; None where only words are known.
     """
 
     name: str
     pixels: np.ndarray | None
     sensor: Sensor
     turns: Turns
+    sample: Sample | None = None
 
 
 class _Shuffled:
@@ -56,11 +58,33 @@ class _Shuffled:
         return shuffled(position, len(self), key)
 
 
+class Pixels:
+    """Images that were read once, kept in memory until ``size`` bytes are full, with sides of at most ``side``."""
+
+    def __init__(self, size: int, side: int):
+        self.room, self.side = size, side
+        self._kept: dict[int, np.ndarray] = {}
+
+    def read(self, row: int, sample: Sample) -> np.ndarray:
+        """The pixels of a sample, uint8 [H, W] or [H, W, 3], made smaller where a side is longer than ``side``."""
+        if (found := self._kept.get(row)) is not None:
+            return found
+        pixels = sample.image() if callable(sample.image) else read_pixels(sample.image, None, sample.sensor)
+        height, width = pixels.shape[:2]
+        if (long := max(height, width)) > self.side:
+            size = max(1, round(width * self.side / long)), max(1, round(height * self.side / long))
+            pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+        if pixels.nbytes <= self.room:
+            self.room -= pixels.nbytes
+            self._kept[row] = pixels
+        return pixels
+
+
 class Facts(_Shuffled):
     """The samples of a data set; tasks turn their facts into turns, anew each time they are seen."""
 
     def __init__(self, source: Source, recipe: Recipe):
-        self.repeat, self.augment = source.repeat, recipe.augment
+        self.repeat, self.augment, self.text = source.repeat, recipe.augment, recipe.text_tokens > 0
         self.tasks = [replace(task, decimals=recipe.decimals) for task in source_tasks(source)]
         self.defects: Counter = Counter()
         dataset = lookup.find("datasets", source.dataset)
@@ -70,6 +94,9 @@ class Facts(_Shuffled):
             if source.part in (None, part_of(sample.name)) and at_hand(sample)
         ]
         self.name = f"{source.dataset} {source.split}"
+        # Twice the side that the model sees, as a part of the image may be cut out.
+        share = len([one for one in recipe.sources if one.dataset])
+        self.pixels = Pixels(int(recipe.pixels_gb * 2**30 / share), 2 * (recipe.image_size or 512))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -78,12 +105,15 @@ class Facts(_Shuffled):
         """A sample, augmented when the recipe says so."""
         sample, pixels = self.samples[row], None
         if look:
-            pixels = sample.image() if callable(sample.image) else read_pixels(sample.image, None, sample.sensor)
+            pixels = self.pixels.read(row, sample)
+            sample = replace(sample, size=pixels.shape[1::-1])
             if self.augment:
                 sample, pixels = augment(sample, pixels, rng)
+        if not self.text:
+            return Shown(sample.name, pixels, sample.sensor, [], sample)
         turns = [turn for task in self.tasks for turn in balanced(_texts(task, sample, rng), rng)]
         rng.shuffle(turns)
-        return Shown(sample.name, pixels, sample.sensor, turns)
+        return Shown(sample.name, pixels, sample.sensor, turns, sample)
 
     def texts(self, row: int, rng: random.Random) -> Turns:
         """What is said, without looking at the image."""
@@ -230,13 +260,15 @@ class Item:
     """A rendered conversation with its image.
 
     number: of the image among all images of the mixture. image: its square (uint8 [S, S, 3]), its features [h * w, C]
-    where they are known, or None where nothing is shown. left_out: what was, by kind.
+    where they are known, or None where nothing is shown. left_out: what was, by kind. rendered: None where no text is
+    learned. dense: what the auxiliary heads should say of the image; None without them.
     """
 
-    rendered: dict[str, list[int]]
+    rendered: dict[str, list[int]] | None
     number: int
     image: np.ndarray | torch.Tensor | None
     left_out: Counter
+    dense: DenseTargets | None = None
 
 
 class Mixture:
@@ -252,8 +284,10 @@ class Mixture:
         parts: list[Part],
         processor: EarthGPTProcessor,
         cache: FeatureCache | None = None,
+        vocabulary: Vocabulary | None = None,
     ):
         self.recipe, self.parts, self.processor, self.cache = recipe, parts, processor, cache
+        self.vocabulary = vocabulary  # of the auxiliary heads, where there are some
         self.sizes = [max(1, round(len(part) * part.repeat)) if len(part) else 0 for part in parts]
         self.epoch_size = sum(self.sizes)
         self.first = [0, *accumulate(map(len, parts))]  # number of the first image of each part
@@ -279,11 +313,16 @@ class Mixture:
         shown = self.parts[part].show(row, rng, look=image is None)
         if shown.pixels is not None:
             image = self.processor.square(shown.pixels, shown.sensor)
+        dense = None
+        if self.vocabulary and image is not None:
+            dense = self.vocabulary.targets(shown.sample, self.processor.image_size // self.processor.patch_size)
+        if not recipe.text_tokens:
+            return Item(None, number, image, Counter(), dense)
         branches = rng.random() >= recipe.dialogue
         chosen, missed = self.fill(shown.turns)
         images = () if image is None else (shown.name,)
         conversation = Conversation.of(images, *(text for turn in chosen for text in turn))
-        return Item(self.processor.render(conversation, branches), number, image, missed)
+        return Item(self.processor.render(conversation, branches), number, image, missed, dense)
 
     def fill(self, turns: Turns) -> tuple[Turns, Counter]:
         """Turns until ``text_tokens`` are full; one that is longer than that alone is left out, with a count."""
@@ -314,12 +353,14 @@ class Batch:
     """Items in one packed row, as the model takes them.
 
     encoded: numbers of the images that come as pixels, in order. images: how many items. left_out: what was, by kind.
+    dense: what the auxiliary heads should say; None without them.
     """
 
     inputs: BatchFeature
     encoded: tuple[int, ...]
     images: int
     left_out: Counter
+    dense: DenseTargets | None = None
 
 
 @dataclass(frozen=True)
@@ -331,7 +372,11 @@ class Collate:
 
     def __call__(self, items: list[Item]) -> Batch:
         images = [item.image for item in items if item.image is not None]
-        inputs = self.processor.pack([item.rendered for item in items], images)
+        if items[0].rendered is None:
+            inputs = BatchFeature({"pixel_values": self.processor.normalise(images)})
+        else:
+            inputs = self.processor.pack([item.rendered for item in items], images)
+        dense = [item.dense for item in items if item.dense]
         if self.cached and images:
             inputs.setdefault("known", torch.zeros(len(images), dtype=torch.bool))
         return Batch(
@@ -339,4 +384,5 @@ class Collate:
             encoded=tuple(item.number for item in items if isinstance(item.image, np.ndarray)),
             images=len(items),
             left_out=sum((item.left_out for item in items), Counter()),
+            dense=DenseTargets.join(dense) if dense else None,
         )

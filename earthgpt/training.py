@@ -28,9 +28,10 @@ from earthgpt.evaluation import evaluate
 from earthgpt.features import FeatureCache, fingerprint
 from earthgpt.logs import RunLog
 from earthgpt.machine import matrix_rate, peak_memory
-from earthgpt.mixture import Batch, Collate, Mixture, Part, open_sources
+from earthgpt.mixture import Batch, Collate, Facts, Mixture, Part, open_sources
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.costs import StepCost
+from earthgpt.model.dense import Vocabulary
 from earthgpt.model.loading import load
 from earthgpt.model.processing import IGNORED
 from earthgpt.model.tokenization import train_tokenizer
@@ -101,7 +102,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
 
     batches = iter(
         DataLoader(
-            Mixture(recipe, parts, processor, cache),
+            Mixture(recipe, parts, processor, cache, model.dense_heads and model.dense_heads.vocabulary),
             batch_size=micro_batch(recipe, ranks),
             sampler=share(
                 start * recipe.batch_size, recipe.steps * recipe.batch_size, ranks.rank, ranks.count, recipe.batch_size
@@ -123,14 +124,19 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
             micro = [meter.fetch(batches) for _ in range(recipe.accumulate)]
             left_out.update(sum((batch.left_out for batch in micro), Counter()))
             # Every token of the batch counts the same, whichever part and process it is in.
-            learned = [int((batch.inputs["labels"][:, 1:] != IGNORED).sum()) for batch in micro]
+            learned = [learned_tokens(batch) for batch in micro]
             tokens = max(1, int(ranks.sum(torch.tensor(sum(learned), device=device))))
-            loss = torch.zeros((), device=device)
+            loss, dense_loss = torch.zeros(2, device=device)
             for batch, count in zip(micro, learned, strict=True):
                 refuse_no_image(batch, cost, ranks)
                 with arithmetic(recipe, device):
-                    found = model(**batch.inputs.to(device), use_cache=False)
-                    share_of_loss = found.loss * (count / tokens)
+                    targets = batch.dense and batch.dense.to(device)
+                    found = model(**batch.inputs.to(device), dense_targets=targets, use_cache=False)
+                    share_of_loss = found.loss * (count / tokens) if found.loss is not None else 0.0
+                    if found.dense_loss is not None:
+                        share_of_dense = found.dense_loss * (batch.images / recipe.batch_size)
+                        share_of_loss = share_of_loss + recipe.dense * share_of_dense
+                        dense_loss += share_of_dense.detach()
                 (share_of_loss * ranks.count).backward()  # gradients are averaged over the processes
                 loss += share_of_loss.detach()
                 if cache and batch.encoded:
@@ -149,7 +155,8 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
             optimizer.zero_grad(set_to_none=True)
 
             lr = optimizer.param_groups[0]["lr"]
-            log.step(step, {"loss": losses[-1], "lr": lr, "norm": norm, **meter.figures()})
+            figures = {"loss": losses[-1], "lr": lr, "norm": norm, **meter.figures()}
+            log.step(step, figures | ({"dense_loss": float(ranks.sum(dense_loss))} if recipe.dense else {}))
             news = torch.tensor([int(asked()), int(checkpoints.written)], device=device)
             stop, written = ranks.sum(news).tolist()
             if written == ranks.count:
@@ -226,6 +233,11 @@ def open_cache(recipe: Recipe, model: EarthGPTForConditionalGeneration, images: 
     return FeatureCache(folder, images, config.grid**2, config.visual_width, fingerprint(encoder), sources)
 
 
+def learned_tokens(batch: Batch) -> int:
+    """How many tokens of a batch are learned."""
+    return int((batch.inputs["labels"][:, 1:] != IGNORED).sum()) if "labels" in batch.inputs else 0
+
+
 def refuse_no_image(batch: Batch, cost: StepCost, ranks: Ranks) -> None:
     """Several processes must go through the same layers: raises EarthGPTError where one would leave out encoders that
     are trained and so divided among them, because its part of the batch shows nothing."""
@@ -278,7 +290,7 @@ class Meter:
     def add(self, batch: Batch, cost: StepCost) -> None:
         """A batch that was learned from."""
         self.images += batch.images
-        self.tokens += batch.inputs["input_ids"].numel()
+        self.tokens += batch.inputs["input_ids"].numel() if "input_ids" in batch.inputs else 0
         self.flops += cost.flops(batch.inputs, len(batch.encoded))
 
     def figures(self) -> dict[str, float]:
@@ -367,6 +379,10 @@ def prepare(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditionalGe
         model.add_bias_tuning()
     if recipe.lora:
         model.add_lora(**recipe.lora.model_dump())
+    if recipe.dense:
+        model.add_dense_heads(vocabulary_of(recipe, parts))
+    else:
+        model.drop_dense_heads()
     return model, processor
 
 
@@ -402,6 +418,17 @@ def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditional
     return model, processor
 
 
+def vocabulary_of(recipe: Recipe, parts: list[Part]) -> Vocabulary:
+    """The classes that auxiliary heads learn; a run that goes on keeps those it began with."""
+    kept = Path(recipe.output) / "classes.json"
+    if not kept.is_file():
+        found = Vocabulary.of(sample for part in parts if isinstance(part, Facts) for sample in part.samples)
+        fresh = kept.with_suffix(".new")
+        fresh.write_text(json.dumps(found.to_dict(), indent=2))
+        swap(fresh, kept)
+    return Vocabulary.from_dict(json.loads(kept.read_text()))
+
+
 def choose_trainable(model: torch.nn.Module, patterns: tuple[str, ...]) -> list[str]:
     """Freezes all parameters but those whose names match a pattern; returns the names that do.
 
@@ -424,10 +451,10 @@ def keep_precision(model: torch.nn.Module, precision: str) -> None:
         own = list(module.parameters(recurse=False))
         for parameter in own:
             parameter.data = parameter.data.to(torch.float32 if parameter.requires_grad else frozen)
-        if own and not any(parameter.requires_grad for parameter in own):
-            for buffer in module.buffers(recurse=False):  # means and variances of batch norms
-                if buffer.is_floating_point():
-                    buffer.data = buffer.data.to(frozen)
+        trained = any(parameter.requires_grad for parameter in own)
+        for buffer in module.buffers(recurse=False) if own else ():  # means and variances of batch norms
+            if buffer.is_floating_point():
+                buffer.data = buffer.data.to(torch.float32 if trained else frozen)
 
 
 def compile_parts(model: EarthGPTForConditionalGeneration) -> None:

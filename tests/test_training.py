@@ -3,11 +3,13 @@
 import functools
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
+from transformers import LlamaForCausalLM
 
 from earthgpt import checkpoints
 from earthgpt import mixture as mixtures
@@ -350,3 +352,55 @@ def test_a_checkpoint_is_exported_as_a_plain_model(tmp_path, monkeypatch, model_
         export(tmp_path / "run", tmp_path / "halfway")
     with pytest.raises(EarthGPTError, match=r"no recipe\.json"):
         export(tmp_path, tmp_path / "other")
+
+
+# --- dense supervision -------------------------------------------------------------------------------------------
+
+
+def test_encoders_learn_from_facts_alone_and_go_on_exactly(tmp_path, monkeypatch):
+    eyes = {
+        "trainable": ("vision_encoder.*", "mm_projector.*", "dense_heads.*"), "text_tokens": 0, "dense": 1.0,
+        "steps": 4,
+    }  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.setattr(LlamaForCausalLM, "forward", None)  # the language model does not run
+        whole = train(recipe(tmp_path / "whole", **eyes))
+        kill_at(patch, 2)
+        with pytest.raises(Killed):
+            train(recipe(tmp_path / "broken", **eyes))
+    assert train(recipe(tmp_path / "broken", **eyes)).losses == whole.losses[2:]
+    export(tmp_path / "broken", tmp_path / "exported")
+    heads = {str(path): load(str(path))[0].dense_heads for path in (whole.folder, tmp_path / "exported")}
+    one, other = (dict(found.named_parameters()) for found in heads.values())
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    # The heads go on into the next stage, and are left out of one that has no use for them.
+    more = {"model": str(whole.folder), "steps": 1}
+    both = train(recipe(tmp_path / "both", dense=0.5, **more))
+    line = json.loads((tmp_path / "both" / "log.jsonl").read_text())
+    assert 0 < 0.5 * line["dense_loss"] < line["loss"] == both.losses[0]
+    assert load(str(both.folder))[0].dense_heads is not None
+    plain = train(recipe(tmp_path / "plain", **more))
+    model = load(str(plain.folder))[0]
+    assert model.dense_heads is None and model.config.dense is None
+
+
+def test_parts_of_a_batch_have_the_dense_loss_of_the_whole(tmp_path):
+    # Means over the places with an object differ from part to part, so the two are close and not equal.
+    eyes = {"text_tokens": 0, "dense": 1.0, "steps": 1, "batch_size": 4, "augment": False}
+    losses = [train(recipe(tmp_path / str(parts), accumulate=parts, **eyes)).losses[0] for parts in (1, 2)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.1)
+
+
+def test_images_are_read_once_while_there_is_room(tmp_path):
+    images = iter(range(9))
+    few = recipe(tmp_path, pixels_gb=4 * 2 * 64 * 64 * 3 / 2**30, image_size=32)
+
+    def image():
+        return np.full((128, 96, 3), next(images), np.uint8)
+
+    part = mixtures.open_sources(few)[0]
+    sample = replace(part.samples[0], image=image)
+    seen = [part.pixels.read(row, sample) for row in (0, 1, 0, 2, 3, 0)]
+    assert seen[0].shape == (64, 48, 3)  # twice the side that the model sees
+    assert [int(one.max()) for one in seen] == [0, 1, 0, 2, 3, 0]
+    assert seen[0] is seen[2] is seen[5]

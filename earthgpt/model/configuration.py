@@ -24,6 +24,8 @@ class EarthGPTConfig(PretrainedConfig):
     image_token_id: the token that stands where image start, visual tokens and image end are put.
     bias_tuning: whether the language model's linear layers carry alpha and beta (``earthgpt.model.bias_tuning``).
     lora: rank, alpha, dropout and targets of the language model's LoRA (``earthgpt.model.lora``); None without one.
+    dense: names of ``scenes`` and ``objects`` that auxiliary heads on the visual tokens tell apart while the model is
+        trained (``earthgpt.model.dense``); None without them.
     """
 
     model_type = "earthgpt"
@@ -44,6 +46,7 @@ class EarthGPTConfig(PretrainedConfig):
         image_token_id: int = 0,
         bias_tuning: bool = False,
         lora: dict[str, Any] | None = None,
+        dense: dict[str, Sequence[str]] | None = None,
         initializer_range: float = 0.02,
         **kwargs,
     ):
@@ -59,6 +62,7 @@ class EarthGPTConfig(PretrainedConfig):
         self.image_token_id = image_token_id
         self.bias_tuning = bias_tuning
         self.lora = lora
+        self.dense = dense
         self.initializer_range = initializer_range
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(self.text_config, name, None))

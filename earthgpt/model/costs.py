@@ -62,9 +62,11 @@ class StepCost:
     def flops(self, batch: BatchFeature, encoded: int | None = None) -> float:
         """Of a step on a packed row (``EarthGPTProcessor.pack``); ``encoded`` of its images went through the encoders,
         all when it is None."""
-        tokens = batch["input_ids"].numel()
-        pairs = sum(segment.pairs for segment in batch["segments"])
-        labelled = int((batch["labels"] != -100).sum())
+        tokens = pairs = labelled = 0
+        if "input_ids" in batch:
+            tokens = batch["input_ids"].numel()
+            pairs = sum(segment.pairs for segment in batch["segments"])
+            labelled = int((batch["labels"] != -100).sum())
         images = len(batch["pixel_values"]) if "pixel_values" in batch else 0
         encoded = images if encoded is None else encoded
         # Forward, gradients of activations, and gradients of the weights that are trained.

@@ -14,6 +14,7 @@ from transformers.modeling_outputs import ModelOutput
 from earthgpt.model.attention import NAME, Segment
 from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
 from earthgpt.model.configuration import EarthGPTConfig
+from earthgpt.model.dense import DenseHeads, DenseTargets, Vocabulary
 from earthgpt.model.lora import add_lora, merge_lora
 from earthgpt.model.vision import Projector, VisionEncoder
 from earthgpt.types import EarthGPTError
@@ -21,8 +22,8 @@ from earthgpt.types import EarthGPTError
 
 @dataclass
 class EarthGPTOutput(ModelOutput):
-    """``loss`` (scalar, mean over labelled tokens), ``logits`` [B, T, V], ``past_key_values``, and ``encoded``
-    [n, h * w, C], what the encoders gave for the pixels.
+    """``loss`` (scalar, mean over labelled tokens), ``logits`` [B, T, V], ``past_key_values``, ``encoded``
+    [n, h * w, C], what the encoders gave for the pixels, and ``dense_loss`` (scalar) of the auxiliary heads.
 
     With labels, logits are computed only at positions that are followed by a label somewhere in the batch.
     """
@@ -31,6 +32,7 @@ class EarthGPTOutput(ModelOutput):
     logits: torch.Tensor | None = None
     past_key_values: object | None = None
     encoded: torch.Tensor | None = None
+    dense_loss: torch.Tensor | None = None
 
 
 class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
@@ -64,6 +66,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
             add_bias_tuning(self.language_model)
         if config.lora:
             add_lora(self.language_model, **config.lora)
+        self.dense_heads = DenseHeads(width, Vocabulary.from_dict(config.dense)) if config.dense else None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -155,6 +158,16 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.config.lora = None
         return merge_lora(self.language_model)
 
+    def add_dense_heads(self, vocabulary: Vocabulary) -> None:
+        """Gives the model auxiliary heads for these classes; it keeps the ones that it has for the same classes."""
+        if self.dense_heads is None or self.dense_heads.vocabulary != vocabulary:
+            self.config.dense = vocabulary.to_dict()
+            self.dense_heads = DenseHeads(self.config.text_config.hidden_size, vocabulary)
+
+    def drop_dense_heads(self) -> None:
+        """Takes the auxiliary heads away: what is left answers as before."""
+        self.config.dense = self.dense_heads = None
+
     @staticmethod
     def _refuse_both(other: object) -> None:
         if other:
@@ -184,6 +197,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         segments: Sequence[Segment] | None = None,
         image_features: torch.Tensor | None = None,
         known: torch.BoolTensor | None = None,
+        dense_targets: DenseTargets | None = None,
         past_key_values=None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.LongTensor | None = None,
@@ -200,17 +214,25 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image_features, known: features [m, h * w, C] of images that were encoded before, and which of the n images of
             the batch these are [n]; ``pixel_values`` are those of the others. All are then rounded to bfloat16, so that
             it makes no difference which.
+        dense_targets: what the auxiliary heads should say of the n images. Without ``input_ids`` that is all that is
+            asked, and the language model does not run.
         Raises ValueError when pixels and image places do not match, and for segments where the language model does not
         use torch's attention ("sdpa", the default).
         """
-        if inputs_embeds is None:
+        if inputs_embeds is None and input_ids is not None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
         features = encoded = None if pixel_values is None else self._encode(pixel_values)
         if known is not None:
             parts = [one.to(torch.bfloat16) for one in (image_features, encoded) if one is not None]
             features = torch.cat(parts)[torch.argsort(torch.argsort(~known, stable=True))]
+        dense_loss = None
         if features is not None:
-            images = self._visual_tokens(features).to(inputs_embeds.dtype)
+            images = self._visual_tokens(features)
+            if dense_targets is not None:
+                dense_loss = self.dense_heads(images[:, 1:-1], dense_targets)
+            if inputs_embeds is None:
+                return EarthGPTOutput(encoded=encoded, dense_loss=dense_loss)
+            images = images.to(inputs_embeds.dtype)
             places = input_ids == self.config.image_token_id  # [B, T]
             if int(places.sum()) != images.shape[0] * images.shape[1]:
                 raise ValueError(
@@ -242,7 +264,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
             logits = output.logits.flatten(0, 1).float()
             loss = functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
             loss = loss / (targets != -100).sum().clamp(min=1)  # a batch without labels has a loss of 0, not NaN
-        return EarthGPTOutput(loss, output.logits, output.past_key_values, encoded)
+        return EarthGPTOutput(loss, output.logits, output.past_key_values, encoded, dense_loss)
 
     def prepare_inputs_for_generation(self, input_ids, pixel_values=None, is_first_iteration=False, **kwargs):
         """Pixels go in with the first step only; later steps find them in the cache."""
