@@ -67,7 +67,7 @@ NEIGHBOURS = {
 LOWEST = {"numpy": 1, "pydantic": 1, "PIL": 1, "torch": 3, "transformers": 3, "tokenizers": 3, "typer": 5, "fastapi": 5}
 ONLY = {
     **{name: {"geo"} for name in ("rasterio", "shapely", "pyogrio", "pyarrow")},
-    "ray": {"scenes"},
+    "ray": {"scenes", "serve"},
     "vllm": {"vllm_plugin"},
     "lmms_eval": {"lmms_plugin"},
 }

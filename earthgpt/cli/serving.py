@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,6 +34,8 @@ def serve(
     max_tokens: Annotated[int, typer.Option(min=1, help="Of one answer.")] = 1024,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that an answer may take.")] = 120,
     remote: Annotated[bool, typer.Option("--remote", help="Read images from public addresses, too.")] = False,
+    engine: Annotated[Literal["local", "ray"], typer.Option(help="This process, or replicas on Ray Serve.")] = "local",
+    replicas: Annotated[int, typer.Option(min=1, help="With Ray: how many, on all machines together.")] = 2,
 ) -> None:
     """Answer over HTTP: OpenAI's chat API, the tasks, and large scenes (docs/serving.md).
 
@@ -51,4 +53,9 @@ def serve(
         batch_size=batch_size, most_waiting=most_waiting, cache_bytes=cache_mb * 2**20,
         scene_bytes=max_scene_mb * 2**20, local=host in ("127.0.0.1", "::1", "localhost"),
     )  # fmt: skip
-    run(settings, load_model(model), host, port)
+    if engine == "ray":
+        from earthgpt.serve import ray_serve
+
+        ray_serve.run(settings, model, host, port, replicas)
+    else:
+        run(settings, load_model(model), host, port)

@@ -59,10 +59,17 @@ class Settings:
 
 
 class Job(BaseModel):
-    """A large scene as it is gone through. done, total: tiles. message: what went wrong, or has to be known."""
+    """A large scene as it is gone through.
+
+    title: the name of the file that was sent. done, total: tiles. message: what went wrong, or has to be known.
+    """
 
     id: str
+    title: str
     task: str
+    classes: list[str]
+    question: str
+    sensor: str | None
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     done: int
     total: int
@@ -266,9 +273,11 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
     def of(ticket: Ticket) -> Job:
         results = {kind: f"/v1/jobs/{ticket.id}/result?format={kind}" for kind in FORMATS}
         told = {
-            name: getattr(ticket, name) for name in ("id", "state", "done", "total", "message", "counts", "created")
+            name: getattr(ticket, name)
+            for name in ("id", "title", "sensor", "state", "done", "total", "message", "counts", "created")
         }
-        return Job(task=ticket.job["task"], results=results if ticket.state == "done" else {}, **told)
+        asked = {name: ticket.job[name] for name in ("task", "classes", "question")}
+        return Job(results=results if ticket.state == "done" else {}, **asked, **told)
 
     def mine(request: Request, name: str) -> Ticket:
         ticket = app.state.jobs.find(name, request.scope.get("owner", ""))
@@ -300,7 +309,8 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
             examine(path, _SCENE_PIXELS if path.suffix == ".tif" else settings.limits.pixels)
             return path
 
-        return of(app.state.jobs.submit(save, wanted, sensor, tile, request.scope.get("owner", "")))
+        title = "".join(one for one in (scene.filename or "").rpartition("/")[2][:100] if one.isprintable())
+        return of(app.state.jobs.submit(save, wanted, sensor, tile, request.scope.get("owner", ""), title))
 
     @app.get("/v1/jobs", tags=["jobs"])
     def jobs(request: Request) -> JobList:
@@ -321,6 +331,12 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
     def delete(request: Request, name: str) -> None:
         """Ends a job and removes its scene and results."""
         app.state.jobs.delete(mine(request, name))
+
+    @app.get("/v1/jobs/{name}/scene", tags=["jobs"], response_class=FileResponse)
+    def sent(request: Request, name: str) -> FileResponse:
+        """The scene that was sent."""
+        path = app.state.jobs.scene(mine(request, name))
+        return FileResponse(path, media_type=f"image/{path.suffix[1:].replace('tif', 'tiff')}")
 
     @app.get("/v1/jobs/{name}/result", tags=["jobs"], response_class=FileResponse)
     def result(

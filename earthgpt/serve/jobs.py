@@ -45,7 +45,8 @@ class Ticket:
 
     state: "queued", "running", "done", "failed" or "cancelled". done, total: tiles. message: what went wrong, or what a
     reader of the result has to know. counts: how many of each class or answer, once it is done. owner: a digest of the
-    key that sent it. created: seconds since 1970.
+    key that sent it. created: seconds since 1970. scene: the name of the file in the folder of the job. title: what
+    the sender calls the scene, words and no path.
     """
 
     id: str
@@ -59,6 +60,7 @@ class Ticket:
     sensor: str | None = None
     owner: str = ""
     created: float = 0.0
+    title: str = ""
 
     @property
     def ended(self) -> bool:
@@ -103,7 +105,13 @@ class Jobs:
         return replace(ticket, state="queued") if ticket.state == "running" else ticket
 
     def submit(
-        self, save: Callable[[Path], Path], wanted: dict[str, Any], sensor: str | None, tile: int | None, owner: str
+        self,
+        save: Callable[[Path], Path],
+        wanted: dict[str, Any],
+        sensor: str | None,
+        tile: int | None,
+        owner: str,
+        title: str = "",
     ) -> Ticket:
         """A new job. ``save`` puts the scene into a folder and returns its path; ``wanted`` is for ``scenes.Job``.
 
@@ -125,8 +133,9 @@ class Jobs:
             name = secrets.token_hex(16)
             total = sum(1 for _ in scenes.plan(job, scene.size))
             ticket = Ticket(
-                name, asdict(job), path.name, total=total, sensor=sensor, owner=owner, created=round(time.time(), 3)
-            )
+                name, asdict(job), path.name, total=total, sensor=sensor, owner=owner,
+                created=round(time.time(), 3), title=title,
+            )  # fmt: skip
             _write(fresh / "job.json", ticket)
             with self._changed:
                 if self._closing:
@@ -173,6 +182,10 @@ class Jobs:
             features = json.loads((self.folder / ticket.id / "features.json").read_text(encoding="utf-8"))
             raise EarthGPTError(f"This job has no result as {kind}: {features['refused'].get(kind, 'not written')}")
         return path
+
+    def scene(self, ticket: Ticket) -> Path:
+        """The file that was sent."""
+        return self.folder / ticket.id / ticket.scene
 
     def close(self) -> None:
         """Stops after the batch of tiles that is looked at; jobs that are left go on with the next server."""

@@ -83,6 +83,7 @@ let boxes = [];    // { label, score, corners in pixels, feature (GeoJSON), line
 let group = null;  // what is shown: the boxes of one answer, and what was said of them since; an SVG element
 let chosen = null, hovered = null;
 let messages = [];  // of the chat, in turns; the image goes with the first that is sent
+let entries = [];   // what was asked and answered, oldest first: { name, words, how, data (of SHOW) or job (its name) }
 const view = { scale: 1, x: 0, y: 0 };
 let wide = 1, high = 1;
 
@@ -96,11 +97,7 @@ async function show(file, sensor = "", kept = false) {
     picture.src = seen.picture;
     await picture.decode();
     scene = { file, name: file.name || "image", sensor, large: seen.large, facts: seen.facts, picture };
-    if (!kept) {  // another sensor leaves the dialogue and its boxes as they are
-      messages = [];
-      at("log").replaceChildren();
-      clearBoxes();
-    }
+    if (!kept) forgetDialogue();  // another sensor leaves the dialogue and its boxes as they are
     const [width, height] = seen.facts.size, image = at("image");
     image.setAttribute("href", seen.picture);
     image.setAttribute("width", width);
@@ -114,17 +111,44 @@ async function show(file, sensor = "", kept = false) {
     for (const id of ["tools", "facts"]) at(id).hidden = false;
     at("welcome").hidden = true;
     at("stage").classList.remove("empty");
-    for (const id of ["sensor", "words_asked", "send", "save"]) at(id).disabled = false;
+    for (const id of CONTROLS) at(id).disabled = false;
     at("tiled").checked = seen.large;
     hint();
     setTask(task);
     measure();
     if (kept) paint(); else fit();
+    keep();
+    return true;
   } catch (error) {
     tell(error);
+    return false;
   } finally {
     at("busy").hidden = true;
   }
+}
+const CONTROLS = ["sensor", "words_asked", "send", "save", "new"];
+function forgetDialogue() {
+  messages = [];
+  entries = [];
+  at("log").replaceChildren();
+  clearBoxes();
+}
+function startAnew() {
+  if (running) running.abort();
+  scene = null;
+  forgetDialogue();
+  at("view").setAttribute("hidden", "");
+  for (const id of ["tools", "facts", "scale", "where"]) at(id).hidden = true;
+  at("welcome").hidden = false;
+  at("stage").classList.add("empty");
+  for (const id of CONTROLS) at(id).disabled = true;
+  at("hints").replaceChildren();
+  at("sensor").value = "";
+  at("sensor").options[0].text = "as found";
+  document.title = "EarthGPT";
+  setTask("ask");
+  drop();
+  at("choose").focus();
 }
 
 function measure() {
@@ -452,19 +476,31 @@ at("words_asked").addEventListener("keydown", event => {
 async function go(name, words) {
   if (running || !scene) return;
   const rotated = at("rotated").checked, tiled = tileable(name) && at("tiled").checked;
+  const how = tiled ? "in tiles" : name === "describe" ? words : rotated && ["detect", "ground"].includes(name) ? "rotated boxes" : "";
+  const inputs = { image: scene.file, sensor: scene.sensor }, entry = { name, words, how };
+  await answerOf(entry, async (answer, signal) => {
+    if (tiled) return asJob(entry, rotated, answer, signal);
+    entry.data = await DO[name](answer, words, rotated, inputs, signal);
+    return entry.data;
+  });
+}
+async function answerOf(entry, work) {
+  // A question with its answer in the dialogue: what work returns is shown as SHOW does; null was shown by itself.
+  const { name, words, how } = entry;
   const question = made("div", "", "question"), answer = made("div", "", "answer waiting");
   question.textContent = said(name, words);
-  const how = tiled ? "in tiles" : name === "describe" ? words : rotated && ["detect", "ground"].includes(name) ? "rotated boxes" : "";
   if (how) question.append(made("small", how));
   answer.setAttribute("aria-busy", "true");  // read out once it is whole
   at("log").append(question, answer);
   answer.scrollIntoView({ block: "end" });
-  const mine = running = new AbortController();
+  const mine = running = new AbortController(), here = scene;
   at("send").textContent = "Stop";
-  const here = scene, inputs = { image: scene.file, sensor: scene.sensor };
   try {
-    if (tiled) await asJob(name, words, rotated, answer, mine.signal);
-    else await DO[name](answer, words, rotated, inputs, mine.signal);
+    const data = await work(answer, mine.signal);
+    if (here !== scene || data === null) return;
+    SHOW[name](answer, data);
+    if (!entries.includes(entry)) entries.push(entry);
+    keep();
   } catch (error) {
     if (error.name === "AbortError") {
       answer.append(made("p", answer.textContent ? "(stopped)" : "Stopped."));
@@ -516,19 +552,39 @@ const DO = {
       if (here === scene) messages.pop();
       throw error;
     }
-    if (here !== scene) return;
     const text = line.textContent;
-    messages.push({ role: "assistant", content: text });
-    if (text.trim()) line.replaceChildren(...spoken(text)); else line.textContent = "(The model said nothing.)";
+    line.remove();
+    if (here === scene) messages.push({ role: "assistant", content: text });
+    return text;
   },
   async caption(answer, words, rotated, inputs, signal) {
-    answer.append(made("p", (await (await post("/v1/caption", inputs, signal)).json()).caption));
+    return (await (await post("/v1/caption", inputs, signal)).json()).caption;
   },
   async classify(answer, words, rotated, inputs, signal) {
-    const found = await (await post("/v1/classify", { ...inputs, classes: words }, signal)).json();
-    answer.append(made("p", found.label || "(The model said nothing.)"));
+    const { label, probabilities } = await (await post("/v1/classify", { ...inputs, classes: words }, signal)).json();
+    return { label, likely: Object.entries(probabilities).slice(0, 20) };
+  },
+  async detect(answer, words, rotated, inputs, signal) {
+    return (await (await post("/v1/detect", { ...inputs, label: words, oriented: rotated, format: "geojson" }, signal)).json()).features;
+  },
+  async ground(answer, words, rotated, inputs, signal) {
+    return (await (await post("/v1/ground", { ...inputs, phrase: words, oriented: rotated, format: "geojson" }, signal)).json()).features;
+  },
+  async describe(answer, words, rotated, inputs, signal) {
+    return (await (await post("/v1/describe", { ...inputs, box: words, format: "geojson" }, signal)).json()).features;
+  },
+};
+const SHOW = {
+  ask(answer, text) {
+    const line = made("p");
+    answer.append(line);
+    if (text.trim()) line.replaceChildren(...spoken(text)); else line.textContent = "(The model said nothing.)";
+  },
+  caption(answer, text) { answer.append(made("p", text)); },
+  classify(answer, { label, likely }) {
+    answer.append(made("p", label || "(The model said nothing.)"));
     const bars = made("div", "", "bars");
-    for (const [label, probability] of Object.entries(found.probabilities).slice(0, 20)) {
+    for (const [label, probability] of likely) {
       const track = made("i"), bar = made("i");
       track.append(bar);
       bar.style.width = `${Math.max(probability * 100, 1)}%`;
@@ -536,19 +592,16 @@ const DO = {
     }
     answer.append(bars);
   },
-  async detect(answer, words, rotated, inputs, signal) {
-    const found = await (await post("/v1/detect", { ...inputs, label: words, oriented: rotated, format: "geojson" }, signal)).json();
+  detect(answer, features) {
     newGroup();
-    list(answer, found.features, count => (count ? `${many(count, "object")} found.` : "Nothing found."));
+    list(answer, features, count => (count ? `${many(count, "object")} found.` : "Nothing found."));
   },
-  async ground(answer, words, rotated, inputs, signal) {
-    const found = await (await post("/v1/ground", { ...inputs, phrase: words, oriented: rotated, format: "geojson" }, signal)).json();
+  ground(answer, features) {
     newGroup();
-    list(answer, found.features, count => (count ? "Here." : "The model names no place."));
+    list(answer, features, count => (count ? "Here." : "The model names no place."));
   },
-  async describe(answer, words, rotated, inputs, signal) {
-    const found = await (await post("/v1/describe", { ...inputs, box: words, format: "geojson" }, signal)).json();
-    list(answer, found.features, () => "");
+  describe(answer, features) {
+    list(answer, features, () => "");
     if (chosen && !boxes.includes(chosen)) choose(boxes.at(-1) || null);
   },
 };
@@ -638,36 +691,177 @@ function list(answer, features, head) {
 
 // --- large scenes -------------------------------------------------------------------------------------------------
 
-async function asJob(name, words, rotated, answer, signal) {
-  const sent = { scene: scene.file, task: name, oriented: rotated, sensor: scene.sensor, [name === "ask" ? "question" : "classes"]: words };
-  const here = scene, line = made("p", "Sending …"), bar = made("progress");
+const FORMATS = [["geojson", "GeoJSON"], ["gpkg", "GeoPackage"], ["csv", "CSV"], ["kml", "KML"]];
+const JOB_NAMES = { ask: "Ask", caption: "Caption", classify: "Classify", detect: "Detect" };
+const live = job => job.state === "queued" || job.state === "running";
+const pause = seconds => new Promise(resolve => setTimeout(resolve, seconds * 1000));
+const progressOf = job => (job.state === "queued" ? "Waiting for its turn …" : `Tile ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")}`);
+const downloads = (job, name) => FORMATS.filter(([kind]) => job.results[kind]).map(([kind, title]) => button(title, async () => {
+  try { save(await (await reach(job.results[kind])).blob(), `${name}.${kind}`); } catch (error) { tell(error); }
+}));
+
+async function asJob(entry, rotated, answer, signal) {
+  const { name, words } = entry, asked = { [name === "ask" ? "question" : "classes"]: words };
+  const line = made("p", "Sending …");
+  answer.append(line);
+  const job = await (await post("/v1/jobs", { scene: scene.file, task: name, oriented: rotated, sensor: scene.sensor, ...asked }, signal)).json();
+  line.remove();
+  entry.job = job.id;  // from here on a reload finds it again
+  entries.push(entry);
+  keep();
+  return followed(entry, answer, signal);
+}
+async function followed(entry, answer, signal) {
+  // Watches a job to its end, and shows what it found.
+  const path = `/v1/jobs/${entry.job}`, here = scene, line = made("p"), bar = made("progress");
   bar.setAttribute("aria-label", "Progress of the job");
-  answer.append(line, bar);
-  let job = await (await post("/v1/jobs", sent, signal)).json();
-  const path = `/v1/jobs/${job.id}`;
-  while (job.state === "queued" || job.state === "running") {
-    line.textContent = job.state === "queued" ? "Waiting for its turn …" : `Tile ${job.done.toLocaleString("en")} of ${job.total.toLocaleString("en")}`;
-    if (job.state === "running") { bar.max = job.total; bar.value = job.done; }
-    await new Promise(resolve => setTimeout(resolve, 700));
-    if (signal.aborted) job = await (await reach(`${path}/cancel`, { method: "POST" })).json();
-    else job = await (await reach(path)).json();
+  let job = await (await reach(path)).json();
+  if (live(job)) answer.append(line, bar);
+  while (live(job)) {
+    line.textContent = progressOf(job);
+    if (job.state === "running") { bar.max = job.total; bar.value = job.done; } else bar.removeAttribute("value");
+    await pause(0.7);
+    if (here !== scene) return null;  // another image is open; the job goes on, and is in the list of jobs
+    job = await (await reach(signal.aborted ? `${path}/cancel` : path, signal.aborted ? { method: "POST" } : {})).json();
   }
   bar.remove();
   line.remove();
-  if (job.state === "cancelled") { answer.append(made("p", "Cancelled.")); return; }
+  if (job.state === "cancelled") { answer.append(made("p", "Cancelled.")); return null; }
   if (job.state === "failed") throw new Told(`The job failed: ${job.message}`);
-  const found = await (await reach(`${path}/result?format=geojson`)).json();
-  if (here !== scene) return;
+  const { features } = await (await reach(job.results.geojson)).json();
+  if (here !== scene) return null;
   newGroup();
-  list(answer, found.features, count => (name === "detect" ? `${many(count, "object")} found in ${many(job.total, "tile")}.` : `${many(count, "tile")} looked at.`));
+  list(answer, features, count => (entry.name === "detect" ? `${count ? many(count, "object") : "Nothing"} found in ${many(job.total, "tile")}.` : `${many(count, "tile")} looked at.`));
   if (job.message) answer.append(made("p", job.message));
   const row = made("div", "", "row");
-  for (const [kind, title] of [["geojson", "GeoJSON"], ["gpkg", "GeoPackage"], ["csv", "CSV"], ["kml", "KML"]]) {
-    row.append(button(title, async () => {
-      try { save(await (await reach(`${path}/result?format=${kind}`)).blob(), `${stem()}.${kind}`); } catch (error) { tell(error); }
-    }));
-  }
+  row.append(...downloads(job, stem()));
   answer.append(row);
+  return null;
+}
+
+let listing = 0;
+async function listJobs() {
+  // The jobs of this key, told anew while the list is open.
+  const mine = ++listing;
+  let told = null;
+  if (!at("jobs").open) at("jobs").showModal();
+  try {
+    while (mine === listing && at("jobs").open) {
+      const { data } = await (await reach("/v1/jobs")).json();
+      if (mine !== listing) return;
+      const now = JSON.stringify(data);
+      if (now !== told) fillJobs(data);
+      told = now;
+      await pause(data.some(live) ? 1 : 5);
+    }
+  } catch (error) { at("jobs").close(); tell(error); }
+}
+function fillJobs(all) {
+  const focus = document.activeElement?.dataset?.act, row = at("job_list").contains(document.activeElement) && document.activeElement.closest("li").dataset.job;
+  at("job_list").replaceChildren(...all.map(job => {
+    const line = made("li"), head = made("p"), acts = made("div", "", "row");
+    line.dataset.job = job.id;
+    const words = job.question || job.classes.join(", "), when = new Date(job.created * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "short" });
+    head.append(made("b", job.title || "scene"), made("span", ` ${JOB_NAMES[job.task]}${words ? `: ${words}` : ""}`), made("small", when));
+    line.append(head);
+    if (live(job)) {
+      const bar = made("progress");
+      bar.setAttribute("aria-label", "Progress of the job");
+      if (job.state === "running") { bar.max = job.total; bar.value = job.done; }
+      line.append(bar, made("small", progressOf(job)));
+    } else {
+      const count = Object.values(job.counts).reduce((sum, one) => sum + one, 0);
+      const found = job.task === "detect" ? `${count ? many(count, "object") : "Nothing"} found in ${many(job.total, "tile")}` : `${many(job.total, "tile")} looked at`;
+      line.append(made("small", { done: found, failed: `Failed: ${job.message}`, cancelled: `Cancelled at tile ${job.done} of ${job.total}` }[job.state]));
+    }
+    const act = (text, path, method) => button(text, async () => {
+      try { await reach(`/v1/jobs/${job.id}${path}`, { method }); listJobs(); } catch (error) { tell(error); }
+    }, "away");
+    if (live(job) || job.state === "done") acts.append(button(live(job) ? "Watch" : "Open", () => openJob(job), "main"));
+    if (job.state === "done") acts.append(...downloads(job, (job.title || "scene").replace(/\.[^.]*$/, "")));
+    acts.append(live(job) ? act("Cancel", "/cancel", "POST") : act("Delete", "", "DELETE"));
+    for (const one of acts.children) one.dataset.act = one.textContent;
+    line.append(acts);
+    return line;
+  }));
+  at("no_jobs").hidden = all.length > 0;
+  if (focus && row) at("job_list").querySelector(`[data-job="${row}"] [data-act="${focus}"]`)?.focus();
+}
+async function openJob(job) {
+  // The scene of a job with what was found in it, or with its progress.
+  at("jobs").close();
+  const entry = entries.find(one => one.job === job.id);
+  try {
+    if (!entry) {
+      at("busy").hidden = false;
+      const content = await (await reach(`/v1/jobs/${job.id}/scene`)).blob();
+      if (!await show(new File([content], job.title || "scene.tif", { type: content.type }), job.sensor || "")) return;
+    } else if (running) return;
+    const again = entry || { name: job.task, words: job.question || job.classes.join(", "), how: "in tiles", job: job.id };
+    if (!entry) entries.push(again);
+    keep();
+    await answerOf(again, (answer, signal) => followed(again, answer, signal));
+  } catch (error) { tell(error); } finally { at("busy").hidden = true; }
+}
+at("job_button").addEventListener("click", listJobs);
+at("jobs_close").addEventListener("click", () => at("jobs").close());
+at("jobs").addEventListener("close", () => { listing += 1; });
+
+// --- over a reload ------------------------------------------------------------------------------------------------
+
+// The image and the dialogue of this tab are kept in the browser, the last of them for a day; jobs are the server's.
+const KEPT = { bytes: 64 * 2 ** 20, letters: 2_000_000, tabs: 4, ms: 24 * 3600 * 1000 };
+let tab = sessionStorage.getItem("tab");
+function nameTab() { sessionStorage.setItem("tab", tab = crypto.getRandomValues(new Uint32Array(2)).join("-")); }
+if (!tab) nameTab();
+const shelf = new Promise(resolve => {
+  let asked;
+  try { asked = indexedDB.open("earthgpt", 1); } catch { resolve(null); return; }  // forbidden by the browser: nothing is kept
+  asked.onupgradeneeded = () => asked.result.createObjectStore("tabs");
+  asked.onsuccess = () => resolve(asked.result);
+  asked.onerror = () => resolve(null);
+});
+async function atShelf(mode, act) {
+  const base = await shelf;
+  if (!base) return undefined;
+  return new Promise(resolve => {
+    const change = base.transaction("tabs", mode), asked = act(change.objectStore("tabs"));
+    change.oncomplete = () => resolve(asked?.result);
+    change.onabort = change.onerror = () => resolve(undefined);  // full: the page goes on without
+  });
+}
+function lastEntries() {
+  let letters = 0;
+  const sizes = entries.map(entry => JSON.stringify(entry).length);
+  return entries.filter((_, i) => (letters = sizes.slice(i).reduce((sum, one) => sum + one, 0)) <= KEPT.letters);
+}
+function drop() {
+  const old = tab;
+  nameTab();  // at once: a reload right now brings nothing back
+  return atShelf("readwrite", store => { store.delete(old); });
+}
+function keep() {
+  if (scene.file.size > KEPT.bytes) return drop();
+  const { file, name, sensor } = scene, own = tab, value = { file, name, sensor, entries: lastEntries(), at: Date.now() };
+  return atShelf("readwrite", store => {
+    store.put(value, own);
+    const cursor = store.openCursor(), others = [];  // of other tabs
+    cursor.onsuccess = () => {
+      const found = cursor.result;
+      if (found) { if (found.key !== own) others.push([found.value.at, found.key]); found.continue(); return; }
+      others.sort((a, b) => b[0] - a[0]).forEach(([then, name], i) => { if (i >= KEPT.tabs - 1 || then < Date.now() - KEPT.ms) store.delete(name); });
+    };
+  });
+}
+async function bringBack() {
+  const found = await atShelf("readonly", store => store.get(tab));
+  if (!found || scene || !await show(new File([found.file], found.name, { type: found.file.type }), found.sensor)) return;
+  entries = found.entries;
+  keep();
+  for (const entry of entries) {
+    if (entry.name === "ask" && !entry.job) messages.push({ role: "user", content: entry.words }, { role: "assistant", content: entry.data });
+    await answerOf(entry, (answer, signal) => (entry.job ? followed(entry, answer, signal) : entry.data));
+  }
 }
 
 // --- downloads ----------------------------------------------------------------------------------------------------
@@ -733,6 +927,7 @@ at("toast").addEventListener("click", () => { at("toast").hidden = true; });
 
 const open = () => at("file").click();
 at("open").addEventListener("click", open);
+at("new").addEventListener("click", startAnew);
 at("choose").addEventListener("click", open);
 at("file").addEventListener("change", event => { const [file] = event.target.files; if (file) show(file); event.target.value = ""; });
 let over = 0;
@@ -770,6 +965,9 @@ at("about").addEventListener("click", () => {
 at("geojson").addEventListener("click", saveGeoJSON);
 at("annotated").addEventListener("click", savePicture);
 at("saving").addEventListener("click", () => at("saving").hidePopover());
+for (const one of at("more_menu").children) {  // on a phone, for buttons that have no room
+  one.addEventListener("click", () => { at("more_menu").hidePopover(); at(one.dataset.for).click(); });
+}
 
 const isDark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 const turn = () => { localStorage.setItem("theme", document.documentElement.dataset.theme = isDark() ? "light" : "dark"); };
@@ -777,7 +975,7 @@ if (localStorage.getItem("theme")) document.documentElement.dataset.theme = loca
 at("theme").addEventListener("click", turn);
 
 const KEYS = [
-  ["o", "open an image", open], ["/", "to the question", () => at("words_asked").focus()],
+  ["o", "open an image", open], ["x", "start anew: forget image and dialogue", () => scene && startAnew()], ["/", "to the question", () => at("words_asked").focus()],
   ["1 … 6", "choose a task"], ["r", "draw a region; or hold Shift and draw", () => scene && setDrawing(!drawing)],
   ["n", "next box", () => step(1)], ["p", "previous box", () => step(-1)],
   ["d", "describe the chosen box", () => chosen && at("describe").click()],
@@ -826,6 +1024,8 @@ async function begin() {
     }));
   } catch (error) { tell(error); }
   try { await reach("/v1/jobs"); jobs = true; } catch { jobs = false; }  // 404: this server takes none
+  at("job_button").hidden = at("more_menu").firstElementChild.hidden = !jobs;
   setTask(task);
+  await bringBack();
 }
 begin();

@@ -55,6 +55,9 @@ def test_a_job_finds_what_scan_finds(served, assistant, scene):
     for kind in ("gpkg", "csv", "kml"):
         assert served.client.get(job["results"][kind]).status_code == 200
     assert name in [one["id"] for one in served.client.get("/v1/jobs").json()["data"]]
+    assert (job["title"], job["task"]) == ("x.tif", "caption")
+    sent = served.client.get(f"/v1/jobs/{name}/scene")
+    assert sent.content == scene.read_bytes() and sent.headers["content-type"] == "image/tiff"
     assert served.client.delete(f"/v1/jobs/{name}").status_code == 204
     assert served.client.get(f"/v1/jobs/{name}").status_code == 404
     assert not (served.app.state.jobs.folder / name).exists()
@@ -76,7 +79,7 @@ def test_a_job_that_is_cancelled_stops(assistant, scene, tmp_path, monkeypatch):
         while not client.get(f"/v1/jobs/{name}").json()["done"]:
             time.sleep(0.01)
         # To another key it is not there.
-        for method, path in (("GET", ""), ("POST", "/cancel"), ("DELETE", ""), ("GET", "/result")):
+        for method, path in (("GET", ""), ("POST", "/cancel"), ("DELETE", ""), ("GET", "/result"), ("GET", "/scene")):
             assert client.request(method, f"/v1/jobs/{name}{path}", headers=other).status_code == 404
         assert client.post(f"/v1/jobs/{name}/cancel").json()["state"] == "cancelled"
         assert client.get(f"/v1/jobs/{name}/result").status_code == 409
@@ -153,7 +156,7 @@ def test_two_servers_do_not_share_a_folder_of_jobs(served, assistant):
     "name", ["../" + "a" * 32, "..%2f..%2fetc%2fpasswd", "a" * 32, "%00", ".lock", "job.json", "A" * 5000]
 )
 def test_names_of_no_job_lead_nowhere(served, name):
-    for path in (f"/v1/jobs/{name}", f"/v1/jobs/{name}/result"):
+    for path in (f"/v1/jobs/{name}", f"/v1/jobs/{name}/result", f"/v1/jobs/{name}/scene"):
         assert served.client.get(path).status_code == 404
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ pytest.importorskip("fastapi")
 from servers import png, running
 
 import earthgpt.serve
+from earthgpt import scenes
 from earthgpt.datasets.synthetic import write_geotiff
 from earthgpt.serve.page import page
 
@@ -218,6 +220,89 @@ def test_another_sensor_keeps_the_dialogue(opened):
     with opened.expect_request("**/v1/preview") as asked:
         opened.select_option("#sensor", "sar")
     assert asked.value.response().json()["sensor"] == "sar" and opened.locator(".question").count() == 1
+
+
+def ask(tab, words):
+    tab.fill("#words_asked", words)
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#send:text('Stop')", state="detached")
+    tab.wait_for_selector(".answer:not(.waiting)")
+
+
+def test_image_dialogue_and_boxes_are_there_after_a_reload_until_new(opened):
+    upload(opened, np.zeros((100, 200, 3), np.uint8))
+    reply = found(HOSTILE, CORNERS)
+    opened.route("**/v1/detect", lambda route: route.fulfill(body=reply, content_type="application/geo+json"))
+    ask(opened, "What is this?")
+    opened.check("#task_detect", force=True)
+    ask(opened, "")
+    answers = opened.locator(".answer").all_inner_texts()
+    opened.reload()
+    opened.locator(".found button").wait_for()
+    assert opened.locator(".question").all_inner_texts() == ["What is this?", "Find all objects"]
+    assert opened.locator(".answer").all_inner_texts() == answers and HOSTILE in answers[1]
+    assert opened.locator("#shapes polygon").last.get_attribute("points") == "20,10 40,10 40,30 20,30"
+    assert "a.png" in opened.inner_text("#facts")
+    # The dialogue goes on: what was said is sent along.
+    opened.wait_for_selector("#send:text('Ask')")
+    with opened.expect_request("**/completions") as asked:
+        ask(opened, "And now?")
+    assert [one["role"] for one in asked.value.post_data_json["messages"]] == ["user", "assistant", "user"]
+
+    opened.click("#new")
+    assert opened.locator("#welcome").is_visible() and opened.locator("#log > *").count() == 0
+    opened.reload()
+    opened.wait_for_selector("#examples button")
+    opened.wait_for_function("document.querySelector('#busy').hidden")
+    assert opened.locator("#welcome").is_visible() and opened.locator(".question").count() == 0
+
+
+def test_another_tab_has_a_dialogue_of_its_own(browser, served):
+    context = browser.new_context()
+    one, other = context.new_page(), context.new_page()
+    one.goto(served.url)
+    upload(one, np.zeros((100, 200, 3), np.uint8))
+    other.goto(served.url)
+    other.wait_for_selector("#examples button")
+    assert other.locator("#welcome").is_visible()
+    one.reload()
+    one.wait_for_selector("#facts:has-text('a.png')")
+    context.close()
+
+
+def test_a_job_is_watched_after_a_reload_opened_from_the_list_fetched_and_deleted(
+    opened, served, monkeypatch, tmp_path
+):
+    look = scenes.look
+    monkeypatch.setattr(scenes, "look", lambda *given: (time.sleep(0.5), look(*given))[1])
+    path = tmp_path / "river.tif"
+    write_geotiff(path, np.random.default_rng(3).integers(0, 256, (600, 900, 3), np.uint8), 0.0, 0.0, 1.0, 32633)
+    opened.set_input_files("#file", path)
+    opened.wait_for_selector("#facts:has-text('river.tif')")
+    opened.check("#task_caption", force=True)
+    opened.check("#tiled")
+    opened.click("#send")
+    opened.wait_for_selector("progress")
+    opened.reload()
+    opened.wait_for_selector(".answer progress")  # of the same job
+    opened.wait_for_selector(".answer:has-text('looked at')", timeout=60000)
+    (job,) = served.client.get("/v1/jobs").json()["data"]
+    assert (job["title"], job["state"], opened.locator(".question").count()) == ("river.tif", "done", 1)
+    features = len(served.client.get(job["results"]["geojson"]).json()["features"])
+    assert opened.locator(".found li").count() == features > 1
+
+    opened.click("#new")
+    opened.click("#job_button")
+    opened.click("#job_list button:text('Open')")
+    opened.wait_for_selector(".answer:has-text('looked at')")
+    assert "river.tif" in opened.inner_text("#facts") and opened.locator(".found li").count() == features
+    opened.click("#job_button")
+    with opened.expect_download() as download:
+        opened.click("#job_list button:text('GeoPackage')")
+    assert download.value.suggested_filename == "river.gpkg"
+    opened.click("#job_list button:text('Delete')")
+    opened.wait_for_selector("#no_jobs")
+    assert served.client.get("/v1/jobs").json()["data"] == []
 
 
 def test_errors_are_told_in_words(opened):
