@@ -100,11 +100,18 @@ class EarthGPT:
         label: str | None = None,
         oriented: bool = False,
         sensor: Sensor | str | None = None,
+        steps: Sequence[str] = (),
     ) -> list[Region]:
-        """The objects of one class, or of all when ``label`` is None, with upright or oriented boxes and scores."""
+        """The objects of one class, or of all when ``label`` is None, with upright or oriented boxes and scores.
+
+        ``steps`` are asked first, in the same dialogue: "count", "horizontal" (``ObjectDetection.steps``).
+        """
         raster = open_raster(image, sensor)
         label = None if label is None else _words(label, "class")
-        answer = self._say(raster, object_detection.TASK.question(label, oriented))
+        chat = Chat(self, (raster,))
+        for question in object_detection.TASK.steps(steps, label, oriented):
+            chat.ask(question)
+        answer = chat.say(object_detection.TASK.question(label, oriented))
         spans = object_detection.TASK.spans(answer.text, raster.size)
         return [replace(region, score=answer.probability(*span)) for region, span in spans]
 
@@ -128,10 +135,14 @@ class Chat:
 
     def ask(self, text: str) -> str:
         """The answer; question and answer are kept. A question that fails is not."""
+        return self.say(text).text.strip()
+
+    def say(self, text: str) -> Answer:
+        """What ``ask`` answers, with the probability of each token."""
         asked = Message("user", _words(text, "question"))
         longer = replace(self.conversation, messages=(*self.conversation.messages, asked))
-        answer = self.assistant.say(longer).text.strip()
-        self.conversation = replace(longer, messages=(*longer.messages, Message("assistant", answer)))
+        answer = self.assistant.say(longer)
+        self.conversation = replace(longer, messages=(*longer.messages, Message("assistant", answer.text.strip())))
         return answer
 
 

@@ -41,7 +41,8 @@ class Job:
     """What is asked about every tile of a scene.
 
     task: detections, or a class, a caption or an answer for each tile. classes: that are looked for, or chosen from;
-    empty means all that the model knows. question: of "ask". oriented: boxes with an angle.
+    empty means all that the model knows. question: of "ask". oriented: boxes with an angle. steps: what is asked before
+    boxes are (``ObjectDetection.steps``).
     tile: side in pixels of the scene; the model sees a tile as it sees an image. overlap: pixels that neighbours share;
         0 for what is said of each tile. scales: tile sides as multiples of ``tile``, each gone through (detections).
     area: the window of the scene that is looked at, (left, top, width, height); None means all. outlines: rings in
@@ -54,6 +55,7 @@ class Job:
     classes: tuple[str, ...] = ()
     question: str = ""
     oriented: bool = False
+    steps: tuple[str, ...] = ()
     scales: tuple[float, ...] = (1.0,)
     area: Window | None = None
     outlines: tuple[tuple[Point, ...], ...] = ()
@@ -64,6 +66,7 @@ class Job:
             raise EarthGPTError(f"A tile has at least 16 pixels and an overlap below its side, not {self.overlap}.")
         if self.task != "detect" and (self.overlap or self.scales != (1.0,)):
             raise EarthGPTError("Only detections are merged: other tasks go without overlap and scales.")
+        object_detection.TASK.steps(self.steps, None, self.oriented)  # raises for what is no step
 
 
 @dataclass(frozen=True)
@@ -319,9 +322,17 @@ def look(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[S
     return rows
 
 
-def _ask(assistant: EarthGPT, questions: Sequence[str], squares: Sequence[np.ndarray]) -> list:
-    conversations = [Conversation.of((i,), question) for i, question in enumerate(questions)]
-    return generate(assistant.model, assistant.processor, conversations, squares)
+def _ask(assistant: EarthGPT, dialogues: Sequence[Sequence[str]], squares: Sequence[np.ndarray]) -> list:
+    """The answers to the last question of each dialogue; all have as many, and each is about one square."""
+    told: list[list[str]] = [[] for _ in dialogues]
+    for turn in range(len(dialogues[0])):
+        for texts, questions in zip(told, dialogues, strict=True):
+            texts.append(questions[turn])
+        conversations = [Conversation.of((i,), *texts) for i, texts in enumerate(told)]
+        answers = generate(assistant.model, assistant.processor, conversations, squares)
+        for texts, answer in zip(told, answers, strict=True):
+            texts.append(answer.text.strip())
+    return answers
 
 
 def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
@@ -330,8 +341,10 @@ def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Seque
     pairs = [(i, label) for i in range(len(tiles)) for label in job.classes or (None,)]  # a tile is read once for all
     for start in range(0, len(pairs), MOST_ROWS):
         part = pairs[start : start + MOST_ROWS]
-        questions = [task.question(label, job.oriented) for _, label in part]
-        answers = _ask(assistant, questions, [squares[i] for i, _ in part])
+        dialogues = [
+            [*task.steps(job.steps, label, job.oriented), task.question(label, job.oriented)] for _, label in part
+        ]
+        answers = _ask(assistant, dialogues, [squares[i] for i, _ in part])
         for (i, _), answer in zip(part, answers, strict=True):
             size = tiles[i].window[2:]
             for region, span in task.spans(answer.text, size):
@@ -346,7 +359,7 @@ def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Seque
 def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
     task = scene_classification.TASK
     if not job.classes:
-        answers = _ask(assistant, [task.question()] * len(tiles), squares)
+        answers = _ask(assistant, [[task.question()]] * len(tiles), squares)
         return [{"said": answer.text.strip(), "score": round(answer.probability(), 4)} for answer in answers]
     found = []
     for square in squares:
@@ -360,7 +373,7 @@ def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Seq
 def _say(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
     asks = job.task == "ask"
     question = visual_question_answering.TASK.question(job.question) if asks else image_captioning.TASK.question()
-    answers = _ask(assistant, [question] * len(tiles), squares)
+    answers = _ask(assistant, [[question]] * len(tiles), squares)
     return [{"said": answer.text.strip(), "score": round(answer.probability(), 4)} for answer in answers]
 
 

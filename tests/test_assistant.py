@@ -79,6 +79,17 @@ def test_detections_have_their_class_and_score_and_may_be_oriented(scripted):
     ]
 
 
+def test_detection_in_steps_is_a_dialogue(scripted):
+    tiny, texts, asked = scripted
+    texts += [" 2 ", "There is one ship [0.000,0.250,0.500,0.500] in the image."]
+    assert len(tiny.detect(WIDE, "ship", steps=("count",))) == 1
+    assert [message.text for message in asked[1].messages] == [
+        "How many ships are there in the image? Answer the question using a single word or phrase.",
+        "2",
+        "Detect all ships shown in the image and describe using horizontal bounding boxes.",
+    ]
+
+
 def test_nothing_found_and_nothing_readable_are_empty(scripted):
     tiny, texts, _ = scripted
     texts += ["There are no such objects in the image.", "harbor", "[0.9,0.9,0.1,0.1]"]

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earthgpt import scenes
+from earthgpt.generation import Answer
 from earthgpt.geo.scene import open_scene
 from earthgpt.scenes import Job, plan, scan, tile_for
 from earthgpt.types import EarthGPTError
@@ -129,6 +131,27 @@ def test_every_object_is_found_once_whatever_the_tiles(detector, pixels, tile, o
 def test_several_scales_find_every_object_once(detector, pixels):
     found = scan(detector, open_scene(pixels), Job("detect", 64, 16, scales=(1.0, 2.0, 4.0)))
     assert bounds(found) == sorted(SHIPS)
+
+
+def test_tiles_are_asked_in_steps(pixels, monkeypatch):
+    asked = []
+
+    def generate(model, processor, conversations, squares):
+        asked.append([[message.text for message in one.messages] for one in conversations])
+        return [Answer("There is one ship [0,0,1,1] in the image." if len(one.messages) > 1 else "2 ", (), (), True)
+                for one in conversations]  # fmt: skip
+
+    class Model(Detector):
+        model = None
+
+    monkeypatch.setattr(scenes, "generate", generate)
+    job = Job("detect", 200, classes=("ship",), steps=("count",))
+    found = scan(Model(), open_scene(pixels), job)
+    assert found.counts["ship"] and found.tiles == 4
+    (first,), (then,) = ({tuple(texts) for texts in turn} for turn in asked)
+    assert first[0].startswith("How many ships") and then[:2] == (first[0], "2") and then[2].startswith("Detect all")
+    with pytest.raises(EarthGPTError, match="before oriented boxes"):
+        replace(job, steps=("horizontal",))
 
 
 def test_what_lies_on_no_valid_pixel_is_no_detection(detector, pixels, tmp_path):

@@ -26,6 +26,7 @@ from earthgpt.cli.options import (
     Remote,
     Scales,
     SensorName,
+    Steps,
     Survey,
     grouped,
 )
@@ -205,6 +206,7 @@ def detect(
         list[str] | None, typer.Option("--class", "-c", help="A class, in the singular; repeated for several.")
     ] = None,
     oriented: Oriented = False,
+    steps: Steps = "",
     *,
     made: Made,
     overlap: Overlap = None,
@@ -216,10 +218,11 @@ def detect(
 
     Example: earthgpt detect harbor.tif -c ship --oriented -o ships.gpkg
     Example: earthgpt detect scenes/ -c ship -c "storage tank" -o "found/{name}.geojson"
+    Example: earthgpt detect harbor.tif -c ship --steps count
     """
     wanted = {
         "task": "detect", "classes": tuple(_names(classes) or ()), "oriented": oriented, "overlap": overlap,
-        "scales": _scales(scales), "gsd": gsd,
+        "scales": _scales(scales), "gsd": gsd, "steps": tuple(one.strip() for one in steps.split(",") if one.strip()),
     }  # fmt: skip
     survey(_expand(images), wanted, made, how)
 

@@ -21,6 +21,10 @@ Images = Annotated[
 ModelName = Annotated[str, typer.Option("--model", "-m", help="A model's name, folder or hub id.")]
 SensorName = Annotated[str | None, typer.Option("--sensor", "-s", help="optical, sar or infrared.")]
 Oriented = Annotated[bool, typer.Option("--oriented", help="Ask for oriented boxes.")]
+Steps = Annotated[
+    str,
+    typer.Option(help="Asked first, with commas: count (how many there are), horizontal (before oriented boxes)."),
+]
 
 # Rasters: which part, how it is cut, how its values are read.
 Tile = Annotated[int | None, typer.Option(min=0, help="Side of a tile in pixels of the image; 0 is the whole image.")]

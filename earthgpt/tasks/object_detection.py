@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Task, Turn
+from earthgpt.tasks.visual_question_answering import TASK as VQA
 from earthgpt.tasks.wording import COUNT_WORDS, count_word, plural, singular
-from earthgpt.types import OrientedBox, Region, Sample, Size
+from earthgpt.types import EarthGPTError, OrientedBox, Region, Sample, Size
 
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
 _CLAUSE = re.compile(rf"\b({'|'.join(COUNT_WORDS)}|\d+)\s([^\[\]<>]*+)(?:</p>)?\s*(\[[^\]]*\])", re.IGNORECASE)
@@ -45,6 +47,24 @@ class ObjectDetection(Task):
         if label is None:
             return (template or self.all_template).format(kind=kind)
         return (template or self.class_template).format(nouns=plural(label), kind=kind)
+
+    def steps(self, names: Sequence[str], label: str | None = None, oriented: bool = False) -> list[str]:
+        """The questions that come before the one for boxes, where a model is prompted in steps (EarthGPT, section IV):
+        "count" asks how many there are, "horizontal" for upright boxes before oriented ones.
+
+        Raises EarthGPTError for another name, and for "horizontal" where boxes are not oriented.
+        """
+        questions = []
+        for name in names:
+            if name == "count":
+                questions.append(VQA.question(VQA.count.format(nouns=plural(label or "object"))))
+            elif name == "horizontal" and oriented:
+                questions.append(self.question(label))
+            elif name == "horizontal":
+                raise EarthGPTError('The step "horizontal" comes before oriented boxes; ask for these.')
+            else:
+                raise EarthGPTError(f'A step is "count" or "horizontal", not {name!r}.')
+        return questions
 
     def turns(self, sample, rng):
         """All objects, then each class that is there; oriented too where the data set states oriented boxes.

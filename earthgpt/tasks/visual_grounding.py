@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.metrics.grounding import grounding_scores
 from earthgpt.tasks import Comparison, Task, Turn
-from earthgpt.tasks.wording import expressions
+from earthgpt.tasks.wording import SUPERLATIVES, expressions
 from earthgpt.types import Box, OrientedBox, Size
+
+NOTHING = "There is no such object in the image."
 
 
 @dataclass(frozen=True)
 class VisualGrounding(Task):
-    """The answer is a Box, or an OrientedBox where that was asked for."""
+    """The answer is a Box, or an OrientedBox where that was asked for; None where there is no such object."""
 
     template: str = "Please provide the {kind} bounding box coordinate of the region which is described as: {phrase}"
 
@@ -25,20 +27,29 @@ class VisualGrounding(Task):
         return (template or self.template).format(kind="oriented" if oriented else "horizontal", phrase=phrase)
 
     def turns(self, sample, rng):
-        """One turn for each expression of the data set; where it has none, phrases derived from the boxes."""
-        stated = sample.expressions or expressions(sample.regions)
+        """One turn for each expression of the data set; where it has none, phrases derived from the boxes.
+
+        In training now and then also something that is not there, where its absence is certain.
+        """
+        stated = [(one.label, one.box.bounds) for one in sample.expressions or expressions(sample.regions)]
+        absent = [label for label in sample.classes if all(label != region.label for region in sample.regions)]
+        if self.varied and sample.complete and absent and rng.random() < 0.4:
+            which = rng.choice(("", "", *(f"{one} " for one in SUPERLATIVES)))
+            stated.append((f"the {which}{rng.choice(absent)}", None))
         templates = [self.wording(self.template, self.variants, rng) for _ in stated]
         return [
-            Turn(self.question(region.label, template=template), region.box.bounds)
-            for region, template in zip(stated, templates, strict=True)
+            Turn(self.question(phrase, template=template), box)
+            for (phrase, box), template in zip(stated, templates, strict=True)
         ]
 
     def format(self, answer, size):
         """``[xmin,ymin,xmax,ymax]`` in the padded square."""
+        if answer is None:
+            return NOTHING
         return write_boxes([answer], self.frame(size), self.decimals)
 
     def parse(self, text, size):
-        """The first box written in the text; None when there is none."""
+        """The first box written in the text; None when there is none, be it said or not."""
         return next((box for box, _ in self.spans(text, size)), None)
 
     def spans(self, text: str, size: Size) -> Iterator[tuple[Box | OrientedBox, tuple[int, int]]]:

@@ -65,6 +65,9 @@ def single(regions: Sequence[Region]) -> list[Region]:
     return [region for region in regions if counts[region.label] == 1]
 
 
+SUPERLATIVES = ("leftmost", "rightmost", "topmost", "bottommost", "largest")
+
+
 def _edge(which: str, box: Box | OrientedBox) -> float:
     x, y = box.center
     return {"leftmost": -x, "rightmost": x, "topmost": -y, "bottommost": y, "largest": box.area**0.5}[which]
@@ -80,7 +83,7 @@ def expressions(regions: Sequence[Region], margin: float = 0.04) -> list[Region]
         group = [region for region in regions if region.label == label]
         if len(group) < 2:
             continue
-        for which in ("leftmost", "rightmost", "topmost", "bottommost", "largest"):
+        for which in SUPERLATIVES:
             second, first = sorted(group, key=lambda region: _edge(which, region.box))[-2:]
             if _edge(which, first.box) - _edge(which, second.box) >= margin:
                 phrases.append(Region(first.box, f"the {which} {label}"))

@@ -3,7 +3,7 @@
 import math
 import random
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from earthgpt.tasks.scene_classification import SceneClassification
 from earthgpt.tasks.visual_grounding import VisualGrounding
 from earthgpt.tasks.visual_question_answering import VisualQuestionAnswering
 from earthgpt.tasks.wording import expressions, place, plural, singular, with_article
-from earthgpt.types import Box, OrientedBox, Question, Region, Sample, Sensor
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Question, Region, Sample, Sensor
 
 SIZE = (640, 480)
 BOX, OTHER = Box(0.123456, 0.2, 0.4, 0.654321), Box(0.7, 0.1, 0.9, 0.3)
@@ -316,3 +316,31 @@ def test_figures_have_plain_names_and_only_those_of_captions_are_times_100():
     assert best["region_captioning"]["rouge_l"] == pytest.approx(100)
     assert best["region_captioning"]["accuracy_strict"] == best["visual_grounding"]["pr_90"] == 1
     assert best["visual_question_answering"]["count_mae"] == 0
+
+
+def test_what_is_not_there_is_trained_as_such_and_evaluated_as_before():
+    ship = Region(BOX, "ship")
+    scene = Sample(Path("a"), "a", SIZE, Sensor.SAR, regions=(ship,), classes=("ship", "plane"), complete=True)
+    told = [turn for seed in range(40) for turn in VisualGrounding(varied=True).turns(scene, random.Random(seed))]
+    absent = [turn for turn in told if turn.answer is None]
+    assert 8 < len(absent) < 24 and all("plane" in turn.question for turn in absent)
+    task = VisualGrounding()
+    assert all(turn.answer is not None for seed in range(40) for turn in task.turns(scene, random.Random(seed)))
+    assert task.format(None, (10, 10)) == "There is no such object in the image."
+    assert task.parse(task.format(None, (10, 10)), (10, 10)) is None
+    unknown = replace(scene, complete=False)
+    assert all(
+        turn.answer for seed in range(40) for turn in VisualGrounding(varied=True).turns(unknown, random.Random(seed))
+    )
+
+
+def test_boxes_are_asked_for_in_steps():
+    task = ObjectDetection()
+    assert task.steps((), "ship") == []
+    count = "How many ships are there in the image? Answer the question using a single word or phrase."
+    assert task.steps(("count", "horizontal"), "ship", oriented=True) == [count, task.question("ship")]
+    assert task.steps(("count",))[0].startswith("How many objects are there")
+    with pytest.raises(EarthGPTError, match="comes before oriented boxes"):
+        task.steps(("horizontal",), "ship")
+    with pytest.raises(EarthGPTError, match="not 'guess'"):
+        task.steps(("guess",))
