@@ -3,17 +3,18 @@
     python benchmarks/figures.py earthgpt-tiny data > figures.md
 
 The second argument is the folder of the data sets, as recipes/tiny.toml names them. Sets that are not there are named
-at the end.
+at the end. With --blind every question is asked three more times, without its image: that tells what the wording alone
+gives away.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from earthgpt.assistant import load
-from earthgpt.evaluation import evaluate
+from earthgpt.evaluation import BLIND, evaluate
 
 # (sensor, data set, folder, split, part, task, kind, metrics)
 ROWS = [
@@ -59,34 +60,44 @@ ROWS = [
 ]
 
 
+HEADER = (
+    "| sensor | data set | task | questions | unread | metric | model | text only | blank image | shuffled images "
+    "| shuffled answers | constant answer |\n|---|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|"
+)
+
+
+def lines(assistant, data: Path, limit: int, blind: bool) -> Iterator[str]:
+    """Rows of the table, and at last the sets that are not there."""
+    missing = set()
+    for sensor, name, folder, split, part, task, kind, metrics in ROWS:
+        root = data / folder if folder else ""
+        if folder and not root.is_dir():
+            missing.add(name)
+            continue
+        passes = tuple(BLIND) if blind else ()
+        report = evaluate(assistant, name, task, str(root), split, part, kind, limit, rounds=0, blind=passes)
+        for metric in metrics:
+            constant = report.baselines.get("most common answer") or report.baselines.get("constant box") or {}
+            chance = [report.baselines.get(one, {}) for one in (*BLIND.values(), "shuffled answers")]
+            cells = [sensor, name, f"{task} {kind or ''}".strip(), report.examples, report.unparsed, metric]
+            cells += [f"**{report.metrics[metric]:.3f}**"]
+            cells += [f"{scores[metric]:.3f}" if metric in scores else "" for scores in (*chance, constant)]
+            yield "| " + " | ".join(map(str, cells)) + " |"
+    if missing:
+        yield f"\nNot there: {', '.join(sorted(missing))}."
+
+
 def main() -> None:
     """Prints a row for each set, task and metric."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("data", type=Path)
     parser.add_argument("--limit", type=int, default=400, help="questions of each row, drawn with a fixed seed")
+    parser.add_argument("--blind", action="store_true", help="also without the image, a grey one, and another one")
     arguments = parser.parse_args()
-    assistant = load(arguments.model)
-    print("| sensor | data set | task | questions | unread | metric | model | shuffled answers | constant answer |")
-    print("|---|---|---|---|---|---|---|---|---|")
-    missing = set()
-    for sensor, name, folder, split, part, task, kind, metrics in ROWS:
-        root = arguments.data / folder if folder else ""
-        if folder and not root.is_dir():
-            missing.add(name)
-            continue
-        report = evaluate(assistant, name, task, str(root), split, part, kind, arguments.limit, rounds=0)
-        for metric in metrics:
-            shuffled = report.baselines["shuffled answers"]
-            constant = report.baselines.get("most common answer") or report.baselines.get("constant box") or {}
-            chance = [f"{scores[metric]:.3f}" if metric in scores else "" for scores in (shuffled, constant)]
-            cells = [sensor, name, f"{task} {kind or ''}".strip(), report.examples, report.unparsed, metric]
-            print(
-                "| " + " | ".join(map(str, [*cells, f"**{report.metrics[metric]:.3f}**", *chance])) + " |", flush=True
-            )
-        print(f"{name} {task}: {report.examples} questions", file=sys.stderr)
-    if missing:
-        print(f"\nNot there: {', '.join(sorted(missing))}.")
+    print(HEADER)
+    for line in lines(load(arguments.model), arguments.data, arguments.limit, arguments.blind):
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

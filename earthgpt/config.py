@@ -81,7 +81,10 @@ class Recipe(_Tree):
     """A training run.
 
     output: folder for checkpoints, logs and the trained model.
-    model: the model to start from: a name, a folder, a hub id, or the parts of a new one.
+    after: the recipe of the stage before, by its path from the folder of this one: this one starts from its model, and
+        trains it first where that is not there yet. Empty for a first stage.
+    model: the model to start from: a name, a folder, a hub id, or the parts of a new one; that of ``after`` if there is
+        one and nothing else is said.
     trainable: patterns of parameter names (``fnmatch``); all others stay as they are.
     bias_tuning: gives the language model alpha and beta before training (``model.bias_tuning``). lora: gives it a LoRA.
     image_size: side of the padded square in pixels; None keeps the model's.
@@ -110,6 +113,7 @@ class Recipe(_Tree):
     """
 
     output: str
+    after: str = ""
     model: str | NewModel
     sources: tuple[Source, ...] = Field(min_length=1)
     trainable: tuple[str, ...] = ("*",)
@@ -245,6 +249,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type[_Tre
         raise EarthGPTError(f"{path} is not valid TOML: {error}.") from None
     for override in overrides:
         _set(tree, override)
+    if kind is Recipe and isinstance(tree.get("after"), str) and tree["after"]:
+        before = path.parent / tree["after"]
+        tree["after"] = str(before)
+        tree.setdefault("model", f"{load_recipe(before).output}/model")
     try:
         return kind(**tree)
     except ValidationError as error:

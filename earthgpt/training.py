@@ -50,7 +50,8 @@ class Trained:
 
 
 def train(recipe: Recipe | str | Path) -> Trained:
-    """Trains as the recipe says, in its ``output`` folder; goes on from the checkpoint there when there is one.
+    """Trains as the recipe says, in its ``output`` folder; goes on from the checkpoint there when there is one. Stages
+    before it (``after``) whose model is not there are trained first.
 
     An interrupted run that goes on gives the same losses as one that was not: what step i sees and draws depends on
     the recipe and i alone. So do several processes (``torchrun``) as one: they share every batch, and each token of
@@ -60,6 +61,8 @@ def train(recipe: Recipe | str | Path) -> Trained:
     that is not finite, with the batch kept; and after SIGTERM or SIGINT, with a checkpoint.
     """
     recipe = load_recipe(recipe) if not isinstance(recipe, Recipe) else recipe
+    if recipe.after and isinstance(recipe.model, str) and not Path(recipe.model).is_dir():
+        train(recipe.after)
     with joined() as ranks, asked_to_stop() as asked, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process keeps checkpoints alone
         return _train(recipe, ranks, asked)

@@ -11,7 +11,7 @@ import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from transformers import LlamaForCausalLM
 
-from earthgpt import checkpoints
+from earthgpt import checkpoints, training
 from earthgpt import mixture as mixtures
 from earthgpt.checkpoints import Checkpoints
 from earthgpt.config import LoRA, NewModel, Recipe, Source, load_recipe
@@ -404,3 +404,38 @@ def test_images_are_read_once_while_there_is_room(tmp_path):
     assert seen[0].shape == (64, 48, 3)  # twice the side that the model sees
     assert [int(one.max()) for one in seen] == [0, 1, 0, 2, 3, 0]
     assert seen[0] is seen[2] is seen[5]
+
+
+SMALL = """
+output = "{output}"
+steps = 1
+batch_size = 3
+workers = 0
+{rest}
+[[sources]]
+dataset = "synthetic"
+split = "val"
+[model]
+vocabulary = 512
+vit = {{ model_type = "dinov2", hidden_size = 32, num_hidden_layers = 2, num_attention_heads = 2, patch_size = 16, \
+image_size = 64 }}
+cnn = {{ model_type = "resnet", layer_type = "basic", embedding_size = 8, hidden_sizes = [8, 16, 16, 32], \
+depths = [1, 1, 1, 1] }}
+text = {{ model_type = "llama", hidden_size = 32, intermediate_size = 64, num_hidden_layers = 2, \
+num_attention_heads = 2, max_position_embeddings = 512, tie_word_embeddings = true }}
+"""
+
+
+def test_the_stage_before_is_trained_first_and_once(tmp_path, monkeypatch):
+    eyes, words = tmp_path / "eyes.toml", tmp_path / "words.toml"
+    eyes.write_text(SMALL.format(output=tmp_path / "eyes", rest="text_tokens = 0\ndense = 1.0"))
+    text = SMALL.format(output=tmp_path / "words", rest='after = "eyes.toml"')
+    words.write_text(text[: text.index("[model]")])
+    loaded = load_recipe(words)
+    assert loaded.model == str(tmp_path / "eyes" / "model")
+    assert load_recipe(words, ["model=other"]).model == "other"
+    first = train(loaded)
+    assert load(loaded.model)[0].dense_heads is not None
+    monkeypatch.setattr(training, "load_recipe", None)  # the stage before is not looked at again
+    again = train(loaded.model_copy(update={"output": str(tmp_path / "again")}))
+    assert again.losses == first.losses
