@@ -137,7 +137,9 @@ def merge_model(
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder of the merged model.")],
     as_json: AsJson = False,
 ) -> None:
-    """Fold bias tuning or LoRA into plain layers: the same answers from a language model of the usual form.
+    """Leave out what only training needs: bias tuning and LoRA are folded into plain layers, auxiliary heads go.
+
+    The answers stay the same, from a language model of the usual form.
 
     Example: earthgpt models merge runs/instruct/model -o models/merged
     """

@@ -164,9 +164,12 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
             self.config.dense = vocabulary.to_dict()
             self.dense_heads = DenseHeads(self.config.text_config.hidden_size, vocabulary)
 
-    def drop_dense_heads(self) -> None:
-        """Takes the auxiliary heads away: what is left answers as before."""
+    def drop_dense_heads(self) -> list[str]:
+        """Takes the auxiliary heads away, if there are some: what is left answers as before; names their layers."""
+        heads = self.dense_heads.named_children() if self.dense_heads else ()
+        names = [f"dense_heads.{name}" for name, _ in heads]
         self.config.dense = self.dense_heads = None
+        return names
 
     @staticmethod
     def _refuse_both(other: object) -> None:
