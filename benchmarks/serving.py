@@ -1,33 +1,46 @@
 """The server: requests a second of many clients beside one at a time, and a second turn beside the first.
 
     python benchmarks/serving.py
+    python benchmarks/serving.py --load 120 --clients 200 --rivals
 
 A server with the model is started on this machine, with its defaults, and asked over HTTP by threads of this program:
 each asks one question about one image of its own, many times over, with another question every time. "One at a time" is
 the same requests from one client to a server that decodes one answer at a time and keeps no image. Answers of both are
 compared. Then dialogues of two turns, streamed: the time until the first words of an answer, with and without what was
 kept of the image; again, answers are compared.
+
+``--load`` keeps so many clients asking for so many seconds, each eight questions about an image before the next,
+and says what came back, how long it took, and how much memory the server had meanwhile. ``--rivals`` gives the same
+requests to our server with one answer at a time and nothing kept, and to `transformers serve`, where it starts.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import io
 import json
+import os
+import socket
 import statistics
+import subprocess
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import httpx
 import numpy as np
+import psutil
 import uvicorn
 from PIL import Image
 
 from earthgpt.assistant import load
+from earthgpt.model.loading import locate
 from earthgpt.serve.app import Settings, create_app
 
 WORDS = ("ships", "airplanes", "bridges", "storage tanks", "vehicles", "harbors", "tennis courts", "houses")
@@ -112,13 +125,142 @@ def first_words(client: httpx.Client, messages: list[dict]) -> tuple[str, float]
     return text, first or time.perf_counter() - began
 
 
+# `transformers serve` looks for the class of a model, and for its kind, among its own: ours is put there.
+TRANSFORMERS = """
+import sys
+from earthgpt.model import EarthGPTForConditionalGeneration as ours
+from transformers.cli.serving import model_manager
+from transformers.cli.transformers import app
+from transformers.models.auto import modeling_auto
+model_manager.transformers.EarthGPTForConditionalGeneration = ours
+modeling_auto.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES["earthgpt"] = ours.__name__
+app(["serve", sys.argv[1], "--port", sys.argv[2], "--device", "cpu", "--dtype", "float32", "--log-level", "error"])
+"""
+ABOUT_ONE = 8  # questions about an image before the next
+QUESTIONS = (
+    "What is this?",
+    "How many ships are there in the image?",
+    "Is there a bridge in the image?",
+    "Detect all ships shown in the image and describe using horizontal bounding boxes.",
+    "What is the category of this remote sensing image?",
+    "Please provide a one-sentence caption for the provided remote sensing image in details.",
+    "Are there more vehicles than storage tanks?",
+    "Detect all vehicles shown in the image and describe using horizontal bounding boxes.",
+)
+
+
+@contextmanager
+def process(command: list[str], environment: dict[str, str] | None = None) -> Iterator[tuple[int, psutil.Process]]:
+    """A server in a process of its own: its port, once it answers /health, and the process."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    started = subprocess.Popen(
+        [sys.executable, *command, str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                if httpx.get(f"http://localhost:{port}/health", timeout=5).status_code == 200:
+                    break
+            except httpx.TransportError:
+                if started.poll() is not None or time.monotonic() > until:
+                    raise
+            time.sleep(0.2)
+        yield port, psutil.Process(started.pid)
+    finally:
+        started.terminate()
+        started.wait()
+
+
+def keep_asking(port: int, clients: int, seconds: float, model: str, pictures: list[str], server: psutil.Process):
+    """Statuses, seconds of the answers, what was said by (image, question), and samples of (seconds, MB) of the
+    server's memory, while so many clients ask without a pause."""
+    statuses, times, said, memory = Counter(), [], {}, []
+    began, turns, lock = time.monotonic(), iter(range(10**9)), threading.Lock()
+
+    def work(_: int) -> None:
+        connection = http.client.HTTPConnection("localhost", port, timeout=300)
+        while time.monotonic() < began + seconds:
+            with lock:
+                image = next(turns) % len(pictures)
+            for i, question in enumerate(QUESTIONS[:ABOUT_ONE]):
+                if time.monotonic() > began + seconds:
+                    break
+                asked = {"model": model, "max_tokens": 48, "temperature": 0}
+                body = json.dumps({**asked, "messages": [message(pictures[image], question)]})
+                before = time.monotonic()
+                connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+                reply = connection.getresponse()
+                content = reply.read()
+                statuses[reply.status] += 1
+                if reply.status == 200:
+                    times.append(time.monotonic() - before)
+                    said[image, i] = json.loads(content)["choices"][0]["message"]["content"]
+                elif reply.status in (429, 503):
+                    time.sleep(float(reply.headers["Retry-After"]))
+        connection.close()
+
+    with ThreadPoolExecutor(clients) as pool:
+        every = [pool.submit(work, one) for one in range(clients)]
+        while not all(one.done() for one in every):
+            memory.append((time.monotonic() - began, server.memory_info().rss / 2**20))
+            time.sleep(1)
+        for one in every:
+            one.result()
+    return statuses, sorted(times), said, memory, time.monotonic() - began
+
+
+def under_load(arguments: argparse.Namespace) -> None:
+    """Prints a table, and the server's memory over the time."""
+    folder = str(locate(arguments.model))
+    pictures = [picture(seed) for seed in range(arguments.pictures)]
+    ours = ["-m", "earthgpt", "serve", "--model", folder, "--name", "model"]
+    runs = [(f"earthgpt serve, {n} clients", [*ours, "--port"], n, arguments.load, "model") for n in arguments.clients]
+    if arguments.rivals:
+        single = [*ours, "--batch-size", "1", "--cache-mb", "0", "--port"]
+        runs.append(("one at a time", single, 1, arguments.rival_seconds, "model"))
+        other = ["-c", TRANSFORMERS, folder]
+        runs += [(f"transformers serve, {n} clients", other, n, arguments.rival_seconds, folder) for n in (1, 16)]
+    print("| | replies by status | requests/s | p50 s | p99 s | answers as the first |\n|---|---|---:|---:|---:|---:|")
+    first, told = {}, []
+    for name, command, clients, seconds, model in runs:
+        with process(command) as (port, server):
+            keep_asking(port, 1, 2, model, pictures[-1:], server)  # the first ones pay for much
+            statuses, times, said, memory, took = keep_asking(port, clients, seconds, model, pictures, server)
+        first = first or said
+        both = said.keys() & first.keys()
+        same = sum(said[one] == first[one] for one in both)
+        p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
+        counts = ", ".join(f"{count:,} x {status}" for status, count in sorted(statuses.items()))
+        print(
+            f"| {name} | {counts} | {len(times) / took:.1f} | {p50:.2f} | {p99:.2f} | {same} of {len(both)} |",
+            flush=True,
+        )
+        told.append(
+            f"{name}: " + ", ".join(f"{mb:.0f} MB at {at:.0f} s" for at, mb in memory[:: max(1, len(memory) // 12)])
+        )
+    print("\n" + "\n".join(told))
+
+
 def main() -> None:
     """Measures and prints two tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="earthgpt-tiny")
     parser.add_argument("--requests", type=int, default=96)
     parser.add_argument("--clients", type=int, nargs="+", default=[16, 64, 200])
+    parser.add_argument("--load", type=float, help="Seconds for which the clients keep asking.")
+    parser.add_argument("--rivals", action="store_true")
+    parser.add_argument("--rival-seconds", type=float, default=25)
+    parser.add_argument("--pictures", type=int, default=1200)
     arguments = parser.parse_args()
+    if arguments.load:
+        under_load(arguments)
+        return
     assistant = load(arguments.model)
     for images, title in ((16, "16 images in turn"), (arguments.requests, "another image every time")):
         pictures = [picture(seed) for seed in range(images)]

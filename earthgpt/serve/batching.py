@@ -1,4 +1,4 @@
-"""One model for all requests: a thread decodes them together, token by token; they join and leave as they come."""
+"""One model for all requests: a thread decodes them together, token by token, another reads images meanwhile."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers.cache_utils import Cache as KeysAndValues
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from earthgpt.generation import Answer
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
@@ -23,7 +23,7 @@ from earthgpt.types import Conversation, EarthGPTError
 
 # Choices that are read in one pass; more are read in several.
 _CHOICES = 64
-# Places for tokens to come that keys and values are given, so that they are not copied with every token.
+# Columns of keys and values that may be unused before they are moved, so that they are not copied with every token.
 _SPARE = 64
 _log = logging.getLogger("earthgpt.serve")
 
@@ -74,7 +74,8 @@ class Request:
     tokens, text: what was decoded so far; they grow. shown: how many characters of the text are certain to stay (the
     rest may begin a stop text). finish: "stop" (ended by itself or by a stop text), "length", "timeout" or "cancelled";
     None while it goes on. error: what went wrong. prompt_tokens, cached_tokens: of the question, and how many of them
-    were in the cache. ``told`` is called in the model's thread whenever there is more.
+    were in the cache. layers: what its images became, until its question is read; None where that is yet to be done or
+    to be found in the cache. ``told`` is called in a thread of the engine whenever there is more.
     """
 
     ids: list[int]
@@ -93,6 +94,7 @@ class Request:
     cancelled: bool = False
     written: list[int] = field(default_factory=list)
     generator: torch.Generator | None = None
+    layers: list[tuple[torch.Tensor, torch.Tensor]] | None = None
     _read: tuple[int, int] = (0, 0)
 
     @property
@@ -157,7 +159,8 @@ class Engine:
 
     Requests wait in a queue of at most ``most_waiting``; up to ``batch_size`` are decoded together, and where none is
     yet, ``window_s`` seconds are waited for others to come. What images became (their visual tokens, and the language
-    model's keys and values of them) is kept in ``cache`` and shared by all.
+    model's keys and values of them) is kept in ``cache`` and shared by all. Images that are new are read in a thread
+    beside that of decoding, for no more requests than ``batch_size`` ahead.
 
     encoded: images that went through the encoders. steps, rows: passes of decoding, and how many answers they advanced.
     prefills: passes over questions.
@@ -174,23 +177,28 @@ class Engine:
     ) -> None:
         self.model, self.processor = model.eval(), processor
         self.batch_size, self.window_s, self.most_waiting = batch_size, window_s, most_waiting
-        self.cache = Cache(cache_bytes)
+        self.cache, self._cache_lock = Cache(cache_bytes), threading.Lock()
         self.encoded = self.steps = self.rows = self.prefills = 0
         self.room: int | None = getattr(model.config.text_config, "max_position_embeddings", None)
+        self._unseen: deque[Request] = deque()  # their images are to be read
+        self._looking = False  # whether those of a request are read now
         self._waiting: deque[Request] = deque()
         self._calls: deque[tuple[Callable[[], Any], Future]] = deque()
         self._changed = threading.Condition()
         self._closing = False
         self._running: list[Request] = []
-        self._past: KeysAndValues | None = None
-        self._mask = torch.zeros(0, 0, dtype=torch.long)
-        self._thread = threading.Thread(target=self._loop, name="model", daemon=True)
-        self._thread.start()
+        self._batch = _Batch()  # a row for each that runs, in their order
+        self._threads = [
+            threading.Thread(target=loop, name=name, daemon=True)
+            for loop, name in ((self._loop, "model"), (self._look, "images"))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     @property
     def waiting(self) -> int:
         """How many requests wait."""
-        return len(self._waiting)
+        return len(self._unseen) + len(self._waiting)
 
     @property
     def running(self) -> int:
@@ -200,7 +208,7 @@ class Engine:
     @property
     def alive(self) -> bool:
         """Whether it takes requests."""
-        return self._thread.is_alive() and not self._closing
+        return all(thread.is_alive() for thread in self._threads) and not self._closing
 
     def submit(
         self,
@@ -235,9 +243,10 @@ class Engine:
         with self._changed:
             if self._closing:
                 raise BusyError("The server is shutting down.", 5.0)
-            if len(self._waiting) >= self.most_waiting:
-                raise BusyError(f"{len(self._waiting)} requests are waiting already.")
-            self._waiting.append(request)
+            if self.waiting >= self.most_waiting:
+                raise BusyError(f"{self.waiting} requests are waiting already.")
+            seen = not squares or ("prefix", keys) in self.cache
+            (self._waiting if seen else self._unseen).append(request)
             self._changed.notify_all()
         return request
 
@@ -287,7 +296,32 @@ class Engine:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
+
+    # --- the thread of images ------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _look(self) -> None:
+        while True:
+            with self._changed:
+                while not self._unseen or sum(one.layers is not None for one in self._waiting) >= self.batch_size:
+                    if self._closing and not self._unseen:
+                        return
+                    self._changed.wait()
+                request, self._looking = self._unseen.popleft(), True
+            try:
+                if not self._stopped(request):
+                    request.layers = self._images(request)
+            except Exception as error:  # of the model: who waits for it is told, the others go on
+                _log.exception("The model failed.")
+                request.error = error
+                request.told(request)
+            with self._changed:
+                self._looking = False
+                if not request.done:
+                    self._waiting.append(request)
+                self._changed.notify_all()
 
     # --- the model's thread --------------------------------------------------------------------------------------
 
@@ -295,16 +329,18 @@ class Engine:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                while not (self._waiting or self._calls or self._running or self._closing):
+                while not (self._waiting or self._calls or self._running):
+                    if self._closing and not (self._unseen or self._looking):
+                        return
                     self._changed.wait()
-                if self._closing and not (self._waiting or self._calls or self._running):
-                    return
                 if self._waiting and not self._running:
                     ends = time.monotonic() + self.window_s
                     while len(self._waiting) < self.batch_size and (left := ends - time.monotonic()) > 0:
                         self._changed.wait(left)
                 room = self.batch_size - len(self._running)
                 fresh = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+                if fresh:
+                    self._changed.notify_all()  # there is room for images again
                 call = self._calls.popleft() if self._calls else None
             if call:
                 self._call(*call)
@@ -331,7 +367,7 @@ class Engine:
                 if not one.done:
                     one.error = error
                     one.told(one)
-            self._running, self._past = [], None
+            self._running, self._batch = [], _Batch()
 
     def _stopped(self, request: Request) -> bool:
         if not request.done and request.cancelled:
@@ -348,10 +384,7 @@ class Engine:
     def _join(self, fresh: list[Request]) -> None:
         """Reads the questions of new requests, takes the first token of each, and decodes them with the others."""
         past, mask, logits = self._read_questions(fresh, [one.ids[one.prefix :] for one in fresh], 1)
-        if self._past is None:
-            self._past, self._mask = past, mask
-        else:
-            self._past, self._mask = _joined((self._past, self._mask), (past, mask))
+        self._batch.add(past, mask)
         self._running += fresh
         self._take(fresh, logits[:, -1])
 
@@ -364,9 +397,11 @@ class Engine:
         """
         self.prefills += 1
         device = self.model.device
-        images = [self._images(request) for request in requests]  # each: layers of keys and values [1, H, P, d]
+        images = [request.layers or self._images(request) for request in requests]  # each: layers [1, H, P, d]
+        for request in requests:
+            request.layers = None
         most, longest = max(one.prefix for one in requests), max(map(len, texts))
-        past = _empty()
+        past = DynamicCache()
         for layer in range(max(map(len, images))):
             keys, values = (
                 torch.cat([_left(one[layer][i], most) if one else _none(images, most) for one in images])
@@ -387,7 +422,8 @@ class Engine:
         """The language model's keys and values [1, H, P, d] of the start of a conversation and its images, by layer."""
         if not request.prefix:
             return []
-        kept = self.cache.get(("prefix", request.keys))
+        with self._cache_lock:
+            kept = self.cache.get(("prefix", request.keys))
         if kept is not None:
             request.cached_tokens = request.prefix
             return kept
@@ -398,22 +434,25 @@ class Engine:
             visual = torch.cat([self._visual(*one) for one in zip(request.keys, request.squares, strict=True)])
             places = (ids == self.model.config.image_token_id)[..., None]
             embedded = embedded.masked_scatter(places, visual.to(embedded.dtype))
-        past = _empty()
+        past = DynamicCache()
         positions = torch.arange(request.prefix, device=device)[None]
         self._pass(embedded, torch.ones_like(ids), positions, past, 1)
         layers = [(layer.keys, layer.values) for layer in past.layers]
         size = sum(keys.nbytes + values.nbytes for keys, values in layers)
-        self.cache.put(("prefix", request.keys), layers, size)
+        with self._cache_lock:
+            self.cache.put(("prefix", request.keys), layers, size)
         return layers
 
     def _visual(self, key: bytes, square: np.ndarray) -> torch.Tensor:
         """The visual tokens of an image, [tokens_per_image, D]."""
-        visual = self.cache.get(("image", key))
+        with self._cache_lock:
+            visual = self.cache.get(("image", key))
         if visual is None:
             self.encoded += 1
             pixels = self.processor.normalise([square]).to(self.model.device)
             visual = self.model.get_image_features(pixels)[0]
-            self.cache.put(("image", key), visual, visual.nbytes)
+            with self._cache_lock:
+                self.cache.put(("image", key), visual, visual.nbytes)
         return visual
 
     def _pass(self, embedded, mask, positions, past: KeysAndValues, keep: int) -> torch.Tensor:
@@ -433,9 +472,9 @@ class Engine:
         device = self.model.device
         ids = torch.tensor([[one.written[-1]] for one in self._running], device=device)
         places = [[one.prompt_tokens + len(one.written) - 1] for one in self._running]
-        self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
+        past, mask = self._batch.next()
         embedded = self.model.get_input_embeddings()(ids)
-        logits = self._pass(embedded, self._mask, torch.tensor(places, device=device), self._past, 1)
+        logits = self._pass(embedded, mask, torch.tensor(places, device=device), past, 1)
         self._take(self._running, logits[:, -1])
 
     def _take(self, requests: Sequence[Request], logits: torch.Tensor) -> None:
@@ -462,20 +501,14 @@ class Engine:
         self._drop([one.done for one in self._running])
 
     def _drop(self, done: list[bool]) -> None:
-        """Takes rows out, and the columns that are padding in all others."""
-        if not any(done):
-            return
-        kept = [i for i, one in enumerate(done) if not one]
-        self._running = [self._running[i] for i in kept]
-        if not kept:
-            self._past = None
-            return
-        rows = torch.tensor(kept, device=self._mask.device)
-        self._mask = self._mask[rows]
-        first = int(self._mask.any(0).nonzero()[0])
-        self._mask = self._mask[:, first:]
-        for layer in self._past.layers:
-            layer.keys, layer.values = layer.keys[rows][:, :, first:], layer.values[rows][:, :, first:]
+        """Takes rows out; the last ones move to their places."""
+        for i in reversed([i for i, one in enumerate(done) if one]):
+            self._batch.remove(i)
+            last = self._running.pop()
+            if i < len(self._running):
+                self._running[i] = last
+        if not self._running:
+            self._batch = _Batch()
 
     def _totals(self, request: Request, ends: Sequence[list[int]]) -> list[float]:
         """The log probability of each end behind a question."""
@@ -490,28 +523,90 @@ class Engine:
         return totals
 
 
-class _Layer(DynamicLayer):
-    """Keys and values that have room to grow. Whoever sets them anew gives them up as they were."""
+class _Batch:
+    """Keys and values of answers that are decoded together: rows of one length, aligned on the right, in buffers that
+    are written in place. What a row does not use is masked."""
 
-    _room: tuple[torch.Tensor, ...] = ()
-    _last: torch.Tensor | None = None
+    def __init__(self) -> None:
+        self._past = KeysAndValues(layers=[])
+        self._mask = torch.zeros(0, 0, dtype=torch.long)  # [rows, columns], as the buffers are
+        self._spans: list[int] = []  # columns of each row, up to the end
+        self._end = 0
+
+    def add(self, past: KeysAndValues, mask: torch.Tensor) -> None:
+        """Rows [n, H, L, d] of each layer, with their mask [n, L]."""
+        count, (more, length) = len(self._spans), mask.shape
+        if not self._past.layers:
+            self._past = KeysAndValues(layers=[_Layer(one.keys, one.values) for one in past.layers])
+            self._mask = mask.new_zeros(0, 0)
+        self._fit(count + more, length)
+        rows, columns = slice(count, count + more), slice(self._end - length, self._end)
+        self._mask[rows] = 0
+        self._mask[rows, columns] = mask
+        for own, other in zip(self._past.layers, past.layers, strict=True):
+            for room, states in zip(own.room, (other.keys, other.values), strict=True):
+                room[rows, :, columns] = states
+        self._spans += [length] * more
+
+    def remove(self, place: int) -> None:
+        """Takes a row out; the last one moves to its place."""
+        last = len(self._spans) - 1
+        self._spans[place] = self._spans[last]
+        self._spans.pop()
+        if place != last:
+            for one in (self._mask, *(room for layer in self._past.layers for room in layer.room)):
+                one[place] = one[last]
+
+    def next(self) -> tuple[KeysAndValues, torch.Tensor]:
+        """What the model takes to add a column to all rows, and their mask with it, [B, L + 1]."""
+        count = len(self._spans)
+        self._fit(count, 0)
+        for layer in self._past.layers:
+            layer.keys, layer.values = (room[:count, :, : self._end] for room in layer.room)
+        self._mask[:count, self._end] = 1
+        self._end += 1
+        self._spans = [span + 1 for span in self._spans]
+        return self._past, self._mask[:count, : self._end]
+
+    def _fit(self, rows: int, length: int) -> None:
+        """Makes room for so many rows, of which new ones have so many columns, and for one column more. What no row
+        uses any more is given up when it is much."""
+        used = max(self._spans, default=0)
+        needed = max(used, length)
+        height, width = self._mask.shape
+        if rows <= height and length <= self._end < width and self._end < needed + _SPARE:
+            return
+        before, after = slice(self._end - used, self._end), slice(needed - used, needed)
+        count, self._end = len(self._spans), needed
+        shape = (height if rows <= height else max(rows, 2 * height), needed + 2 * _SPARE)
+        mask = self._mask.new_zeros(shape)
+        mask[:count, after] = self._mask[:count, before]
+        self._mask = mask
+        for layer in self._past.layers:
+            layer.room = tuple(_moved(room, count, before, after, shape) for room in layer.room)
+
+
+def _moved(room: torch.Tensor, count: int, before: slice, after: slice, shape: tuple[int, int]) -> torch.Tensor:
+    """A buffer of another shape with some columns of the first rows of one, elsewhere."""
+    fresh = room.new_zeros(shape[0], room.shape[1], shape[1], room.shape[3])
+    fresh[:count, :, after] = room[:count, :, before]
+    return fresh
+
+
+class _Layer(DynamicLayer):
+    """The part of a ``_Batch`` in one layer of the model. keys, values: the part of ``room`` that is read."""
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        super().__init__()
+        self.lazy_initialization(keys, values)
+        self.room = tuple(one.new_zeros(0, one.shape[1], 0, one.shape[3]) for one in (keys, values))
 
     def update(self, key_states, value_states, *args, **kwargs):
-        if not self.is_initialized:
-            return super().update(key_states, value_states, *args, **kwargs)
-        start, end = self.keys.shape[2], self.keys.shape[2] + key_states.shape[2]
-        if self.keys is not self._last or end > self._room[0].shape[2]:
-            wider = (0, 0, 0, end - start + _SPARE)
-            self._room = tuple(torch.nn.functional.pad(one, wider) for one in (self.keys, self.values))
-        for room, states in zip(self._room, (key_states, value_states), strict=True):
-            room[:, :, start:end] = states
-        self.keys, self.values = (room[:, :, :end] for room in self._room)
-        self._last = self.keys
+        rows, end = slice(len(key_states)), self.keys.shape[2] + key_states.shape[2]
+        for room, states in zip(self.room, (key_states, value_states), strict=True):
+            room[rows, :, self.keys.shape[2] : end] = states
+        self.keys, self.values = (room[rows, :, :end] for room in self.room)
         return self.keys, self.values
-
-
-def _empty() -> KeysAndValues:
-    return KeysAndValues(layer_class_to_replicate=_Layer)
 
 
 def _left(values: torch.Tensor, length: int) -> torch.Tensor:
@@ -523,20 +618,6 @@ def _none(images: Sequence[list], length: int) -> torch.Tensor:
     """Padding alone, in the form of those that have something."""
     shape = next(one for one in images if one)[0][0]
     return shape.new_zeros(1, shape.shape[1], length, shape.shape[3])
-
-
-def _joined(
-    one: tuple[KeysAndValues, torch.Tensor], other: tuple[KeysAndValues, torch.Tensor]
-) -> tuple[KeysAndValues, torch.Tensor]:
-    """Two batches as one, aligned on the right."""
-    length = max(one[1].shape[1], other[1].shape[1])
-    mask = torch.cat([torch.nn.functional.pad(mask, (length - mask.shape[1], 0)) for _, mask in (one, other)])
-    past = _empty()
-    for i, (here, there) in enumerate(zip(one[0].layers, other[0].layers, strict=True)):
-        keys = torch.cat([_left(here.keys, length), _left(there.keys, length)])
-        values = torch.cat([_left(here.values, length), _left(there.values, length)])
-        past.update(keys, values, i)
-    return past, mask
 
 
 def _sampled(likely: torch.Tensor, decoding: Decoding, generator: torch.Generator | None) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 class Cache:
     """Values by key, each with its size in bytes; together no more than ``most_bytes``. 0 keeps nothing.
 
-    hits, misses: how often ``get`` found something, and not. One thread uses it.
+    hits, misses: how often ``get`` found something, and not. ``get`` and ``put`` are for one thread at a time.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -22,6 +22,9 @@ class Cache:
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._kept
 
     def get(self, key: Hashable) -> Any | None:
         """The value, None when it is not there."""
