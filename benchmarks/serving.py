@@ -178,7 +178,7 @@ def process(command: list[str], environment: dict[str, str] | None = None) -> It
 
 
 def keep_asking(port: int, clients: int, seconds: float, model: str, pictures: list[str], server: psutil.Process):
-    """Statuses, seconds of the answers, what was said by (image, question), and samples of (seconds, MB) of the
+    """Statuses, (when, seconds) of the answers, what was said by (image, question), and samples of (seconds, MB) of the
     server's memory, while so many clients ask without a pause."""
     statuses, times, said, memory = Counter(), [], {}, []
     began, turns, lock = time.monotonic(), iter(range(10**9)), threading.Lock()
@@ -199,7 +199,7 @@ def keep_asking(port: int, clients: int, seconds: float, model: str, pictures: l
                 content = reply.read()
                 statuses[reply.status] += 1
                 if reply.status == 200:
-                    times.append(time.monotonic() - before)
+                    times.append((before - began, time.monotonic() - before))
                     said[image, i] = json.loads(content)["choices"][0]["message"]["content"]
                 elif reply.status in (429, 503):
                     time.sleep(float(reply.headers["Retry-After"]))
@@ -212,7 +212,13 @@ def keep_asking(port: int, clients: int, seconds: float, model: str, pictures: l
             time.sleep(1)
         for one in every:
             one.result()
-    return statuses, sorted(times), said, memory, time.monotonic() - began
+    return statuses, times, said, memory, time.monotonic() - began
+
+
+def quantiles(times: list[float]) -> tuple[float, float]:
+    """The median and the 99th percentile."""
+    ordered = sorted(times)
+    return ordered[len(ordered) // 2], ordered[int(len(ordered) * 0.99)]
 
 
 def under_load(arguments: argparse.Namespace) -> None:
@@ -226,7 +232,10 @@ def under_load(arguments: argparse.Namespace) -> None:
         runs.append(("one at a time", single, 1, arguments.rival_seconds, "model"))
         other = ["-c", TRANSFORMERS, folder]
         runs += [(f"transformers serve, {n} clients", other, n, arguments.rival_seconds, folder) for n in (1, 16)]
-    print("| | replies by status | requests/s | p50 s | p99 s | answers as the first |\n|---|---|---:|---:|---:|---:|")
+    print(
+        "| | replies by status | requests/s | p50 s | p99 s | after the first quarter | "
+        "answers as the first |\n|---|---|---:|---:|---:|---:|---:|"
+    )
     first, told = {}, []
     for name, command, clients, seconds, model in runs:
         with process(command) as (port, server):
@@ -235,12 +244,11 @@ def under_load(arguments: argparse.Namespace) -> None:
         first = first or said
         both = said.keys() & first.keys()
         same = sum(said[one] == first[one] for one in both)
-        p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
+        p50, p99 = quantiles([one for _, one in times])
+        _, later = quantiles([one for at, one in times if at > seconds / 4])
         counts = ", ".join(f"{count:,} x {status}" for status, count in sorted(statuses.items()))
-        print(
-            f"| {name} | {counts} | {len(times) / took:.1f} | {p50:.2f} | {p99:.2f} | {same} of {len(both)} |",
-            flush=True,
-        )
+        figures = f"{len(times) / took:.1f} | {p50:.2f} | {p99:.2f} | {later:.2f} | {same} of {len(both)}"
+        print(f"| {name} | {counts} | {figures} |", flush=True)
         told.append(
             f"{name}: " + ", ".join(f"{mb:.0f} MB at {at:.0f} s" for at, mb in memory[:: max(1, len(memory) // 12)])
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from earthgpt.generation import Answer, choice_probabilities, generate
 from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import DEFAULT
 from earthgpt.model.loading import load as load_model
@@ -37,16 +38,21 @@ class EarthGPT:
     """A model and its processor, asked in the words of the six tasks.
 
     An image is a Raster, a file name, an array or a PIL image; ``sensor`` says what took it (``earthgpt.open``).
+    ``constrained``: answers with boxes are of the form of their task, and none that cannot be read is possible
+    (``generation.generate``); without it they are as the model gives them.
     Every method raises EarthGPTError for an image that cannot be read and for an empty question.
     """
 
-    def __init__(self, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor):
-        self.model, self.processor = model, processor
+    def __init__(self, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, constrained: bool = True):
+        self.model, self.processor, self.constrained = model, processor, constrained
 
-    def say(self, conversation: Conversation, sensor: Sensor | str | None = None) -> Answer:
-        """The next message of a conversation, with the probability of each of its tokens."""
-        rasters = [open_raster(image, sensor) for image in conversation.images]
-        return generate(self.model, self.processor, [conversation], [self._square(raster) for raster in rasters])[0]
+    def say(
+        self, conversation: Conversation, sensor: Sensor | str | None = None, grammar: Grammar | None = None
+    ) -> Answer:
+        """The next message of a conversation, with the probability of each of its tokens; one of a grammar, if any."""
+        squares = [self._square(open_raster(image, sensor)) for image in conversation.images]
+        grammars = [grammar if self.constrained else None]
+        return generate(self.model, self.processor, [conversation], squares, grammars=grammars)[0]
 
     def ask(self, image: Any, question: str, sensor: Sensor | str | None = None) -> str:
         """A short answer to a question in words."""
@@ -90,7 +96,8 @@ class EarthGPT:
         """
         raster = open_raster(image, sensor)
         phrase = _words(phrase, "phrase")
-        answer = self._say(raster, visual_grounding.TASK.question(phrase, oriented))
+        grammar = visual_grounding.TASK.grammar(oriented)
+        answer = self._say(raster, visual_grounding.TASK.question(phrase, oriented), grammar)
         found = next(visual_grounding.TASK.spans(answer.text, raster.size), None)
         return Region(found[0], phrase, answer.probability(*found[1])) if found else None
 
@@ -111,7 +118,8 @@ class EarthGPT:
         chat = Chat(self, (raster,))
         for question in object_detection.TASK.steps(steps, label, oriented):
             chat.ask(question)
-        answer = chat.say(object_detection.TASK.question(label, oriented))
+        grammar = object_detection.TASK.grammar(label, oriented)
+        answer = chat.say(object_detection.TASK.question(label, oriented), grammar)
         spans = object_detection.TASK.spans(answer.text, raster.size)
         return [replace(region, score=answer.probability(*span)) for region, span in spans]
 
@@ -119,8 +127,8 @@ class EarthGPT:
         """A dialogue of several turns about an image, or about none."""
         return Chat(self, () if image is None else (open_raster(image, sensor),))
 
-    def _say(self, raster: Raster, question: str) -> Answer:
-        return self.say(Conversation.of((raster,), question))
+    def _say(self, raster: Raster, question: str, grammar: Grammar | None = None) -> Answer:
+        return self.say(Conversation.of((raster,), question), grammar=grammar)
 
     def _square(self, raster: Raster) -> np.ndarray:
         return self.processor.square(raster.pixels, raster.sensor)
@@ -137,17 +145,18 @@ class Chat:
         """The answer; question and answer are kept. A question that fails is not."""
         return self.say(text).text.strip()
 
-    def say(self, text: str) -> Answer:
-        """What ``ask`` answers, with the probability of each token."""
+    def say(self, text: str, grammar: Grammar | None = None) -> Answer:
+        """What ``ask`` answers, with the probability of each token; one of a grammar, if any."""
         asked = Message("user", _words(text, "question"))
         longer = replace(self.conversation, messages=(*self.conversation.messages, asked))
-        answer = self.assistant.say(longer)
+        answer = self.assistant.say(longer, grammar=grammar)
         self.conversation = replace(longer, messages=(*longer.messages, Message("assistant", answer.text.strip())))
         return answer
 
 
-def load(name: str | Path = DEFAULT, device: str | None = None) -> EarthGPT:
+def load(name: str | Path = DEFAULT, device: str | None = None, constrained: bool = True) -> EarthGPT:
     """The default model, or one by folder or hub id, on a device ("cpu", "cuda", ...; None: a GPU where there is one).
+    ``constrained`` is that of ``EarthGPT``.
 
     Raises EarthGPTError when there is no such model.
     """
@@ -155,7 +164,7 @@ def load(name: str | Path = DEFAULT, device: str | None = None) -> EarthGPT:
 
     model, processor = load_model(name)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return EarthGPT(model.to(device), processor)
+    return EarthGPT(model.to(device), processor, constrained)
 
 
 def _words(text: str, what: str) -> str:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
+from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.attention import segments_of
+from earthgpt.model.constraint import Constraint
+from earthgpt.model.decoding import Rows, read, readable
 from earthgpt.types import Conversation
+
+# Rows whose answers are done are taken out when no more than this part of the rows is left: that copies the others.
+_WORTH_KEEPING = 0.75
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,6 @@ class Answer:
         return float(np.exp(np.mean(np.log(np.maximum(inside, 1e-12))))) if inside else 0.0
 
 
-class _Greedy(LogitsProcessor):
-    """Keeps the probability of the token that greedy decoding takes: O(batch) memory a step, not O(vocabulary)."""
-
-    def __init__(self):
-        self.steps: list[torch.Tensor] = []
-
-    def __call__(self, input_ids, scores):
-        self.steps.append(scores.float().log_softmax(-1).amax(-1).exp())
-        return scores
-
-
 @torch.inference_mode()
 def generate(
     model: EarthGPTForConditionalGeneration,
@@ -56,74 +50,196 @@ def generate(
     conversations: Sequence[Conversation],
     squares: Sequence[np.ndarray],
     max_new_tokens: int = 512,
+    grammars: Sequence[Grammar | None] | None = None,
+    plain: bool = False,
 ) -> list[Answer]:
     """The most likely next message of each conversation, token by token (greedy).
 
     ``squares`` are the images of all conversations in order, as ``processor.square`` makes them. Images that several
     conversations begin with are encoded and read once; the answers are those that each gets alone.
+
+    grammars: of the answers, None for free ones. Of each token only those are looked at with which the answer can still
+    be one of its grammar, and come to its end within ``max_new_tokens``; tokens that are certain are read together.
+    Probabilities are the model's own, with all tokens in view: a grammar changes what is said, not how sure the model
+    is of it.
+    plain: go the way of transformers' ``generate``, a token at a time: the reference, with the same answers. So go
+    models that ``model.decoding`` cannot read, and those whose ``generation_config`` has rules of its own.
     """
-    inputs = _sharing_images(model, processor, conversations, squares)
-    if inputs is None:
-        inputs = processor.batch(conversations, squares, padding_side="left").to(model.device)
-        for name in ("labels", "position_ids"):
-            del inputs[name]
-    start = inputs["input_ids"].shape[1]
+    grammars = grammars or [None] * len(conversations)
+    constraints = [None if grammar is None else Constraint(grammar, processor.tokenizer) for grammar in grammars]
+    asked = [processor.render(conversation)["input_ids"] for conversation in conversations]
+    longest = max(map(len, asked))
     room = getattr(model.config.text_config, "max_position_embeddings", None)
     if room:
-        max_new_tokens = max(1, min(max_new_tokens, room - start))
-    greedy = _Greedy()
-    written = model.generate(
-        **inputs,
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-        logits_processor=LogitsProcessorList([greedy]),
-    )[:, start:]
-    probabilities = torch.stack(greedy.steps, dim=1).cpu()  # [B, steps]
-    end = processor.tokenizer.eos_token_id
-    answers = []
-    for ids, row in zip(written.tolist(), probabilities.tolist(), strict=True):
-        finished = end in ids
-        ids = ids[: ids.index(end)] if finished else ids
-        answers.append(_answer(processor, ids, row[: len(ids)], finished))
-    return answers
+        max_new_tokens = max(1, min(max_new_tokens, room - longest))
+    ends = _ends(model, processor)
+    said = [_Saying(ids, one, max_new_tokens, ends) for ids, one in zip(asked, constraints, strict=True)]
+    if plain or _has_rules(model) or not readable(model, longest + max_new_tokens):
+        _say_plainly(model, processor, conversations, squares, said)
+    else:
+        _say(model, processor, conversations, squares, said)
+    return [_answer(processor, one.written, one.probabilities, one.finished) for one in said]
 
 
-def _sharing_images(
+class _Saying:
+    """An answer that is being made.
+
+    written, probabilities: its tokens so far. feed: the tokens to be read next, the last ``bets`` of them bets on what
+    the answer will be. start: the place of the first of them. done, finished: whether no more comes, and whether the
+    answer came to its end.
+    """
+
+    def __init__(self, asked: list[int], constraint: Constraint | None, most: int, ends: frozenset[int]):
+        self.constraint, self.most, self.ends = constraint, most, ends
+        self.state = None if constraint is None else constraint.start
+        self.written: list[int] = []
+        self.probabilities: list[float] = []
+        self.start, self.done, self.finished = 0, False, False
+        self._bet(asked)
+
+    def _bet(self, tokens: list[int]) -> None:
+        bets = () if self.constraint is None else self.constraint.bet(self.state)
+        bets = bets[: self.most - len(self.written) - 1]
+        self.feed, self.bets = [*tokens, *bets], len(bets)
+
+    def hear(self, logits: torch.Tensor, totals: torch.Tensor, tops: list[int]) -> None:
+        """Writes as many tokens as bets were right, and one more; of logits [bets + 1, V], their logsumexp and the
+        likeliest tokens [bets + 1]."""
+        for i in range(self.bets + 1):
+            token = self.write(logits[i], totals[i], tops[i])
+            if self.done or i == self.bets or self.feed[i - self.bets] != token:
+                break
+        self.start += len(self.feed) - self.bets + i
+        if self.done:
+            self.feed, self.bets = self.feed[:1], 0  # read again as long as the row is there, to no end
+        else:
+            self._bet(self.written[-1:])
+
+    def write(self, logits: torch.Tensor, total: torch.Tensor, top: int) -> int:
+        """Writes the likeliest token [V] that is allowed, or ends the answer; which token it was."""
+        token, after = top, None
+        if self.constraint is not None:
+            allowed = self.constraint.allowed(self.state, self.most - len(self.written))
+            if token not in allowed:
+                numbers = list(allowed)
+                token = numbers[int(logits[torch.tensor(numbers, device=logits.device)].argmax())]
+            after = allowed[token]
+        if token in self.ends:
+            self.done = self.finished = True
+            return token
+        self.written.append(token)
+        self.probabilities.append(float((logits[token] - total).exp()))
+        self.state = after
+        self.done = len(self.written) == self.most
+        if after is not None and after.ends and (self.done or not after.following):
+            self.done = self.finished = True  # it is whole, and nothing can follow
+        return token
+
+
+def _say(
     model: EarthGPTForConditionalGeneration,
     processor: EarthGPTProcessor,
     conversations: Sequence[Conversation],
     squares: Sequence[np.ndarray],
-) -> dict[str, Any] | None:
-    """What ``model.generate`` takes to go on from images that were read once for all conversations that begin with
-    them; None where no two do, or where they begin with different numbers of images.
+    said: Sequence[_Saying],
+) -> None:
+    """Makes the answers together; one that is done leaves room to the others."""
+    rows, pixels = Rows(), processor.normalise(squares).to(model.device) if squares else None
+    if shared := _shared_images(processor, conversations, squares, said):
+        which, first, length = shared
+        each = len(conversations[0].images)
+        own = [square for i in first for square in squares[i * each : (i + 1) * each]]
+        pixels = processor.normalise(own).to(model.device)
+        read(model, rows, [said[i].feed[:length] for i in first], [0] * len(first), [1] * len(first), pixels)
+        rows.select(which)
+        for one in said:
+            one.feed, one.start = one.feed[length:], length
+        pixels = None
+    running = list(said)
+    while running:
+        keep = [one.bets + 1 for one in running]
+        logits, places = read(model, rows, [one.feed for one in running], [one.start for one in running], keep, pixels)
+        logits, pixels = logits.float(), None
+        totals, tops = logits.logsumexp(-1), logits.argmax(-1).tolist()  # [B, K]
+        for i, (one, place, count) in enumerate(zip(running, places, keep, strict=True)):
+            last = slice(place - count, place)
+            if not one.done:
+                one.hear(logits[i, last], totals[i, last], tops[i][last])
+        left = [i for i, one in enumerate(running) if not one.done]
+        if len(left) <= _WORTH_KEEPING * len(running):
+            running = [running[i] for i in left]
+            if running:
+                rows.select(left)
 
-    Images are the same when their squares are, byte for byte.
-    """
+
+def _shared_images(
+    processor: EarthGPTProcessor,
+    conversations: Sequence[Conversation],
+    squares: Sequence[np.ndarray],
+    said: Sequence[_Saying],
+) -> tuple[list[int], list[int], int] | None:
+    """Where conversations begin with the same images, byte for byte: which images each has, by number; a conversation
+    that has those of each number; and how many tokens there are before the questions. None where no two do, or where
+    they begin with different numbers of images."""
     each = {len(conversation.images) for conversation in conversations}
     if len(each) != 1 or not (count := each.pop()) or count * len(conversations) != len(squares):
         return None
-    own = [tuple(squares[i : i + count]) for i in range(0, len(squares), count)]
     numbers: dict[tuple[bytes, ...], int] = {}
-    which = [numbers.setdefault(tuple(one.tobytes() for one in images), len(numbers)) for images in own]
+    own = [tuple(square.tobytes() for square in squares[i : i + count]) for i in range(0, len(squares), count)]
+    which = [numbers.setdefault(images, len(numbers)) for images in own]
     if len(numbers) == len(conversations):
         return None
-    rows = [processor.render(conversation)["input_ids"] for conversation in conversations]
-    length = rows[0].index(processor.image_token_id) + count * processor.tokens_per_image  # where the questions begin
-    first = [which.index(number) for number in range(len(numbers))]
-    prefix = torch.tensor([rows[i][:length] for i in first], device=model.device)
-    pixels = processor.normalise([square for i in first for square in own[i]]).to(model.device)
-    read = model(input_ids=prefix, pixel_values=pixels, use_cache=True, logits_to_keep=1).past_key_values
-    read.batch_select_indices(torch.tensor(which, device=model.device))
-    longest = max(map(len, rows))
-    pad = processor.tokenizer.pad_token_id or 0
-    # Padding stands between images and question: hidden from all, and no place is counted for it.
-    ids = [row[:length] + [pad] * (longest - len(row)) + row[length:] for row in rows]
-    seen = [[1] * length + [0] * (longest - len(row)) + [1] * (len(row) - length) for row in rows]
-    tensors = {"input_ids": ids, "attention_mask": seen}
-    return {
-        **{name: torch.tensor(values, device=model.device) for name, values in tensors.items()},
-        "past_key_values": read,
-    }
+    length = said[0].feed.index(processor.image_token_id) + count * processor.tokens_per_image
+    return which, [which.index(number) for number in range(len(numbers))], length
+
+
+class _Listening(LogitsProcessor):
+    """Has answers written as transformers' ``generate`` goes, and lets it take only what was written."""
+
+    def __init__(self, said: Sequence[_Saying]):
+        self.said = said
+
+    def __call__(self, input_ids, scores):
+        logits = scores.float()
+        totals, tops = logits.logsumexp(-1), logits.argmax(-1).tolist()
+        end = next(iter(self.said[0].ends))
+        each = zip(self.said, logits, totals, tops, strict=True)
+        taken = [end if one.done else one.write(*row) for one, *row in each]
+        only = torch.tensor(taken, device=scores.device)[:, None]
+        return torch.full_like(scores, -torch.inf).scatter(1, only, 0.0)
+
+
+def _say_plainly(
+    model: EarthGPTForConditionalGeneration,
+    processor: EarthGPTProcessor,
+    conversations: Sequence[Conversation],
+    squares: Sequence[np.ndarray],
+    said: Sequence[_Saying],
+) -> None:
+    inputs = processor.batch(conversations, squares, padding_side="left").to(model.device)
+    for name in ("labels", "position_ids"):
+        del inputs[name]
+    listening = LogitsProcessorList([_Listening(said)])
+    model.generate(**inputs, max_new_tokens=said[0].most, do_sample=False, logits_processor=listening)
+
+
+def _ends(model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor) -> frozenset[int]:
+    """The tokens that end an answer."""
+    others = model.generation_config.eos_token_id
+    others = others if isinstance(others, (list, tuple)) else () if others is None else (others,)
+    return frozenset((processor.tokenizer.eos_token_id, *others))
+
+
+# What transformers' ``generate`` may be told beside the likeliest token, and where it is told nothing.
+_RULES = {
+    "repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0,
+    "min_new_tokens": 0, "bad_words_ids": None, "suppress_tokens": None, "begin_suppress_tokens": None,
+    "forced_bos_token_id": None, "forced_eos_token_id": None, "sequence_bias": None, "num_beams": 1,
+}  # fmt: skip
+
+
+def _has_rules(model: EarthGPTForConditionalGeneration) -> bool:
+    return any((getattr(model.generation_config, name, None) or none) != none for name, none in _RULES.items())
 
 
 def _answer(processor: EarthGPTProcessor, ids: list[int], probabilities: list[float], finished: bool) -> Answer:

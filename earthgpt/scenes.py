@@ -22,6 +22,7 @@ from earthgpt.geo.merging import Detection, detection, merge
 from earthgpt.geo.placing import Feature
 from earthgpt.geo.scene import Scene
 from earthgpt.geo.tiles import Window, windows
+from earthgpt.grammar import Grammar
 from earthgpt.metrics.accuracy import number
 from earthgpt.tasks import (
     image_captioning,
@@ -42,7 +43,7 @@ class Job:
 
     task: detections, or a class, a caption or an answer for each tile. classes: that are looked for, or chosen from;
     empty means all that the model knows. question: of "ask". oriented: boxes with an angle. steps: what is asked before
-    boxes are (``ObjectDetection.steps``).
+    boxes are (``ObjectDetection.steps``). constrained: answers with boxes are of the form of their task (``EarthGPT``).
     tile: side in pixels of the scene; the model sees a tile as it sees an image. overlap: pixels that neighbours share;
         0 for what is said of each tile. scales: tile sides as multiples of ``tile``, each gone through (detections).
     area: the window of the scene that is looked at, (left, top, width, height); None means all. outlines: rings in
@@ -60,6 +61,7 @@ class Job:
     area: Window | None = None
     outlines: tuple[tuple[Point, ...], ...] = ()
     model: str = ""
+    constrained: bool = True
 
     def __post_init__(self) -> None:
         if self.tile < 16 or not 0 <= self.overlap < self.tile:
@@ -322,14 +324,20 @@ def look(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[S
     return rows
 
 
-def _ask(assistant: EarthGPT, dialogues: Sequence[Sequence[str]], squares: Sequence[np.ndarray]) -> list:
-    """The answers to the last question of each dialogue; all have as many, and each is about one square."""
+def _ask(
+    assistant: EarthGPT,
+    dialogues: Sequence[Sequence[str]],
+    squares: Sequence[np.ndarray],
+    grammars: Sequence[Grammar] | None = None,
+) -> list:
+    """The answers, of grammars, to the last question of each dialogue; all have as many, each about one square."""
     told: list[list[str]] = [[] for _ in dialogues]
     for turn in range(len(dialogues[0])):
         for texts, questions in zip(told, dialogues, strict=True):
             texts.append(questions[turn])
         conversations = [Conversation.of((i,), *texts) for i, texts in enumerate(told)]
-        answers = generate(assistant.model, assistant.processor, conversations, squares)
+        wanted = grammars if turn == len(dialogues[0]) - 1 else None
+        answers = generate(assistant.model, assistant.processor, conversations, squares, grammars=wanted)
         for texts, answer in zip(told, answers, strict=True):
             texts.append(answer.text.strip())
     return answers
@@ -344,7 +352,8 @@ def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Seque
         dialogues = [
             [*task.steps(job.steps, label, job.oriented), task.question(label, job.oriented)] for _, label in part
         ]
-        answers = _ask(assistant, dialogues, [squares[i] for i, _ in part])
+        grammars = [task.grammar(label, job.oriented) for _, label in part] if job.constrained else None
+        answers = _ask(assistant, dialogues, [squares[i] for i, _ in part], grammars)
         for (i, _), answer in zip(part, answers, strict=True):
             size = tiles[i].window[2:]
             for region, span in task.spans(answer.text, size):

@@ -57,7 +57,9 @@ def says(monkeypatch):
     def script(text):
         answer = Answer(text, tuple((i, i + 1) for i in range(len(text))), (0.5,) * len(text), True)
         for module in (assistant_module, scenes):
-            monkeypatch.setattr(module, "generate", lambda model, processor, asked, *rest: [answer] * len(asked))
+            monkeypatch.setattr(
+                module, "generate", lambda model, processor, asked, squares, **rest: [answer] * len(asked)
+            )
 
     return script
 

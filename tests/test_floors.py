@@ -21,6 +21,7 @@ FLOORS = {
             "conversations",
             "coordinates",
             "order",
+            "grammar",
             "shards",
             "cards",
             "tables",

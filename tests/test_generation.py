@@ -1,11 +1,18 @@
 """Answers have the probabilities that the model gives them, token by token."""
 
+import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, normalizers
+from transformers import PreTrainedTokenizerFast
 
 from earthgpt.generation import Answer, _answer, choice_probabilities, generate
+from earthgpt.grammar import either, sequence
+from earthgpt.model import EarthGPTProcessor
+from earthgpt.tasks import object_detection, visual_grounding
 from earthgpt.types import Conversation
 
 QUESTION = Conversation.of(("a",), "What is the category of this remote sensing image?")
@@ -160,3 +167,162 @@ def test_conversations_without_images_or_with_several_are_answered(model, proces
     assert both[0].text == both[1].text == alone.text
     mixed = [Conversation.of(("a",), "What is this?"), Conversation.of((), "What is this?")]
     assert len(generate(model, processor, mixed, squares[:1], 3)) == 2
+
+
+# --- answers of a grammar ----------------------------------------------------------------------------------------
+
+GRAMMARS = {
+    "a ship": object_detection.TASK.grammar("ship"),
+    "anything": object_detection.TASK.grammar(),
+    "turned": object_detection.TASK.grammar("storage tank", oriented=True),
+    "as released": replace(object_detection.TASK, tagged=True, decimals=2).grammar("ship"),
+    "one": visual_grounding.TASK.grammar(),
+    "one, turned": visual_grounding.TASK.grammar(oriented=True),
+}
+
+
+@pytest.fixture(scope="module")
+def letters():
+    """A processor whose tokenizer is built as Llama's: blanks are part of words, a text begins with one, every digit
+    and letter is a token, and the rest is bytes."""
+    vocabulary = {text: i for i, text in enumerate(("<pad>", "<bos>", "<eos>", "<image>", "<unk>"))}
+    words = [
+        "\u2581There",
+        "\u2581are",
+        "\u2581is",
+        "\u2581",
+        "There",
+        "ships",
+        "ship",
+        "\u2581ship",
+        "\u2581in",
+        "\u2581the",
+        "\u2581image",
+    ]
+    for text in [*(f"<0x{byte:02X}>" for byte in range(256)), *words, *map(chr, range(33, 127))]:
+        vocabulary.setdefault(text, len(vocabulary))
+    tokenizer = Tokenizer(models.BPE(vocabulary, [], byte_fallback=True, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<bos>", eos_token="<eos>",
+        additional_special_tokens=["<image>"],
+    )  # fmt: skip
+    return EarthGPTProcessor(fast, 64, 16)
+
+
+@pytest.mark.parametrize("name", GRAMMARS)
+@pytest.mark.parametrize("kind", ["bytes", "letters"])
+def test_a_model_with_random_weights_gives_only_answers_that_can_be_read(
+    shared_model, processor, letters, squares, name, kind
+):
+    processor, size = {"bytes": processor, "letters": letters}[kind], (64, 64)
+    task = visual_grounding.TASK if "one" in name else object_detection.TASK
+    texts = set()
+    for seed in range(6):
+        model = shuffled(shared_model, seed)
+        conversation = Conversation.of(("a",), f"Where? {seed}")
+        (answer,) = generate(model, processor, [conversation], squares[:1], 120, [GRAMMARS[name]])
+        assert GRAMMARS[name].matches(answer.text) and answer.finished
+        assert task.parse(answer.text, size) is not None or "no such object" in answer.text
+        texts.add(answer.text)
+    assert len(texts) > 1
+
+
+def shuffled(model, seed):
+    """The model with its output layer in another order: it says something else, and as surely."""
+    model = copy.deepcopy(model)
+    head = model.get_output_embeddings().weight.data
+    order = torch.randperm(len(head), generator=torch.Generator().manual_seed(seed))
+    model.set_output_embeddings(torch.nn.Linear(head.shape[1], len(head), bias=False))
+    model.get_output_embeddings().weight.data = head[order]
+    return model
+
+
+def test_tokens_that_are_certain_are_read_together_and_the_answer_is_that_of_one_token_at_a_time(
+    shared_model, processor, squares
+):
+    for seed, grammar in enumerate(GRAMMARS.values()):
+        model, passes = shuffled(shared_model, seed), []
+        model.register_forward_pre_hook(lambda *_, passes=passes: passes.append(1))
+        (fast,) = generate(model, processor, [QUESTION], squares[:1], 120, [grammar])
+        quick = len(passes)
+        passes.clear()
+        (plain,) = generate(model, processor, [QUESTION], squares[:1], 120, [grammar], plain=True)
+        assert fast.text == plain.text and fast.spans == plain.spans and fast.finished == plain.finished
+        assert fast.probabilities == pytest.approx(plain.probabilities, rel=1e-3)
+        assert quick < len(fast.spans) <= len(passes)
+
+
+def test_scores_under_a_grammar_are_the_probabilities_of_the_model_without_one(shared_model, processor, squares):
+    model = shuffled(shared_model, 1)
+    (answer,) = generate(model, processor, [QUESTION], squares[:1], 120, [GRAMMARS["one"]])
+    asked = processor.render(QUESTION)["input_ids"]
+    written = [
+        next(i for i in processor.tokenizer.get_vocab().values() if processor.tokenizer.decode([i]) == answer.text[a:b])
+        for a, b in answer.spans
+    ]
+    with torch.no_grad():
+        ids = torch.tensor([asked + written])
+        logits = model(input_ids=ids, pixel_values=processor.normalise(squares[:1])).logits[0, len(asked) - 1 : -1]
+    free = logits.softmax(-1)[range(len(written)), written]
+    assert answer.probabilities == pytest.approx(free.tolist(), rel=1e-3)
+    assert max(free) < 0.9, "a grammar that was counted as certainty would say 1 of every comma"
+    assert answer.probability() == pytest.approx(float(free.log().mean().exp()), rel=1e-3)
+
+
+def test_an_answer_that_is_in_the_grammar_anyway_stays_as_it_is_token_by_token(shared_model, processor, squares):
+    compared = 0
+    for seed in range(40):
+        model = shuffled(shared_model, seed)
+        (free,) = generate(model, processor, [QUESTION], squares[:1], 6)
+        if "\ufffd" in free.text:
+            continue  # half a letter, which is no text
+        compared += 1
+        grammar = either(free.text, "There are no such objects in the image.", sequence(free.text[:3], "..."))
+        (same,) = generate(model, processor, [QUESTION], squares[:1], 100, [grammar])
+        assert same.text == free.text and same.spans == free.spans
+        assert same.probabilities == pytest.approx(free.probabilities, rel=1e-3)
+    assert compared >= 3
+
+
+def test_free_and_constrained_answers_of_a_batch_are_those_of_each_alone(shared_model, processor, squares):
+    model = shuffled(shared_model, 3)
+    talks = [Conversation.of((i % 2,), f"Where is number {i}?") for i in range(8)]
+    grammars = [None, *GRAMMARS.values(), None]
+    shown = [squares[i % 2] for i in range(8)]
+    together = generate(model, processor, talks, shown, 100, grammars)
+    for talk, square, grammar, found in zip(talks, shown, grammars, together, strict=True):
+        (alone,) = generate(model, processor, [talk], [square], 100, [grammar])
+        assert found.text == alone.text and found.finished == alone.finished
+        assert found.probabilities == pytest.approx(alone.probabilities, rel=1e-3)
+
+
+def test_a_class_that_is_written_in_bytes_of_several_tokens_is_written_whole(shared_model, processor, squares):
+    grammar = object_detection.TASK.grammar("bâteau 船")
+    (answer,) = generate(shuffled(shared_model, 0), processor, [QUESTION], squares[:1], 150, [grammar])
+    assert grammar.matches(answer.text)
+
+
+def test_where_there_is_no_room_for_an_answer_it_is_cut(model, processor, squares):
+    (answer,) = generate(model, processor, [QUESTION], squares[:1], 3, [GRAMMARS["one"]])
+    assert len(answer.spans) == 3 and not answer.finished
+
+
+def test_free_answers_are_those_of_transformers_generate(shared_model, processor, squares):
+    talks = [Conversation.of((0,), *texts) for texts in TALKS]
+    shown = [squares[0]] * len(talks)
+    for seed in range(3):
+        model = shuffled(shared_model, seed)
+        fast, plain = (generate(model, processor, talks, shown, 24, plain=plain) for plain in (False, True))
+        for one, other in zip(fast, plain, strict=True):
+            assert one.text == other.text and one.finished == other.finished
+            assert one.probabilities == pytest.approx(other.probabilities, rel=1e-3)
+
+
+def test_rules_of_the_generation_config_are_kept(model, processor, squares):
+    model.generation_config.suppress_tokens = list(range(10, len(processor.tokenizer)))
+    (answer,) = generate(model, processor, [QUESTION], squares[:1], 8)
+    assert all(b - a <= 1 for a, b in answer.spans)

@@ -136,7 +136,7 @@ def test_several_scales_find_every_object_once(detector, pixels):
 def test_tiles_are_asked_in_steps(pixels, monkeypatch):
     asked = []
 
-    def generate(model, processor, conversations, squares):
+    def generate(model, processor, conversations, squares, grammars):
         asked.append([[message.text for message in one.messages] for one in conversations])
         return [Answer("There is one ship [0,0,1,1] in the image." if len(one.messages) > 1 else "2 ", (), (), True)
                 for one in conversations]  # fmt: skip

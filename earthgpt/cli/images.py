@@ -14,6 +14,7 @@ from earthgpt.cli.options import (
     DEFAULT,
     AsJson,
     Bands,
+    Free,
     Image,
     Images,
     Made,
@@ -176,6 +177,7 @@ def ground(
     image: Image,
     phrase: Annotated[str, typer.Argument(help="What to find: one thing.")],
     oriented: Oriented = False,
+    free: Free = False,
     output: Output = None,
     overwrite: Overwrite = False,
     model: ModelName = DEFAULT,
@@ -189,6 +191,7 @@ def ground(
     if output:
         check_output(output, overwrite)
     assistant, raster = ready(model, image, sensor)
+    assistant.constrained = not free
     region = assistant.ground(raster, phrase, oriented)
     value = {"image": str(image), "phrase": phrase, "region": region_value(region, raster.size) if region else None}
     say(value, as_json, region_line(region, raster.size) if region else "nothing found")
@@ -207,6 +210,7 @@ def detect(
     ] = None,
     oriented: Oriented = False,
     steps: Steps = "",
+    free: Free = False,
     *,
     made: Made,
     overlap: Overlap = None,
@@ -222,7 +226,8 @@ def detect(
     """
     wanted = {
         "task": "detect", "classes": tuple(_names(classes) or ()), "oriented": oriented, "overlap": overlap,
-        "scales": _scales(scales), "gsd": gsd, "steps": tuple(one.strip() for one in steps.split(",") if one.strip()),
+        "scales": _scales(scales), "gsd": gsd, "constrained": not free,
+        "steps": tuple(one.strip() for one in steps.split(",") if one.strip()),
     }  # fmt: skip
     survey(_expand(images), wanted, made, how)
 

@@ -21,6 +21,7 @@ Images = Annotated[
 ModelName = Annotated[str, typer.Option("--model", "-m", help="A model's name, folder or hub id.")]
 SensorName = Annotated[str | None, typer.Option("--sensor", "-s", help="optical, sar or infrared.")]
 Oriented = Annotated[bool, typer.Option("--oriented", help="Ask for oriented boxes.")]
+Free = Annotated[bool, typer.Option("--free", help="Take answers as the model gives them, whatever their form.")]
 Steps = Annotated[
     str,
     typer.Option(help="Asked first, with commas: count (how many there are), horizontal (before oriented boxes)."),

@@ -23,6 +23,8 @@ from earthgpt.types import Conversation, EarthGPTError
 
 # Choices that are read in one pass; more are read in several.
 _CHOICES = 64
+# Conversations whose new images are read in one pass.
+_IMAGES = 4
 # Columns of keys and values that may be unused before they are moved, so that they are not copied with every token.
 _SPARE = 64
 _log = logging.getLogger("earthgpt.serve")
@@ -309,18 +311,20 @@ class Engine:
                     if self._closing and not self._unseen:
                         return
                     self._changed.wait()
-                request, self._looking = self._unseen.popleft(), True
+                fresh = [self._unseen.popleft() for _ in range(min(_IMAGES, len(self._unseen)))]
+                self._looking = True
+            fresh = [one for one in fresh if not self._stopped(one)]
             try:
-                if not self._stopped(request):
-                    request.layers = self._images(request)
+                for request, layers in zip(fresh, self._images(fresh), strict=True):
+                    request.layers = layers
             except Exception as error:  # of the model: who waits for it is told, the others go on
                 _log.exception("The model failed.")
-                request.error = error
-                request.told(request)
+                for request in fresh:
+                    request.error = error
+                    request.told(request)
             with self._changed:
                 self._looking = False
-                if not request.done:
-                    self._waiting.append(request)
+                self._waiting.extend(one for one in fresh if not one.done)
                 self._changed.notify_all()
 
     # --- the model's thread --------------------------------------------------------------------------------------
@@ -397,7 +401,7 @@ class Engine:
         """
         self.prefills += 1
         device = self.model.device
-        images = [request.layers or self._images(request) for request in requests]  # each: layers [1, H, P, d]
+        images = [one.layers or self._images([one])[0] for one in requests]  # each: layers [1, H, P, d]
         for request in requests:
             request.layers = None
         most, longest = max(one.prefix for one in requests), max(map(len, texts))
@@ -418,41 +422,63 @@ class Engine:
         logits = self._pass(self.model.get_input_embeddings()(ids), mask, positions, past, keep)
         return past, mask, logits
 
-    def _images(self, request: Request) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """The language model's keys and values [1, H, P, d] of the start of a conversation and its images, by layer."""
-        if not request.prefix:
-            return []
-        with self._cache_lock:
-            kept = self.cache.get(("prefix", request.keys))
-        if kept is not None:
-            request.cached_tokens = request.prefix
-            return kept
-        device = self.model.device
-        ids = torch.tensor([request.ids[: request.prefix]], device=device)
-        embedded = self.model.get_input_embeddings()(ids)  # [1, P, D]
-        if request.squares:
-            visual = torch.cat([self._visual(*one) for one in zip(request.keys, request.squares, strict=True)])
-            places = (ids == self.model.config.image_token_id)[..., None]
-            embedded = embedded.masked_scatter(places, visual.to(embedded.dtype))
-        past = DynamicCache()
-        positions = torch.arange(request.prefix, device=device)[None]
-        self._pass(embedded, torch.ones_like(ids), positions, past, 1)
-        layers = [(layer.keys, layer.values) for layer in past.layers]
-        size = sum(keys.nbytes + values.nbytes for keys, values in layers)
-        with self._cache_lock:
-            self.cache.put(("prefix", request.keys), layers, size)
-        return layers
+    def _images(self, requests: Sequence[Request]) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """The language model's keys and values [1, H, P, d] of the start of each conversation and its images, by layer.
 
-    def _visual(self, key: bytes, square: np.ndarray) -> torch.Tensor:
-        """The visual tokens of an image, [tokens_per_image, D]."""
-        with self._cache_lock:
-            visual = self.cache.get(("image", key))
-        if visual is None:
-            self.encoded += 1
-            pixels = self.processor.normalise([square]).to(self.model.device)
-            visual = self.model.get_image_features(pixels)[0]
+        What is not kept is read together, and then kept.
+        """
+        found: dict[tuple[bytes, ...], list] = {}
+        missing: dict[int, dict[tuple[bytes, ...], Request]] = {}  # by length
+        for request in requests:
+            if request.keys in found or not request.prefix:
+                continue
             with self._cache_lock:
-                self.cache.put(("image", key), visual, visual.nbytes)
+                kept = self.cache.get(("prefix", request.keys))
+            if kept is None:
+                missing.setdefault(request.prefix, {})[request.keys] = request
+            else:
+                found[request.keys] = kept
+                request.cached_tokens = request.prefix
+        for same in missing.values():
+            found.update(zip(same, self._prefixes(list(same.values())), strict=True))
+        return [found[request.keys] if request.prefix else [] for request in requests]
+
+    def _prefixes(self, requests: Sequence[Request]) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """As ``_images``, for conversations that start with as many images each; kept afterwards."""
+        device = self.model.device
+        ids = torch.tensor([one.ids[: one.prefix] for one in requests], device=device)
+        embedded = self.model.get_input_embeddings()(ids)  # [B, P, D]
+        if requests[0].squares:
+            squares = {key: one for r in requests for key, one in zip(r.keys, r.squares, strict=True)}
+            visual = self._visual(squares)
+            places = (ids == self.model.config.image_token_id)[..., None]
+            rows = torch.cat([visual[key] for one in requests for key in one.keys])
+            embedded = embedded.masked_scatter(places, rows.to(embedded.dtype))
+        past = DynamicCache()
+        positions = torch.arange(ids.shape[1], device=device).expand(len(ids), -1)
+        self._pass(embedded, torch.ones_like(ids), positions, past, 1)
+        every = []
+        for i, request in enumerate(requests):
+            # Of its own memory: a part of the batch would hold all of it.
+            layers = [(one.keys[i : i + 1].clone(), one.values[i : i + 1].clone()) for one in past.layers]
+            with self._cache_lock:
+                self.cache.put(("prefix", request.keys), layers, sum(k.nbytes + v.nbytes for k, v in layers))
+            every.append(layers)
+        return every
+
+    def _visual(self, squares: dict[bytes, np.ndarray]) -> dict[bytes, torch.Tensor]:
+        """The visual tokens of images by key, [tokens_per_image, D] each."""
+        with self._cache_lock:
+            visual = {key: self.cache.get(("image", key)) for key in squares}
+        new = [key for key, one in visual.items() if one is None]
+        if new:
+            self.encoded += len(new)
+            pixels = self.processor.normalise([squares[key] for key in new]).to(self.model.device)
+            features = self.model.get_image_features(pixels)
+            for key, one in zip(new, features, strict=True):
+                visual[key] = one.clone()
+                with self._cache_lock:
+                    self.cache.put(("image", key), visual[key], one.nbytes)
         return visual
 
     def _pass(self, embedded, mask, positions, past: KeysAndValues, keep: int) -> torch.Tensor:

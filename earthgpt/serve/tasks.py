@@ -29,7 +29,7 @@ class BatchedEarthGPT(EarthGPT):
         super().__init__(engine.model, engine.processor)
         self.engine, self.timeout_s = engine, timeout_s
 
-    def say(self, conversation, sensor=None):
+    def say(self, conversation, sensor=None, grammar=None):
         squares = [self._square(open_raster(image, sensor)) for image in conversation.images]
         return self.engine.ask(conversation, squares, Decoding(), self.timeout_s)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from earthgpt.coordinates import find_boxes, write_boxes
+from earthgpt.grammar import DIGITS, Coordinates, Grammar, OneOf, Repeated, either, letter, sequence, some
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
@@ -17,6 +18,12 @@ from earthgpt.types import EarthGPTError, OrientedBox, Region, Sample, Size
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
 _CLAUSE = re.compile(rf"\b({'|'.join(COUNT_WORDS)}|\d+)\s([^\[\]<>]*+)(?:</p>)?\s*(\[[^\]]*\])", re.IGNORECASE)
 _NOTHING = re.compile(r"\bthere (?:is|are) no\b", re.IGNORECASE)
+NOTHING = "There are no such objects in the image."
+# A noun that is not known beforehand is of all letters that cannot be taken for a tag or a list of boxes.
+_LETTERS = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"[]<>")
+_NOUN = sequence(letter(_LETTERS), Repeated(letter(_LETTERS + b" ")))
+_DIGIT = OneOf(DIGITS)
+_COUNT = either(*COUNT_WORDS[2:], sequence(OneOf(DIGITS[1:]), _DIGIT, either("", _DIGIT), either("", _DIGIT)))
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ class ObjectDetection(Task):
     def format(self, answer, size):
         """``There are two ships [..;..] in the image.``, one sentence for each class, chained."""
         if not answer:
-            return "There are no such objects in the image."
+            return NOTHING
         sentences = []
         for label in dict.fromkeys(region.label for region in answer):
             boxes = [region.box for region in answer if region.label == label]
@@ -110,6 +117,17 @@ class ObjectDetection(Task):
             written = write_boxes(boxes, self.frame(size), self.decimals)
             sentences.append(f"There {'is' if len(boxes) == 1 else 'are'} {noun}{written} in the image.")
         return " ".join(sentences)
+
+    def grammar(self, label: str | None = None, oriented: bool = False) -> Grammar:
+        """What ``format`` writes, in the padded square, of one class or of any; the count may be wrong."""
+        box = Coordinates(self.decimals, 8 if oriented else 4)
+        before, behind = ("<p>", "</p>[") if self.tagged else ("", " [")
+        one, many = (_NOUN, _NOUN) if label is None else (label, plural(label))
+        sentence = either(
+            sequence(f"There is {before}one ", one, behind, box, "] in the image."),
+            sequence(f"There are {before}", _COUNT, " ", many, behind, some(box, ";"), "] in the image."),
+        )
+        return either(NOTHING, sentence if label is not None else some(sentence, " "))
 
     def parse(self, text, size):
         """The regions in reading order; () when the text says that there are none; None when nothing can be read."""

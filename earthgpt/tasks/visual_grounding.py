@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from earthgpt.coordinates import find_boxes, write_boxes
+from earthgpt.grammar import Coordinates, Grammar, either, sequence
 from earthgpt.metrics.grounding import grounding_scores
 from earthgpt.tasks import Comparison, Task, Turn
 from earthgpt.tasks.wording import SUPERLATIVES, expressions
@@ -47,6 +48,10 @@ class VisualGrounding(Task):
         if answer is None:
             return NOTHING
         return write_boxes([answer], self.frame(size), self.decimals)
+
+    def grammar(self, oriented: bool = False) -> Grammar:
+        """What ``format`` writes, in the padded square."""
+        return either(NOTHING, sequence("[", Coordinates(self.decimals, 8 if oriented else 4), "]"))
 
     def parse(self, text, size):
         """The first box written in the text; None when there is none, be it said or not."""

@@ -344,3 +344,29 @@ def test_boxes_are_asked_for_in_steps():
         task.steps(("horizontal",), "ship")
     with pytest.raises(EarthGPTError, match="not 'guess'"):
         task.steps(("guess",))
+
+
+@pytest.mark.parametrize("tagged", [False, True])
+@pytest.mark.parametrize("decimals", [2, 3])
+def test_true_answers_are_of_the_grammar(tagged, decimals):
+    rng, size = random.Random(0), (640, 480)
+    detection = ObjectDetection(tagged=tagged, decimals=decimals)
+    grounding = VisualGrounding(decimals=decimals)
+    for count in (0, 1, 2, 10, 11, 130):
+        for oriented in (False, True):
+            boxes = []
+            for _ in range(count):
+                left, top = rng.random() * 0.7, rng.random() * 0.7
+                box = Box(left, top, left + 0.3 * rng.random(), top + 0.3 * rng.random())
+                boxes.append(OrientedBox(box.corners) if oriented else box)
+            ships = tuple(Region(box, "storage tank") for box in boxes)
+            planes = tuple(Region(box, "A220-Boeing 737") for box in boxes)
+            text = detection.format(ships, size)
+            assert detection.grammar("storage tank", oriented).matches(text)
+            assert detection.grammar(None, oriented).matches(text)
+            assert detection.grammar(None, oriented).matches(detection.format(ships + planes, size))
+            if count:
+                assert not detection.grammar("ship", oriented).matches(text)
+                assert not detection.grammar("storage tank", not oriented).matches(text)
+                assert grounding.grammar(oriented).matches(grounding.format(boxes[0], size))
+    assert grounding.grammar().matches(grounding.format(None, size))

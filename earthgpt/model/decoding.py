@@ -1,0 +1,104 @@
+"""Keys and values of several conversations, each with its own length, and passes of the model that go on from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch.nn import functional
+from transformers.cache_utils import Cache, DynamicLayer
+
+from earthgpt.model.attention import NAME
+from earthgpt.model.modeling import EarthGPTForConditionalGeneration
+
+# Places for tokens to come that keys and values are given, so that they are not copied with every token.
+_SPARE = 128
+_ATTENTION = (NAME, "sdpa")
+
+
+def readable(model: EarthGPTForConditionalGeneration, length: int) -> bool:
+    """Whether ``read`` does what the model does with conversations of up to ``length`` tokens: all layers attend to all
+    tokens before, with torch's attention."""
+    config = model.language_model.config
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None) if kinds != {"full_attention"} else None
+    return (
+        config._attn_implementation in _ATTENTION
+        and kinds <= {"full_attention", "sliding_attention"}
+        and (not window or length <= window)
+    )
+
+
+class Rows(Cache):
+    """Keys and values [B, H, L, d] of B conversations, without padding: token i of each stands at place i.
+
+    places [B, T]: where the tokens of the pass stand that is under way. What is written behind the end of a row is seen
+    by none of its tokens, and is written anew: so a row is made shorter by going on from an earlier place.
+    """
+
+    def __init__(self):
+        super().__init__(layer_class_to_replicate=partial(_Layer, self))
+        self.places = torch.zeros(0, 0, dtype=torch.long)
+        self.end = 0
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keeps some rows, or the same row several times, in this order."""
+        self.batch_select_indices(torch.tensor(rows, device=self.layers[0].keys.device))
+
+
+class _Layer(DynamicLayer):
+    def __init__(self, rows: Rows):
+        super().__init__()
+        self.rows = rows
+
+    def update(self, key_states, value_states, *args, **kwargs):
+        rows, end = self.rows, self.rows.end
+        if not self.is_initialized:
+            shape = (*key_states.shape[:2], end + _SPARE)
+            self.keys = key_states.new_zeros(*shape, key_states.shape[3])
+            self.values = value_states.new_zeros(*shape, value_states.shape[3])
+            self.is_initialized = True
+        if end > self.keys.shape[2]:
+            wider = (0, 0, 0, end + _SPARE - self.keys.shape[2])
+            self.keys, self.values = functional.pad(self.keys, wider), functional.pad(self.values, wider)
+        length = key_states.shape[2]
+        for kept, states in ((self.keys, key_states), (self.values, value_states)):
+            if len(states) == 1:
+                kept[:, :, end - length : end] = states
+            else:
+                which = torch.arange(len(states), device=states.device)[:, None]
+                kept[which, :, rows.places] = states.transpose(1, 2)
+        return self.keys[:, :, :end], self.values[:, :, :end]
+
+
+def read(
+    model: EarthGPTForConditionalGeneration,
+    rows: Rows,
+    tokens: Sequence[Sequence[int]],
+    starts: Sequence[int],
+    keep: Sequence[int],
+    pixels: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, list[int]]:
+    """One pass over more tokens of each conversation: logits [B, K, V], of which those behind the last ``keep`` tokens
+    of a row are the ones before the place in K that is told for it.
+
+    starts: the place of each row's first token. pixels [n, 3, S, S]: of the images in the tokens, in order.
+    """
+    width = max(map(len, tokens))
+    device = model.device
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=device)  # [B, T]
+    rows.places = torch.tensor([[*range(start, start + width)] for start in starts], device=device)
+    rows.end = max(starts) + width
+    seen = torch.arange(rows.end, device=device) <= rows.places[:, None, :, None]  # [B, 1, T, L]
+    wanted = sorted({place for row, n in zip(tokens, keep, strict=True) for place in range(len(row) - n, len(row))})
+    logits = model(
+        input_ids=ids,
+        pixel_values=pixels,
+        attention_mask=seen,
+        position_ids=rows.places,
+        past_key_values=rows,
+        use_cache=True,
+        logits_to_keep=torch.tensor(wanted, device=device) if len(wanted) < width else 0,
+    ).logits
+    return logits, [wanted.index(len(row) - 1) + 1 for row in tokens]
