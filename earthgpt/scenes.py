@@ -33,6 +33,7 @@ from earthgpt.tasks import (
 )
 from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Point, Region, Size
 
+LEAST_TILE = 16  # pixels a side
 MOST_ROWS = 64  # questions that are answered together
 VALID = 0.1  # a detection of which less than this lies on valid pixels is dropped
 
@@ -64,8 +65,10 @@ class Job:
     constrained: bool = True
 
     def __post_init__(self) -> None:
-        if self.tile < 16 or not 0 <= self.overlap < self.tile:
-            raise EarthGPTError(f"A tile has at least 16 pixels and an overlap below its side, not {self.overlap}.")
+        if self.tile < LEAST_TILE:
+            raise EarthGPTError(f"A tile has at least {LEAST_TILE} pixels a side, not {self.tile}.")
+        if not 0 <= self.overlap < self.tile:
+            raise EarthGPTError(f"The overlap of tiles of {self.tile} pixels is less than that, not {self.overlap}.")
         if self.task != "detect" and (self.overlap or self.scales != (1.0,)):
             raise EarthGPTError("Only detections are merged: other tasks go without overlap and scales.")
         object_detection.TASK.steps(self.steps, None, self.oriented)  # raises for what is no step
@@ -84,7 +87,7 @@ def plan(job: Job, size: Size) -> Iterator[Tile]:
     left, top, width, height = job.area or (0, 0, *size)
     outlines = Outlines(job.outlines) if job.outlines else None
     for scale in job.scales:
-        tile, overlap = max(16, round(scale * job.tile)), round(scale * job.overlap)
+        tile, overlap = max(LEAST_TILE, round(scale * job.tile)), round(scale * job.overlap)
         for x, y, w, h in windows((width, height), tile, overlap):
             (cell_x, cell_w), (cell_y, cell_h) = (
                 _cell_of(start, side, length, tile - overlap) for start, side, length in ((x, w, width), (y, h, height))
@@ -505,4 +508,4 @@ def tile_for(scene: Scene, seen: int, gsd_m: float | None = None) -> int:
         return 4 * seen
     if not scene.gsd_m:
         raise EarthGPTError(f"{scene.name} does not say how many metres a pixel has: give --tile in pixels.")
-    return max(16, round(seen * gsd_m / scene.gsd_m))
+    return max(LEAST_TILE, round(seen * gsd_m / scene.gsd_m))

@@ -13,6 +13,7 @@ import parts
 import pytest
 from PIL import Image
 
+import earthgpt
 from earthgpt import assistant as assistant_module
 from earthgpt import cli, scenes
 from earthgpt.datasets import synthetic
@@ -410,7 +411,10 @@ def test_a_folder_is_no_image(run, tmp_path):
     [
         (("nonsense",), "No such command"),
         (("ask",), "IMAGE"),
-        (("ask", "IMAGE"), "IMAGE"),
+        (("ask", "IMAGE"), "Usage: earthgpt ask [OPTIONS] {IMAGE}... {QUESTION}"),
+        (("train", "a.toml", "--steps", "3"), "[KEY=VALUE]"),
+        (("chat", "https://example.com/a.png", "-m", "MODEL"), "--remote"),
+        (("detect", "IMAGE", "--tile", "8", "-m", "MODEL"), "A tile has at least 16 pixels"),
         (("ask", "IMAGE", "What?", "--bogus"), "No such option"),
         (("ask", "IMAGE", "What?", "-s", "lidar"), "optical, sar, infrared; not 'lidar'"),
         (("ask", "IMAGE", "What?", "-m", "earthgpt-tony"), "No model 'earthgpt-tony'"),
@@ -551,9 +555,44 @@ def test_a_folder_of_images_becomes_a_table_that_goes_on(run, harbor, model_fold
     rows = list(csv.reader((tmp_path / "captions.csv").open(newline="")))
     assert rows[0] == ["image", "caption", "score", "error"]
     assert rows[2] == [str(harbor), "a harbor, with ships", "0.5000", ""] and "broken.png" in rows[1][3]
+    assert "broken.png is not" in err or "broken.png is damaged" in err
     Image.new("RGB", (50, 50)).save(tmp_path / "later.png")
+    Image.new("RGB", (50, 50)).save(tmp_path / "broken.png")  # mended: what failed is asked again
     assert run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "captions.csv")[0] == 0
-    assert len((tmp_path / "captions.csv").read_text().splitlines()) == 4
+    rows = list(csv.reader((tmp_path / "captions.csv").open(newline="")))
+    assert [Path(row[0]).name for row in rows[1:]] == ["harbor.png", "broken.png", "later.png"]
+    assert all(row[1] for row in rows) and not any(row[3] for row in rows[1:])
+
+
+def test_what_is_said_of_several_images_is_printed_with_their_names(run, harbor, model_folder, says, tmp_path):
+    says("a harbor, with ships")
+    Image.new("RGB", (50, 50)).save(tmp_path / "later.png")
+    code, out, err = run("caption", tmp_path, "-m", model_folder)
+    assert (code, err) == (0, "")
+    assert out.splitlines() == [f"{harbor}: a harbor, with ships", f"{tmp_path / 'later.png'}: a harbor, with ships"]
+    code, out, _ = run("ask", tmp_path, "What is this?", "-m", model_folder, "--json")
+    first = json.loads(out.splitlines()[0])
+    assert first == {
+        "image": str(harbor), "question": "What is this?", "answer": "a harbor, with ships", "score": 0.5,
+    }  # fmt: skip
+    told(run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "all.json"), "2 images", ".csv")
+    told(run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "no" / "all.csv"), "there is no folder")
+
+
+def test_the_version_is_shown(run):
+    assert run("--version")[:2] == (0, f"earthgpt {earthgpt.__version__}\n")
+
+
+def test_a_scene_without_a_valid_pixel_is_told(run, model_folder, tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    profile = {"driver": "GTiff", "width": 50, "height": 50, "count": 1, "dtype": "uint8", "nodata": 0}
+    profile |= {"crs": "EPSG:32631", "transform": rasterio.Affine(1, 0, 500_000, 0, -1, 0)}
+    with rasterio.open(tmp_path / "empty.tif", "w", **profile) as file:
+        file.write(np.zeros((1, 50, 50), np.uint8))
+    code, _, err = run("ask", tmp_path / "empty.tif", "What is this?", "-m", model_folder)
+    assert code == 0 and "every pixel is black or without data" in err
+    code, out, err = run("detect", tmp_path / "empty.tif", "-m", model_folder)
+    assert (code, out) == (0, "nothing found\n") and "no valid pixel" in err
 
 
 def test_each_of_many_images_has_an_output_by_its_name(run, scene, harbor, model_folder, says, tmp_path):

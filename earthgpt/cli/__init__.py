@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Annotated
 
 import typer
 
+from earthgpt import __version__
 from earthgpt.cli import data, evaluation, images, models, serving, training
 from earthgpt.types import EarthGPTError
 
@@ -36,7 +39,7 @@ GROUPS = {
     ),
     "tasks": ("The tasks that can be asked, trained and scored.", {"list": data.list_tasks}),
     "models": (
-        "The models that come with the package.",
+        "Models of the package, and models made of public parts.",
         {
             "list": models.list_models,
             "show": models.show_model,
@@ -54,6 +57,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"earthgpt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before a command."""
+
+
 for name, command in COMMANDS.items():
     app.command(name)(command)
 for name, (text, commands) in GROUPS.items():
@@ -66,16 +86,26 @@ for name, (text, commands) in GROUPS.items():
 def main() -> None:
     """The program: a user's error is one line and exit code 1; Ctrl-C is exit code 130."""
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name="earthgpt")
     except EarthGPTError as error:
         typer.echo(f"earthgpt: {error}", err=True)
         code = 1
     except (typer.Abort, KeyboardInterrupt):
         code = 130
+    except BrokenPipeError:  # whoever reads has enough, as in `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"earthgpt: {error.filename}: {error.strerror}.", err=True)
+        code = 1
     except Exception as error:  # a wrong option or command; anything else is a bug and keeps its traceback
         if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):
             raise
         message = error.format_message()  # without a command, the help
+        if message.startswith(("Missing", "No such option")):
+            message = f"{message.rstrip('.')}. {' '.join(error.ctx.get_usage().split())}"
         typer.echo(message if message.startswith("Usage:") else f"earthgpt: {message}", err=True)
         code = 1
     if code == 130:

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
+from earthgpt.cli.options import Look
 from earthgpt.types import Box, Region
 
 out = Console()
@@ -23,7 +24,12 @@ def waiting(what: str) -> AbstractContextManager:
 
 
 def be_quiet() -> None:
-    """Libraries keep their notes to themselves; errors still come through."""
+    """Libraries keep their notes to themselves, errors still come through; and threads that wait take no processor.
+
+    Those of OpenMP spin while they wait, and where the processors are busy with something else they take the time that
+    the work would need: a caption then takes seconds, not a tenth of one.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -37,12 +43,19 @@ def load_model(model: str) -> Any:
         return load(model)
 
 
-def ready(model: str, image: Path, sensor: str | None) -> tuple[Any, Any]:
+def ready(image: str | Path, how: Look) -> tuple[Any, Any]:
     """The image first, so that a wrong file name is told at once; then the model."""
     from earthgpt.geo.raster import open_raster
 
-    raster = open_raster(image, sensor)
-    return load_model(model), raster
+    raster = open_raster(image, how.sensor, **how.reading)
+    if not raster.pixels.any():
+        note(f"{raster.name}: every pixel is black or without data")
+    return load_model(how.model), raster
+
+
+def note(text: str) -> None:
+    """A line beside the values, on standard error, as it is."""
+    err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def say(value: Any, as_json: bool, text: str) -> None:

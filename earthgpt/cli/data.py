@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from earthgpt.cli.console import err, out, say, waiting
+from earthgpt.cli.console import err, note, out, say, waiting
 from earthgpt.cli.options import AsJson, Overrides, Recipe
 from earthgpt.types import EarthGPTError
 
@@ -22,7 +22,7 @@ def build(
     overrides: Overrides = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build an instruction set in the form of MMRS-1M; goes on where it stopped.
+    """Build an instruction set in the form of MMRS-1M. A build that was stopped goes on.
 
     Example: earthgpt build recipes/build_mmrs.toml policy=clean output=data/mmrs-clean
     """
@@ -127,7 +127,7 @@ def check_dataset(
     policy: Annotated[str, typer.Option(help="Count turns as the paper took the set, or for a clean build.")] = "paper",
     as_json: AsJson = False,
 ) -> None:
-    """Compare a download with what its owners and the paper state, and list every defect. Images may be missing.
+    """Compare a download with what its owners and the paper state. Defects are listed; images may be missing.
 
     Example: earthgpt datasets check hit_uav data/HIT-UAV
     """
@@ -190,7 +190,7 @@ def show_dataset(
     from earthgpt.previews import preview as draw
 
     draw(name, root or "", split or card.splits[0], preview, count, seed)
-    err.print(f"Wrote {preview}", highlight=False, markup=False, soft_wrap=True)
+    note(f"Wrote {preview}")
 
 
 def _card(card: Any) -> dict[str, Any]:

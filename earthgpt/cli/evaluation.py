@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from earthgpt.cli.console import be_quiet, err, load_model, out, waiting
+from earthgpt.cli.console import be_quiet, err, load_model, note, out, waiting
 from earthgpt.cli.options import AsJson, Reports, TaskOptions
 from earthgpt.types import EarthGPTError
 
@@ -120,7 +120,7 @@ def evaluate(
         for path in output or ():
             if path != kept:
                 save(path, {short: found}, images_in(root) if root else None)
-            err.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
+            note(f"Wrote {path}")
         tables = tables_of({short: found})
         value = {key: one for key, one in found.to_dict().items() if key != "answers"}
         unreadable = list(found.data["unreadable"].values())
@@ -204,7 +204,7 @@ def score(
     err.print(f"Read {read.lines:,} rows as {', '.join(told)}", highlight=False, soft_wrap=True, markup=False)
     for path in output or ():
         save(path, {predictions.stem: report}, images and images_in(images))
-        err.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
+        note(f"Wrote {path}")
     if as_json:
         typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
     else:
@@ -221,7 +221,7 @@ def compare(
     rounds: Rounds = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Compare two reports on the same questions: differences, and whether they may be chance.
+    """Compare two reports on the same questions. Differences come with how likely they are by chance.
 
     Example: earthgpt compare first.json second.json -o table.md
     """
@@ -235,7 +235,7 @@ def compare(
     names = (one.stem, other.stem) if one.stem != other.stem else (str(one), str(other))
     for path in output or ():
         save_compared(path, found, names)
-        err.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
+        note(f"Wrote {path}")
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:

@@ -9,14 +9,16 @@ from typing import Annotated, Any
 
 import typer
 
-from earthgpt.cli.console import be_quiet, err, load_model, out, ready, region_line, region_value, say
+from earthgpt.cli.console import be_quiet, err, load_model, note, out, ready, region_line, region_value, say
 from earthgpt.cli.options import (
     DEFAULT,
     AsJson,
     Bands,
+    Classes,
     Free,
     Image,
     Images,
+    Look,
     Made,
     Metres,
     ModelName,
@@ -28,27 +30,26 @@ from earthgpt.cli.options import (
     Scales,
     SensorName,
     Steps,
+    Stretch,
     Survey,
+    Units,
     grouped,
 )
 from earthgpt.cli.surveys import check_output, survey, write_features
 from earthgpt.types import Box, EarthGPTError
 
-Classes = Annotated[
-    list[str] | None, typer.Option("--classes", "-c", help="Names to choose from: repeated, or with commas.")
-]
-
 
 @grouped
 def ask(
     images: Images,
-    question: Annotated[str, typer.Argument(help="A question in words.")],
+    question: Annotated[str, typer.Argument(help="A question in words.", metavar="QUESTION")],
     *,
     made: Made,
     how: Survey,
 ) -> None:
-    """Answer a question; with --tile for each tile of a large scene, as a map.
+    """Answer a question about images. With --tile each tile of a large scene is asked, and the answers are a map.
 
+    \b
     Example: earthgpt ask harbor.png "How many ships are there in the image?"
     Example: earthgpt ask city.tif "How many cars are there?" --tile 512 -o cars.gpkg
     """
@@ -62,8 +63,9 @@ def ask(
 
 @grouped
 def caption(images: Images, *, made: Made, how: Survey) -> None:
-    """Describe images in one sentence each; with --tile each tile of a large scene.
+    """Describe each image in a sentence. With --tile each tile of a large scene is described.
 
+    \b
     Example: earthgpt caption harbor.png
     Example: earthgpt caption photos/ -o captions.csv
     """
@@ -77,8 +79,9 @@ def caption(images: Images, *, made: Made, how: Survey) -> None:
 
 @grouped
 def classify(images: Images, classes: Classes = None, *, made: Made, how: Survey) -> None:
-    """Name the class of the scene, with a probability for each class of a list; with --tile a map of classes.
+    """Name the class of a scene. Of a list each class gets a probability; with --tile the classes are a map.
 
+    \b
     Example: earthgpt classify scene.tif --classes "harbor,airport,forest"
     Example: earthgpt classify region.tif -c forest -c farmland --tile 256 -o landuse.gpkg
     """
@@ -104,7 +107,7 @@ def _plainly_or_survey(
     if len(paths) > 1 or any((made.output, made.preview, made.tile, how.window, how.bbox, how.aoi, how.reading)):
         survey(paths, wanted, made, how)
         return
-    assistant, raster = ready(how.model, paths[0], how.sensor)
+    assistant, raster = ready(paths[0], how)
     value, text = plainly(assistant, raster)
     say({"image": str(paths[0]), **value}, how.as_json, text)
 
@@ -115,49 +118,50 @@ def _expand(images: Sequence[str]) -> list[Path | str]:
     return expand(images)
 
 
+@grouped
 def describe(
     image: Image,
-    box: Annotated[str | None, typer.Argument(help="left,top,right,bottom in pixels of the image.")] = None,
+    box: Annotated[
+        str | None, typer.Argument(help="left,top,right,bottom in pixels of the image.", metavar="BOX")
+    ] = None,
     places: Annotated[Path | None, typer.Option("--places", help="GeoJSON: describe each of its features.")] = None,
     output: Output = None,
     overwrite: Overwrite = False,
-    model: ModelName = DEFAULT,
-    sensor: SensorName = None,
-    as_json: AsJson = False,
+    *,
+    how: Look,
 ) -> None:
-    """Say what a region of the image shows, or each place of a GeoJSON file.
+    """Say what a region of an image shows. With --places each place of a GeoJSON file is described.
 
+    \b
     Example: earthgpt describe harbor.png 40,52,131,90
     Example: earthgpt describe city.tif --places parcels.geojson -o described.gpkg
     """
-    from earthgpt.geo.raster import open_raster
-
     if (box is None) == (places is None):
         raise EarthGPTError("Give a box in pixels, or --places with a GeoJSON file.")
     if places is not None:
-        _describe_places(image, places, output, overwrite, model, sensor, as_json)
+        _describe_places(image, places, output, overwrite, how)
         return
-    raster = open_raster(image, sensor)
+    from earthgpt.geo.raster import open_raster
+
+    raster = open_raster(image, how.sensor, **how.reading)
     region = _box(box, raster.size)
-    text = load_model(model).describe(raster, region)
-    say({"image": str(image), "box": box, "description": text}, as_json, text)
+    text = load_model(how.model).describe(raster, region)
+    say({"image": image, "box": box, "description": text}, how.as_json, text)
 
 
-def _describe_places(
-    image: Path, places: Path, output: Path | None, overwrite: bool, model: str, sensor: str | None, as_json: bool
-) -> None:
+def _describe_places(image: str, places: Path, output: Path | None, overwrite: bool, how: Look) -> None:
     from earthgpt.geo.areas import read_areas
     from earthgpt.geo.scene import open_scene
     from earthgpt.scenes import describe
 
     if output:
         check_output(output, overwrite)
-    areas, scene = read_areas(places), open_scene(image, sensor)
-    found = describe(load_model(model), scene, areas)
-    value = {"image": str(image), "regions": [region_value(feature.region, scene.size) for feature in found]}
-    say(value, as_json, "\n".join(region_line(feature.region, scene.size) for feature in found))
+    areas, scene = read_areas(places), open_scene(image, how.sensor, **how.reading)
+    found = describe(load_model(how.model), scene, areas)
+    value = {"image": image, "regions": [region_value(feature.region, scene.size) for feature in found]}
+    say(value, how.as_json, "\n".join(region_line(feature.region, scene.size) for feature in found))
     if output:
-        write_features(output, found, scene, {"model": model}, overwrite)
+        write_features(output, found, scene, {"model": how.model}, overwrite)
 
 
 def _box(text: str, size: tuple[int, int]) -> Box:
@@ -173,16 +177,16 @@ def _box(text: str, size: tuple[int, int]) -> Box:
     return Box.from_pixels(left, top, right, bottom, size)
 
 
+@grouped
 def ground(
     image: Image,
-    phrase: Annotated[str, typer.Argument(help="What to find: one thing.")],
+    phrase: Annotated[str, typer.Argument(help="What to find: one thing.", metavar="PHRASE")],
     oriented: Oriented = False,
     free: Free = False,
     output: Output = None,
     overwrite: Overwrite = False,
-    model: ModelName = DEFAULT,
-    sensor: SensorName = None,
-    as_json: AsJson = False,
+    *,
+    how: Look,
 ) -> None:
     """Find the one thing that a phrase describes.
 
@@ -190,24 +194,22 @@ def ground(
     """
     if output:
         check_output(output, overwrite)
-    assistant, raster = ready(model, image, sensor)
+    assistant, raster = ready(image, how)
     assistant.constrained = not free
     region = assistant.ground(raster, phrase, oriented)
-    value = {"image": str(image), "phrase": phrase, "region": region_value(region, raster.size) if region else None}
-    say(value, as_json, region_line(region, raster.size) if region else "nothing found")
+    value = {"image": image, "phrase": phrase, "region": region_value(region, raster.size) if region else None}
+    say(value, how.as_json, region_line(region, raster.size) if region else "nothing found")
     if output:
         from earthgpt.geo.vectors import write
 
         write(output, [region] if region else [], raster, overwrite=overwrite)
-        err.print(f"Wrote {output}", highlight=False, markup=False, soft_wrap=True)
+        note(f"Wrote {output}")
 
 
 @grouped
 def detect(
     images: Images,
-    classes: Annotated[
-        list[str] | None, typer.Option("--class", "-c", help="A class, in the singular; repeated for several.")
-    ] = None,
+    classes: Classes = None,
     oriented: Oriented = False,
     steps: Steps = "",
     free: Free = False,
@@ -218,8 +220,9 @@ def detect(
     gsd: Metres = None,
     how: Survey,
 ) -> None:
-    """Find the objects of some classes, or all; images larger than a tile are gone through in overlapping tiles.
+    """Find the objects of some classes, or all. Large images are gone through in overlapping tiles.
 
+    \b
     Example: earthgpt detect harbor.tif -c ship --oriented -o ships.gpkg
     Example: earthgpt detect scenes/ -c ship -c "storage tank" -o "found/{name}.geojson"
     Example: earthgpt detect harbor.tif -c ship --steps count
@@ -252,39 +255,44 @@ def _scales(text: str) -> tuple[float, ...]:
     return scales
 
 
-def chat(image: Image, model: ModelName = DEFAULT, sensor: SensorName = None, as_json: AsJson = False) -> None:
-    """Talk about an image, a line for each turn; an empty line or the end of the input ends it.
+@grouped
+def chat(image: Image, *, how: Look) -> None:
+    """Talk about an image. Each line is a question; an empty line or the end of the input ends the talk.
 
     Example: earthgpt chat harbor.png
     """
-    assistant, raster = ready(model, image, sensor)
+    assistant, raster = ready(image, how)
     talk = assistant.chat(raster)
-    asking = sys.stdin.isatty()
-    while True:
-        if asking:
-            typer.echo("> ", nl=False, err=True)
-        line = sys.stdin.readline()
-        if not line.strip():
-            return
+    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if at_terminal:
+        import readline  # noqa: F401 (input() then has a history, and arrow keys that move)
+
+        err.print("Ask about the image; an empty line ends the talk.", highlight=False)
+    while line := (_line_of_a_person() if at_terminal else sys.stdin.readline()).strip():
         answer = talk.ask(line)
-        say({"question": line.strip(), "answer": answer}, as_json, answer)
+        say({"question": line, "answer": answer}, how.as_json, answer)
+
+
+def _line_of_a_person() -> str:
+    try:
+        return input("> ")
+    except EOFError:  # Ctrl-D
+        typer.echo(err=True)
+        return ""
 
 
 def info(
-    files: Annotated[list[str], typer.Argument(help="A raster, a product's folder, or a file for each band.")],
+    files: Annotated[
+        list[str], typer.Argument(help="A raster, a product's folder, or a file for each band.", metavar="FILE")
+    ],
     preview: Annotated[
         Path | None, typer.Option("--preview", help="Write the 8-bit view that a model sees here (.png or .jpg).")
     ] = None,
     side: Annotated[int, typer.Option(min=1, help="The longer side of the preview in pixels.")] = 1024,
     sensor: SensorName = None,
     bands: Bands = None,
-    stretch: Annotated[
-        str | None,
-        typer.Option(help="Black and white: 0:3000, 2%:98%, minmax, 10C:45C, or none for 8 bits as they are."),
-    ] = None,
-    units: Annotated[
-        str | None, typer.Option(help="Of values: reflectance; amplitude, intensity, decibels; kelvin, celsius, ...")
-    ] = None,
+    stretch: Stretch = None,
+    units: Units = None,
     looks: Annotated[int, typer.Option(help="SAR: average over so many pixels a side.")] = 1,
     speckle: Annotated[str | None, typer.Option(help="SAR: the filter lee.")] = None,
     black_hot: Annotated[bool, typer.Option("--black-hot", help="Infrared: heat is dark.")] = False,
@@ -293,8 +301,9 @@ def info(
     remote: Remote = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is understood of a raster: place, bands, sensor, stretch; with --preview, what a model sees of it.
+    """Show what is understood of a raster. It is place, bands, sensor and stretch; --preview is what a model sees.
 
+    \b
     Example: earthgpt info scene.tif --preview scene.png
     Example: earthgpt info B4.tif B3.tif B2.tif --stretch 0:3000
     """
@@ -312,7 +321,7 @@ def info(
     found = scene.understood()
     say(found, as_json, "\n".join(_understood(found)))
     if preview is not None:
-        err.print(f"Wrote {preview}", highlight=False, markup=False, soft_wrap=True)
+        note(f"Wrote {preview}")
 
 
 def _understood(found: dict[str, Any]) -> list[str]:

@@ -15,7 +15,7 @@ from earthgpt.types import EarthGPTError
 
 
 def list_models(as_json: AsJson = False) -> None:
-    """List the models that come with the package, and the presets that are made of public parts.
+    """List the models of the package, and presets of public parts.
 
     Example: earthgpt models list
     """
@@ -38,7 +38,7 @@ def show_model(
     image_size: ImageSize = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how large a model is, part by part; a preset needs no download.
+    """Show how large a model is, part by part. A preset needs no download.
 
     Example: earthgpt models show earthgpt-7b --image-size 336
     """
@@ -81,7 +81,7 @@ def assemble_model(
     seed: Annotated[int, typer.Option(help="Of the random start of the projector.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Make an untrained model of public parts, for training. Parts keep their weights; the projector is new.
+    """Make an untrained model of public parts. Parts keep their weights; the projector is new.
 
     Example: earthgpt models assemble --preset earthgpt-7b --text ~/Llama-2-7b-hf --image-size 448 -o models/7b
     """
@@ -121,7 +121,7 @@ def export_model(
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder of the model.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write the model of a run that is not finished, as its latest checkpoint has it, in plain safetensors.
+    """Write the model of a run that is not finished. It is that of the latest checkpoint, in plain safetensors.
 
     Example: earthgpt models export runs/instruct -o models/halfway
     """
@@ -137,9 +137,8 @@ def merge_model(
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder of the merged model.")],
     as_json: AsJson = False,
 ) -> None:
-    """Leave out what only training needs: bias tuning and LoRA are folded into plain layers, auxiliary heads go.
-
-    The answers stay the same, from a language model of the usual form.
+    """Leave out what only training needs. Bias tuning and LoRA are folded into plain layers, auxiliary heads go;
+    the answers stay the same, from a language model of the usual form.
 
     Example: earthgpt models merge runs/instruct/model -o models/merged
     """

@@ -14,9 +14,11 @@ import typer
 DEFAULT = "earthgpt-tiny"
 
 # Images and what is asked of them.
-Image = Annotated[Path, typer.Argument(help="A PNG, JPEG or TIFF file.", metavar="IMAGE")]
-Images = Annotated[
-    list[str], typer.Argument(help="Images: files, folders, patterns or STAC items.", metavar="IMAGE...")
+Image = Annotated[str, typer.Argument(help="An image or a raster, or the folder of a product.", metavar="IMAGE")]
+Images = Annotated[list[str], typer.Argument(help="Images: files, folders, patterns or STAC items.", metavar="IMAGE")]
+Classes = Annotated[
+    list[str] | None,
+    typer.Option("--class", "--classes", "-c", help="A class, in the singular; repeated, or several with commas."),
 ]
 ModelName = Annotated[str, typer.Option("--model", "-m", help="A model's name, folder or hub id.")]
 SensorName = Annotated[str | None, typer.Option("--sensor", "-s", help="optical, sar or infrared.")]
@@ -38,8 +40,12 @@ Places = Annotated[Path | None, typer.Option("--aoi", help="GeoJSON with polygon
 Bands = Annotated[
     str | None, typer.Option(help='One or three by number, name, colour or wavelength: "4,3,2", "red", "665nm".')
 ]
-Stretch = Annotated[str | None, typer.Option(help="Black and white: 0:3000, 2%:98%, minmax, 10C:45C, none.")]
-Units = Annotated[str | None, typer.Option(help="Of values: reflectance; amplitude, decibels; kelvin, celsius, ...")]
+Stretch = Annotated[
+    str | None, typer.Option(help="Black and white: 0:3000, 2%:98%, minmax, 10C:45C; none for 8 bits as they are.")
+]
+Units = Annotated[
+    str | None, typer.Option(help="Of values: reflectance; amplitude, intensity, decibels; kelvin, celsius, ...")
+]
 Remote = Annotated[bool, typer.Option("--remote", help="Allow URLs, and files that point elsewhere.")]
 
 # Where and how it is worked.
@@ -80,16 +86,9 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Survey:
-    """Which part of images is asked about, with what, and how they are read."""
+class Look:
+    """Which model looks at images, and how they are read."""
 
-    window: Part = None
-    bbox: BoundingBox = None
-    aoi: Places = None
-    overwrite: Overwrite = False
-    engine: Engine = "local"
-    workers: Workers = 2
-    batch_size: Batch = 16
     model: ModelName = DEFAULT
     sensor: SensorName = None
     bands: Bands = None
@@ -103,6 +102,19 @@ class Survey:
         """Options of ``open_scene`` that were given."""
         given = {"bands": self.bands, "stretch": self.stretch, "units": self.units, "remote": self.remote or None}
         return {name: value for name, value in given.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Survey(Look):
+    """Which part of images is asked about too, and how the work is done."""
+
+    window: Part = None
+    bbox: BoundingBox = None
+    aoi: Places = None
+    overwrite: Overwrite = False
+    engine: Engine = "local"
+    workers: Workers = 2
+    batch_size: Batch = 16
 
 
 def grouped(command: Callable[..., None]) -> Callable[..., None]:

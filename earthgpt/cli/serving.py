@@ -37,7 +37,7 @@ def serve(
     engine: Annotated[Literal["local", "ray"], typer.Option(help="This process, or replicas on Ray Serve.")] = "local",
     replicas: Annotated[int, typer.Option(min=1, help="With Ray: how many, on all machines together.")] = 2,
 ) -> None:
-    """Answer over HTTP: OpenAI's chat API, the tasks, and large scenes (docs/serving.md).
+    """Serve a page and an API. It is OpenAI's chat API, the tasks, and large scenes (docs/serving.md).
 
     Example: earthgpt serve --port 8000 --jobs jobs
     """

@@ -10,9 +10,11 @@ from typing import Any
 
 import typer
 
-from earthgpt.cli.console import err, load_model, region_line, region_value, say
+from earthgpt.cli.console import err, load_model, note, region_line, region_value, say
 from earthgpt.cli.options import Made, Survey
 from earthgpt.types import EarthGPTError
+
+SAID = {"ask": "answer", "caption": "caption", "classify": "class"}  # what the answer of a task is called
 
 
 def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how: Survey) -> None:
@@ -24,9 +26,13 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
         raise EarthGPTError(f"The engine is local or ray, not {how.engine!r}.")
     names = [Path(path).stem for path in paths]
     maps = wanted["task"] == "detect" or made.tile or made.preview
+    if made.output:
+        check_format(made.output)
     if made.output and made.output.suffix.lower() == ".csv" and not maps:
         _table(paths, wanted, made.output, how)
         return
+    if made.output and len(paths) > 1 and not maps and "{name}" not in made.output.name:
+        raise EarthGPTError(f"There are {len(paths)} images: one table of all is .csv, not {made.output.suffix}.")
     outputs, previews = _for_each(made.output, names), _for_each(made.preview, names)
     for one in filter(None, (*outputs, *previews)):
         check_output(one, how.overwrite)
@@ -37,12 +43,13 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
 
             scene = open_scene(path, how.sensor, **how.reading)
             assistant = assistant or load_model(how.model)
-            _survey_one(assistant, scene, wanted, replace(made, output=output, preview=preview), how)
+            one = replace(made, output=output, preview=preview)
+            _survey_one(assistant, scene, wanted, one, how, f"{path}: " if len(paths) > 1 else "")
         except EarthGPTError as error:
             if len(paths) == 1:
                 raise
             failed += 1
-            err.print(f"{path}: {error}", highlight=False, markup=False, soft_wrap=True)
+            note(f"{path}: {error}")
     if failed:
         err.print(f"{failed} of {len(paths)} images failed.", highlight=False)
         raise typer.Exit(1 if failed == len(paths) else 3)
@@ -60,24 +67,31 @@ def _for_each(path: Path | None, names: Sequence[str]) -> list[Path | None]:
 
 def check_output(path: Path, overwrite: bool) -> None:
     """What would be found out too late, after the work."""
+    check_format(path)
+    if path.exists() and not overwrite:
+        raise EarthGPTError(f"{path} is there already; choose another name, or say --overwrite.")
+
+
+def check_format(path: Path) -> None:
     from earthgpt.geo.vectors import FORMATS
 
     if not path.name.lower().endswith(tuple(FORMATS)):
         raise EarthGPTError(f"Results are written as {', '.join(FORMATS)}; not {path.suffix!r}.")
-    if path.exists() and not overwrite:
-        raise EarthGPTError(f"{path} is there already; choose another name, or say --overwrite.")
     if not path.parent.is_dir():
         raise EarthGPTError(f"Cannot write {path}: there is no folder {path.parent}.")
 
 
 def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, how: Survey) -> None:
-    """A line of CSV for each image: what was said, its score, and what went wrong. Lines that are there stay."""
+    """A line of CSV for each image: what was said, its score, and what went wrong.
+
+    Images that a table has an answer for are not asked again; those that failed are.
+    """
     import csv
 
     from rich.progress import track
 
     from earthgpt.geo.scene import open_scene
-    from earthgpt.scenes import Job, scan
+    from earthgpt.scenes import LEAST_TILE, Job, scan
 
     header, done = ["image", wanted["task"], "score", "error"], set()
     if output.exists() and not how.overwrite:
@@ -85,7 +99,13 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
             rows = list(csv.reader(file))
         if not rows or rows[0] != header:
             raise EarthGPTError(f"{output} is there already and has other columns; say --overwrite, or another name.")
-        done = {row[0] for row in rows[1:]}
+        kept = [row for row in rows[1:] if len(row) == len(header) and not row[-1]]
+        done = {row[0] for row in kept}
+        if len(kept) < len(rows) - 1:
+            part = output.with_name(f"{output.name}.part")
+            with part.open("w", newline="", encoding="utf-8") as file:
+                csv.writer(file).writerows([header, *kept])
+            part.replace(output)
     assistant, failed = load_model(how.model), 0
     with output.open("a" if done else "w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
@@ -96,34 +116,28 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
             try:
                 scene = open_scene(path, how.sensor, **how.reading)
                 area, outlines = _part(scene, how)
-                tile = max(16, *(area[2:] if area else scene.size))
+                tile = max(LEAST_TILE, *(area[2:] if area else scene.size))
                 found = scan(assistant, scene, Job(tile=tile, area=area, outlines=outlines, **wanted)).features
                 row = (
                     [found[0].region.label, f"{found[0].region.score:.4f}", ""] if found else ["", "", "no valid pixel"]
                 )
             except EarthGPTError as error:
                 row = ["", "", str(error)]
-            failed += bool(row[2])
+            if row[2]:
+                failed += 1
+                note(f"{path}: {row[2]}")
             lines.writerow([path, *row])
             file.flush()
-    err.print(
-        f"Wrote {output}: {len(paths):,} images, {failed:,} of them failed.",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
-    )
+    note(f"Wrote {output}: {len(paths):,} images, {failed:,} of them failed.")
     if failed:
         raise typer.Exit(1 if failed == len(paths) else 3)
 
 
-def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, how: Survey) -> None:
-    import time
-    from dataclasses import asdict
-
+def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, how: Survey, name: str) -> None:
+    """One image; ``name`` stands before what is printed of it."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from earthgpt.cards import write_run_card
-    from earthgpt.scenes import Job, plan, scan, scan_on_ray, tile_for
+    from earthgpt.scenes import LEAST_TILE, Job, plan, scan, scan_on_ray, tile_for
 
     wanted = dict(wanted)
     gsd, overlap = wanted.pop("gsd", None), wanted.pop("overlap", None)
@@ -131,18 +145,18 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
     area, outlines = _part(scene, how)
     if tile is None:
         tile = tile_for(scene, assistant.processor.image_size, gsd) if detects else 0
-    tile = tile or max(area[2:] if area else scene.size)
+    tile = tile or max(LEAST_TILE, *(area[2:] if area else scene.size))
     overlap = (tile // 4 if overlap is None else overlap) if detects else 0
-    job = Job(tile=max(16, tile), overlap=overlap, area=area, outlines=outlines, model=how.model, **wanted)
-    record = output and output.with_name(f"{output.name}.tiles.jsonl")
+    job = Job(tile=tile, overlap=overlap, area=area, outlines=outlines, model=how.model, **wanted)
+    record = output and _record(output)
     if record and how.overwrite:
         record.unlink(missing_ok=True)
     total = sum(1 for _ in plan(job, scene.size))
-    for note in scene.notes if output else ():
-        err.print(f"{scene.name}: {note}", highlight=False, markup=False, soft_wrap=True)
+    noted = scene.notes
+    for one in noted if output and output.suffix.lower() not in (".png", ".jpg", ".jpeg") else ():
+        note(f"{scene.name}: {one}")
     if total > 1:
-        size = f"{scene.size[0]:,} x {scene.size[1]:,} pixels"
-        err.print(f"{scene.name}: {size} in {total:,} tiles of {tile}", highlight=False, markup=False, soft_wrap=True)
+        note(f"{scene.name}: {scene.size[0]:,} x {scene.size[1]:,} pixels in {total:,} tiles of {tile}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or total == 1) as progress:
         bar = progress.add_task("tiles", total=total)
@@ -154,7 +168,18 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
             found = scan_on_ray(how.model, scene, job, record, how.batch_size, told, how.workers)
         else:
             found = scan(assistant, scene, job, record, how.batch_size, told)
+    for one in scene.notes if scene.damaged else ():
+        if one not in noted:
+            note(f"{scene.name}: {one}")
+    if found.empty == found.tiles:
+        note(f"{scene.name}: no valid pixel, so nothing was asked")
     regions = [feature.region for feature in found.features]
+    if not detects and not made.tile and regions:
+        said = {"question": job.question} if job.task == "ask" else {}
+        said |= {SAID[job.task]: regions[0].label, "score": round(regions[0].score, 4)}
+        say({"image": str(scene.name), **said}, how.as_json, f"{name}{regions[0].label}")
+        _write(scene, job, found, made, how)
+        return
     value = {"image": str(scene.name), "regions": [region_value(region, scene.size) for region in regions]}
     if total > 1:
         value |= {
@@ -166,12 +191,24 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
     if total > 1:
         lines += [f"{count:,} {label}" for label, count in found.counts.most_common()]
         lines += [f"sum of the answers: {found.total:,.0f}"] if found.total is not None else []
-    say(value, how.as_json, "\n".join(lines) or "nothing found")
+    lines = lines or ["nothing found"]
+    say(value, how.as_json, "\n".join(f"{name}{line}" for line in lines))
+    _write(scene, job, found, made, how)
+
+
+def _write(scene: Any, job: Any, found: Any, made: Made, how: Survey) -> None:
+    """The files of one image, and what they were made with."""
+    import time
+    from dataclasses import asdict
+
+    from earthgpt.cards import write_run_card
+
+    output = made.output
     common = {"model": how.model, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     for path in filter(None, (output, made.preview)):
         write_features(path, found.features, scene, common, how.overwrite)
     if output:
-        record.unlink(missing_ok=True)
+        _record(output).unlink(missing_ok=True)
         write_run_card(
             output,
             command=[Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -183,6 +220,11 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
             seconds=round(found.seconds, 1),
             **common,
         )
+
+
+def _record(output: Path) -> Path:
+    """Where what is said of each tile is kept until the output is written."""
+    return output.with_name(f"{output.name}.tiles.jsonl")
 
 
 def _part(scene: Any, how: Survey) -> tuple[Any, tuple]:
@@ -222,4 +264,4 @@ def write_features(path: Path, features: Sequence[Any], scene: Any, common: dict
 
     with open_writer(path, scene, properties=common, overwrite=overwrite) as writer:
         writer.add(features)
-    err.print(f"Wrote {path}", highlight=False, markup=False, soft_wrap=True)
+    note(f"Wrote {path}")

@@ -16,7 +16,7 @@ def train(
     recipe: Recipe,
     overrides: Overrides = None,
 ) -> None:
-    """Train as a recipe says; goes on where it stopped.
+    """Train as a recipe says. A run that was stopped goes on.
 
     Example: earthgpt train recipes/debug.toml steps=20 output=runs/first
     """
@@ -39,7 +39,7 @@ def doctor(
     image_size: ImageSize = 224,
     as_json: AsJson = False,
 ) -> None:
-    """Say what this machine is and what can be trained on it; or on another, of so much memory.
+    """Say what this machine is and what can be trained on it. --memory asks for another machine.
 
     Example: earthgpt doctor --memory 24
     """

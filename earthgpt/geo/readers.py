@@ -215,6 +215,8 @@ class FileReader:
                 yield opened[path]
             except (RasterioError, ValueError) as error:
                 reason = str(error.__cause__ or error).splitlines()[0]
+                if "not recognized as being in a supported file format" in reason:
+                    raise EarthGPTError(f"{path} is not an image, or of a kind that is not known here.") from None
                 raise EarthGPTError(f"{path} is damaged or no image: {reason}") from None
 
     def read(self, window: Window, size: Size, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:

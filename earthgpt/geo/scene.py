@@ -378,8 +378,8 @@ def _damage(blocks: set[tuple[str, int, int]]) -> str:
         f"{'overviews' if column < 0 else f'{column},{row}'} of {Path(path).name}"
         for path, column, row in sorted(blocks)[:3]
     )
-    many = "1 damaged block is" if len(blocks) == 1 else f"{len(blocks)} damaged blocks are"
-    return f"{many} left out: {some}{', ...' if len(blocks) > 3 else ''}."
+    many = "1 block" if len(blocks) == 1 else f"{len(blocks)} blocks"
+    return f"{many} cannot be decoded: {some}{', ...' if len(blocks) > 3 else ''}."
 
 
 def _like_decibels(values: np.ndarray) -> bool:

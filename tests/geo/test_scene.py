@@ -511,7 +511,7 @@ def test_a_damaged_block_is_left_out_named_and_counted(tmp_path):
     assert scene.damaged == ((str(path), 2, 1),)
     assert not valid[16:32, 32:48].any() and valid.sum() == 64 * 64 - 256
     assert np.array_equal(pixels[valid][:, 0], values[valid])
-    assert "1 damaged block is left out: 2,1 of a.tif." in scene.notes
+    assert "1 block cannot be decoded: 2,1 of a.tif." in scene.notes
     assert np.array_equal(mosaic(scene, 23), pixels), "a second time too"
 
 
@@ -532,7 +532,7 @@ def test_a_file_cut_off_in_the_middle_keeps_its_first_half(tmp_path):
         ("page.tif", b"<html>404</html>", "is text, not an image"),
         ("items.json", b'{"type": "FeatureCollection"}', "is text, not an image"),
         ("noise.tif", b"II*\0" + bytes(range(256)), "damaged or no image"),
-        ("notes.txt", b"a plain text", "damaged or no image"),
+        ("notes.txt", b"a plain text", "not an image"),
         ("bad.vrt", b"<VRTDataset", "damaged or no VRT"),
     ],
 )
