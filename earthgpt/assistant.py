@@ -46,6 +46,10 @@ class EarthGPT:
     def __init__(self, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, constrained: bool = True):
         self.model, self.processor, self.constrained = model, processor, constrained
 
+    def __repr__(self) -> str:
+        parameters = sum(one.numel() for one in self.model.parameters())
+        return f"<EarthGPT of {parameters / 1e6:,.1f} million parameters on {self.model.device}>"
+
     def say(
         self, conversation: Conversation, sensor: Sensor | str | None = None, grammar: Grammar | None = None
     ) -> Answer:
@@ -141,6 +145,10 @@ class Chat:
         self.assistant = assistant
         self.conversation = Conversation(images)
 
+    def __repr__(self) -> str:
+        said = "".join(f"\n{message.role}: {message.text}" for message in self.conversation.messages)
+        return f"<Chat about {len(self.conversation.images)} image(s)>{said}"
+
     def ask(self, text: str) -> str:
         """The answer; question and answer are kept. A question that fails is not."""
         return self.say(text).text.strip()
@@ -168,6 +176,8 @@ def load(name: str | Path = DEFAULT, device: str | None = None, constrained: boo
 
 
 def _words(text: str, what: str) -> str:
+    if not isinstance(text, str):
+        raise EarthGPTError(f"A {what} is one text, not a {type(text).__name__}.")
     if not text.strip():
         raise EarthGPTError(f"The {what} is empty.")
     return text.strip()

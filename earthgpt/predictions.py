@@ -21,7 +21,7 @@ import numpy as np
 
 from earthgpt.coordinates import FRAMES, Frame
 from earthgpt.metrics.accuracy import lenient
-from earthgpt.reports import Report, Scored, chance, printable, questions_of, report, task_of
+from earthgpt.reports import Report, Scored, chance, plain, printable, questions_of, report, task_of
 from earthgpt.tasks import Task
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding
@@ -100,9 +100,10 @@ def read_predictions(
 ) -> Predictions:
     """The questions of a file with their true answers and predictions, as values of the task.
 
-    truth: a second file with the true answers; rows belong together by id, else by image and question, else by their
-    place. kind: one of ``FORMATS``; told by the content without it. fields: the name of the field of each role of
-    ``NAMES``. frame, truth_frame: names of ``coordinates.FRAMES``, what boxes are written in. A fifth number of a box
+    truth: a second file with the true answers, or a report with them; rows belong together by id, else by image and
+    question, else by their place. Where none do so, by the image alone, or the name of its file without folders.
+    kind: one of ``FORMATS``; told by the content without it. fields: the name of the field of each role of ``NAMES``.
+    frame, truth_frame: names of ``coordinates.FRAMES``, what boxes are written in. A fifth number of a box
     is an angle in degrees by which it is turned about its middle, against the clock on the screen, as GeoChat draws it
     and EarthDial scores it, unless ``clockwise``. allow_missing: what is in ``MISMATCHES`` is counted, and left
     out; a missing prediction is wrong.
@@ -120,7 +121,9 @@ def read_predictions(
     truth_names = names
     if truth is not None:
         rest = _Defects(Path(truth).name)
-        true_rows, _ = _rows(truth, None, rest)
+        true_rows, form = _rows(truth, None, rest)
+        if form == "report":
+            true_rows, truth_frame = _rows_of_report(truth), "image"
         truth_names = _truth_fields(true_rows, fields or {}, truth)
         pairs = _joined(rows, names, true_rows, truth_names, defects)
         defects.found |= {f"{what} (true answers)": lines for what, lines in rest.found.items()}
@@ -423,9 +426,9 @@ def _question(
     said, stated = (row or (0, {}))[1], (true or (0, {}))[1]
 
     def text(role: str) -> str:
-        value = said.get(names.get(role)) if role in names else None
-        if value is None and role in truth_names:
-            value = stated.get(truth_names[role])
+        value = stated.get(truth_names[role]) if role in truth_names else None  # as the true answers have it
+        if value is None and role in names:
+            value = said.get(names[role])
         return "" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
     captions = truth_names["truth"].split(", ") if truth_names["truth"] not in stated else [truth_names["truth"]]
@@ -479,19 +482,30 @@ def _joined(
 ) -> list[tuple[Row | None, Row | None]]:
     """The rows of two files that belong together, in the order of the true ones."""
     roles = [role for role in ("id", "image", "question") if role in names and role in truth_names]
-    roles = ["id"] if "id" in roles else [role for role in roles if role != "id"]
+    roles = ["id"] if "id" in roles else roles
 
-    def key(row: Row, place: int, fields: Mapping[str, str]) -> tuple[str, ...]:
-        return tuple(str(row[1].get(fields[role])) for role in roles) if roles else (str(place),)
+    def keys(rows: Sequence[Row], fields: Mapping[str, str], roles: Sequence[str], short: bool) -> list[tuple]:
+        """What tells rows apart; ``short``: the image by the name of its file, whatever its folder."""
+        if not roles:
+            return [(place,) for place in range(len(rows))]
+        found = [[str(row.get(fields[role])) for role in roles] for _, row in rows]
+        return [tuple(re.split(r"[/\\]", one)[-1] if short else one for one in parts) for parts in found]
 
-    said: dict[tuple[str, ...], Row] = {}
-    for place, row in enumerate(rows):
-        if key(row, place, names) in said:
+    ways = [(roles, False)]
+    if "image" in roles:
+        ways += [(["image"], False), (roles, True), (["image"], True)]
+    for chosen in ways:
+        given, wanted = keys(rows, names, *chosen), keys(true, truth_names, *chosen)
+        if not set(given).isdisjoint(wanted):
+            break
+    said: dict[tuple, Row] = {}
+    for one, row in zip(given, rows, strict=True):
+        if one in said:
             defects.add("id that was there before", row[0])
-        said.setdefault(key(row, place, names), row)
-    pairs: list[tuple[Row | None, Row | None]] = []
-    for place, row in enumerate(true):
-        pairs.append((said.pop(key(row, place, truth_names), None), row))
+        said.setdefault(one, row)
+    pairs: list[tuple[Row | None, Row | None]] = [
+        (said.pop(one, None), row) for one, row in zip(wanted, true, strict=True)
+    ]
     for line, _ in said.values():
         defects.add("prediction without a question", line)
     return pairs
@@ -773,6 +787,24 @@ def _turned(points: Sequence[Point], angle: float) -> list[Point]:
     cos, sin = math.cos(angle), math.sin(angle)
     corners = ((left - x, top - y), (right - x, top - y), (right - x, bottom - y), (left - x, bottom - y))
     return [(x + dx * cos - dy * sin, y + dx * sin + dy * cos) for dx, dy in corners]
+
+
+def _rows_of_report(path: str | Path) -> list[Row]:
+    """The questions of one of our reports with their true answers, boxes in fractions of the image."""
+
+    def written(value: Any) -> Any:
+        if isinstance(value, Region):
+            return {"label": value.label, "box": written(value.box)}
+        if isinstance(value, OrientedBox):
+            return [number for corner in value.corners for number in corner]
+        return [written(one) for one in value] if isinstance(value, tuple) else plain(value)
+
+    rows = []
+    for number, one in enumerate(questions_of(Report.read(path), path), 1):
+        row = {"question": one.question, "kind": one.kind, "truth": written(one.truth)}
+        row |= {"image": one.image} if one.image else {"id": one.id}  # ids are our own where images have names
+        rows.append((number, row | ({"size": list(one.size)} if one.size else {})))
+    return rows
 
 
 def _of_report(path: str | Path) -> Predictions:

@@ -385,7 +385,10 @@ def compare(one: Report, other: Report, common: bool = False, rounds: int = 1000
     shared = [key for key in first if key in second]
     left_out = len(first) - len(shared), len(second) - len(shared)
     if not shared:
-        raise EarthGPTError("The reports have no question in common; compare runs on the same questions.")
+        raise EarthGPTError(
+            "The reports have no question in common: image, question, kind or true answer differ. Predictions of "
+            "others are put to the questions of a report by `earthgpt score ... --truth REPORT.json`."
+        )
     if any(left_out) and not common:
         raise EarthGPTError(
             f"The reports are of other questions: {len(shared)} are the same, {left_out[0]} are only in the first and "
@@ -422,12 +425,21 @@ def _by_question(report: Report) -> dict[tuple[Any, ...], Scored]:
     times: Counter[tuple[str, ...]] = Counter()
     for one in questions_of(report):
         name = () if one.image or one.question else (one.id,)
-        key = (*name, one.image, one.question, one.kind, json.dumps(plain(one.truth)))
+        key = (*name, one.image, one.question, one.kind, json.dumps(_rounded(plain(one.truth))))
         found[(*key, times[key])] = one
         times[key] += 1
     if not found:
         raise EarthGPTError("A report holds no answers; only whole reports can be compared.")
     return found
+
+
+def _rounded(value: Any) -> Any:
+    """A plain value with numbers to a millionth of the image: true boxes in fractions and in pixels are the same."""
+    if isinstance(value, dict):
+        return {key: _rounded(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_rounded(one) for one in value]
+    return round(value, 6) if isinstance(value, float) else value
 
 
 def task_of(name: str, options: Mapping[str, Any]) -> Task:

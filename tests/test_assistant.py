@@ -174,6 +174,10 @@ def test_a_conversation_of_files_and_arrays_can_be_said(tiny, tmp_path):
 def test_load_takes_a_folder_and_refuses_what_is_no_model(model_folder, tmp_path):
     assert isinstance(load(model_folder, "cpu"), EarthGPT)
     assert not load(model_folder, "cpu").model.training
+    (tmp_path / "run" / "model").mkdir(parents=True)
+    (tmp_path / "run" / "model" / "config.json").touch()
+    with pytest.raises(EarthGPTError, match="Did you mean"):  # the folder of a training run
+        load(tmp_path / "run")
     with pytest.raises(EarthGPTError, match=r"the folder has no config\.json"):
         load(tmp_path)
     with pytest.raises(EarthGPTError, match="No model 'earthgpt-tony'"):
@@ -182,6 +186,29 @@ def test_load_takes_a_folder_and_refuses_what_is_no_model(model_folder, tmp_path
     with pytest.raises(EarthGPTError, match="Cannot load the model") as told:
         load(tmp_path)
     assert "\n" not in str(told.value)
+
+
+def test_a_name_that_is_no_folder_may_be_a_typing_error(monkeypatch):
+    from earthgpt.model import loading
+
+    def unreachable(*words):
+        raise OSError("We couldn't connect to the hub.")
+
+    monkeypatch.setattr(loading.AutoProcessor, "from_pretrained", unreachable)
+    with pytest.raises(EarthGPTError, match="There is no folder 'no/where', and no such model on the hub: We couldn't"):
+        load("no/where")
+
+
+def test_what_is_shown_of_an_image_a_model_and_a_dialogue_is_short(tiny):
+    raster = earthgpt.open(np.zeros((2, 4, 3), np.uint8), "sar")
+    assert repr(raster) == "<Raster array: 4 x 2 pixels, sar, no CRS>"
+    assert raster._repr_png_().startswith(b"\x89PNG")
+    assert repr(tiny).startswith("<EarthGPT of 0.")
+    chat = tiny.chat(raster)
+    chat.ask("What is this?")
+    assert repr(chat).startswith("<Chat about 1 image(s)>\nuser: What is this?\nassistant: ")
+    with pytest.raises(EarthGPTError, match="A question is one text, not a list"):
+        tiny.ask(raster, ["What is this?"])
 
 
 def test_a_model_of_another_kind_is_refused(tmp_path, config, processor):

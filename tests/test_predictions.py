@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from earthgpt.lookup import find
 from earthgpt.predictions import read_predictions, score, written_boxes
-from earthgpt.reports import Report
+from earthgpt.reports import Report, compare
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
 
 VQA, GROUND, DETECT = "visual_question_answering", "visual_grounding", "object_detection"
@@ -257,6 +257,23 @@ def test_two_files_belong_together_by_id_else_by_image_and_question_else_by_plac
         said = [{**roles, "text": "yes"}, {**other, "text": "no"}]
         found = read(write(*(said[::-1] if roles else said)), VQA, truth=truth)
         assert [(one.truth, one.prediction) for one in found.questions] == [("yes", "yes"), ("no", "no")]
+
+
+@pytest.mark.parametrize("task", [VQA, GROUND, DETECT])
+def test_predictions_of_others_are_put_to_the_questions_of_a_report(write, tmp_path, task):
+    words = {VQA: ("yes", "no"), GROUND: ("[[0.1,0.2,0.6,0.7]]", "[[0.1,0.2,0.3,0.7]]")}
+    truth, wrong = words.get(task) or ('[{"label": "ship", "bbox": [0.1,0.2,0.6,0.7]}]', "[[0.1,0.2,0.3,0.7]]")
+    asked = [{"id": f"{i}", "image": f"set/{i}.png", "question": f"q{i}", "size": [200, 100]} for i in range(3)]
+    rows = [{**row, "prediction": wrong if row["id"] == "0" else truth, "truth": truth} for row in asked]
+    ours, _ = score(task, write(*rows), rounds=10)
+    ours.write(tmp_path / "ours.json")
+    pixels = {"yes": "yes"}.get(truth, "[[20,20,120,70]]")
+    theirs = write(*({"img": f"C:\\data\\{i}.png", "pred": pixels} for i in (2, 0, 1)), name="theirs.jsonl")
+    report, read = score(task, theirs, truth=tmp_path / "ours.json", frame="pixels", rounds=10)
+    assert read.fields == {"image": "img", "prediction": "pred"} and not read.defects
+    found = compare(ours, report, rounds=10)
+    name = {VQA: "accuracy_strict", GROUND: "pr_50", DETECT: "recall"}[task]
+    assert (found.examples, found.one[name], found.other[name]) == (3, pytest.approx(2 / 3), 1)
 
 
 def test_questions_and_predictions_that_do_not_fit_are_refused_unless_allowed(write):

@@ -163,7 +163,7 @@ def _print_wide(table: Table) -> None:
 def score(
     task: Annotated[str, typer.Argument(help="See: earthgpt tasks list")],
     predictions: Annotated[Path, typer.Argument(help="JSON lines, a JSON array, CSV, TSV, or a report.")],
-    truth: Annotated[Path | None, typer.Option(help="The true answers, where they are in a file of their own.")] = None,
+    truth: Annotated[Path | None, typer.Option(help="A file of the true answers, where they are apart; or a report.")] = None,
     kind: Annotated[str | None, typer.Option("--format", help="jsonl, json, csv, tsv or report.")] = None,
     fields: Annotated[
         list[str] | None, typer.Option("--field", help="ROLE=NAME of a field: prediction, truth, id, image, ...")

@@ -73,9 +73,10 @@ class Dataset:
         """
         root = Path(root or ".").absolute()
         if split not in self.splits:
-            raise EarthGPTError(f"{self.title} has splits {', '.join(self.splits)}; not {split!r}.")
+            hint = ' Take "all", or its part "val", a tenth that is held out.' if self.splits == ("all",) else ""
+            raise EarthGPTError(f"{self.title} has splits {', '.join(self.splits)}; not {split!r}.{hint}")
         if not root.is_dir():
-            raise EarthGPTError(f"No folder {root}: {self.title} is read from the folder its download unpacks to.")
+            raise EarthGPTError(f"There is no folder {root}, from which {self.title} would be read.")
         defects = Counter() if defects is None else defects
         samples = self.reader(root, split, defects)
         return samples if unnamed or not self.unnamed else self._named(samples, defects)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,16 @@ class Raster:
     name: str = ""
     crs: str | None = None
     transform: tuple[float, float, float, float, float, float] | None = None
+
+    def __repr__(self) -> str:
+        width, height = self.size
+        return f"<Raster {self.name}: {width} x {height} pixels, {self.sensor}, {self.crs or 'no CRS'}>"
+
+    def _repr_png_(self) -> bytes:
+        """The picture, as a notebook shows it."""
+        file = io.BytesIO()
+        Image.fromarray(self.pixels).save(file, "PNG")
+        return file.getvalue()
 
 
 def open_raster(

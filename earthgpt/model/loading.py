@@ -30,7 +30,9 @@ def locate(name: str | Path) -> str:
         return str(PRETRAINED / str(name))
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
-            raise EarthGPTError(f"{name} is not a model: the folder has no config.json.")
+            inside = Path(name) / "model"  # of a training run
+            hint = f" Did you mean {inside}?" if (inside / "config.json").is_file() else ""
+            raise EarthGPTError(f"{name} is not a model: the folder has no config.json.{hint}")
         return str(name)
     if str(name).count("/") == 1 and not str(name).startswith((".", "/")):
         return str(name)
@@ -55,7 +57,9 @@ def load(
         model = AutoModelForImageTextToText.from_pretrained(place, dtype=dtype)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise EarthGPTError(f"Cannot load the model {str(name)!r}: {reason}") from error
+        what = "There is no folder" if place == str(name) and not Path(name).exists() else "Cannot load the model"
+        also = ", and no such model on the hub" if what.startswith("There") else ""
+        raise EarthGPTError(f"{what} {str(name)!r}{also}: {reason}") from error
     if not isinstance(model, EarthGPTForConditionalGeneration):
         raise EarthGPTError(f"{str(name)!r} is a {type(model).__name__}, not an EarthGPT.")
     return model.eval(), processor

@@ -12,7 +12,7 @@ from earthgpt.grammar import DIGITS, Coordinates, Grammar, OneOf, Repeated, eith
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
-from earthgpt.tasks.wording import COUNT_WORDS, count_word, plural, singular
+from earthgpt.tasks.wording import COUNT_WORDS, class_name, count_word, plural, singular
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Sample, Size
 
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
@@ -49,11 +49,14 @@ class ObjectDetection(Task):
     )
 
     def question(self, label: str | None = None, oriented: bool = False, template: str | None = None) -> str:
-        """The question about one class, or about all when ``label`` is None; ``template`` instead of the usual one."""
+        """The question about one class, or about all when ``label`` is None; ``template`` instead of the usual one.
+
+        Here as in ``steps`` and ``grammar`` the class may be given in the plural.
+        """
         kind = "oriented" if oriented else "horizontal"
         if label is None:
             return (template or self.all_template).format(kind=kind)
-        return (template or self.class_template).format(nouns=plural(label), kind=kind)
+        return (template or self.class_template).format(nouns=plural(class_name(label)), kind=kind)
 
     def steps(self, names: Sequence[str], label: str | None = None, oriented: bool = False) -> list[str]:
         """The questions that come before the one for boxes, where a model is prompted in steps (EarthGPT, section IV):
@@ -64,7 +67,7 @@ class ObjectDetection(Task):
         questions = []
         for name in names:
             if name == "count":
-                questions.append(VQA.question(VQA.count.format(nouns=plural(label or "object"))))
+                questions.append(VQA.question(VQA.count.format(nouns=plural(class_name(label or "object")))))
             elif name == "horizontal" and oriented:
                 questions.append(self.question(label))
             elif name == "horizontal":
@@ -122,7 +125,8 @@ class ObjectDetection(Task):
         """What ``format`` writes, in the padded square, of one class or of any; the count may be wrong."""
         box = Coordinates(self.decimals, 8 if oriented else 4)
         before, behind = ("<p>", "</p>[") if self.tagged else ("", " [")
-        one, many = (_NOUN, _NOUN) if label is None else (label, plural(label))
+        name = class_name(label or "")
+        one, many = (_NOUN, _NOUN) if label is None else (name, plural(name))
         sentence = either(
             sequence(f"There is {before}one ", one, behind, box, "] in the image."),
             sequence(f"There are {before}", _COUNT, " ", many, behind, some(box, ";"), "] in the image."),

@@ -46,6 +46,12 @@ def singular(noun: str) -> str:
     return head + space + last
 
 
+def class_name(noun: str) -> str:
+    """The class that somebody means who may have written its plural: ``ship`` for ``ships``, and for ``ship``."""
+    one = singular(noun)
+    return noun if noun.endswith(("ss", "us", "is")) or plural(one) != noun else one
+
+
 def with_article(noun: str) -> str:
     """``a ship``, ``an airplane``."""
     return ("an " if noun[:1].lower() in "aeiou" else "a ") + noun

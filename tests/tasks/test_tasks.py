@@ -19,7 +19,7 @@ from earthgpt.tasks.region_captioning import RegionCaptioning
 from earthgpt.tasks.scene_classification import SceneClassification
 from earthgpt.tasks.visual_grounding import VisualGrounding
 from earthgpt.tasks.visual_question_answering import VisualQuestionAnswering
-from earthgpt.tasks.wording import expressions, place, plural, singular, with_article
+from earthgpt.tasks.wording import class_name, expressions, place, plural, singular, with_article
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Question, Region, Sample, Sensor
 
 SIZE = (640, 480)
@@ -254,6 +254,7 @@ tugboat, van, warship, wharf, windmill, A220, Boeing737
 @pytest.mark.parametrize("noun", [noun.strip() for noun in NOUNS.split(",")])
 def test_singular_undoes_plural(noun):
     assert singular(plural(noun)) == noun
+    assert class_name(noun) == class_name(plural(noun)) == noun
 
 
 @pytest.mark.parametrize(
