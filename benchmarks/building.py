@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import statistics
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from guard import in_turn
 from PIL import Image
+from table import Row, table
 
 from earthgpt.building import build
 from earthgpt.config import BuildRecipe
@@ -27,31 +27,34 @@ SETS, CLASSES = 8, ("airport", "beach", "forest", "harbor")
 
 
 def main() -> None:
-    """Makes the downloads, builds in turn, and prints the table."""
+    """Prints the row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=1000, help="of each folder")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
+    print(table(rows(False, arguments.images, arguments.rounds, arguments.workers)))
+
+
+def rows(quick: bool = False, images: int = 1000, rounds: int = 2, workers: int = os.cpu_count()) -> list[Row]:
+    """Several processes beside one, which is also the floor: it, divided by their number."""
+    images = images // 5 if quick else images
     with tempfile.TemporaryDirectory() as folder:
-        roots = [make(Path(folder) / f"set{i}", i, arguments.images) for i in range(SETS + 1)]
-        seconds: dict[int, list[float]] = {1: [], arguments.workers: []}
-        results = set()
-        for _ in range(arguments.rounds):
-            for workers, times in seconds.items():
-                output = Path(folder) / "out"
-                start = time.perf_counter()
-                build(recipe(output, roots, workers))
-                times.append(time.perf_counter() - start)
-                results.add((output / "mmrs.json").read_bytes())
-                shutil.rmtree(output)
-    assert len(results) == 1, "the outputs differ"
-    one, more = (statistics.median(times) for times in seconds.values())
-    images = SETS * arguments.images
-    print(f"{images:,} images in {SETS} sets, {arguments.rounds} rounds, medians\n")
-    print("| processes | seconds | images per second | ratio |\n|---|---:|---:|---:|")
-    print(f"| 1 | {one:.1f} | {images / one:,.0f} | 1 |")
-    print(f"| {arguments.workers} | {more:.1f} | {images / more:,.0f} | {one / more:.2f} |")
+        roots = [make(Path(folder) / f"set{i}", i, images) for i in range(SETS + 1)]
+
+        def built(workers: int) -> bytes:
+            output = Path(folder) / "out"
+            build(recipe(output, roots, workers))
+            result = (output / "mmrs.json").read_bytes()
+            shutil.rmtree(output)
+            return result
+
+        one, more = in_turn({"one": lambda: built(1), "more": lambda: built(workers)}, rounds).values()
+    if one.result != more.result:
+        raise ValueError("The outputs differ.")
+    what, rival = f"{SETS * images:,} images, {workers} processes", "ours, one process"
+    floor = one.seconds / workers
+    return [Row("building", what, "s", more.seconds, one.seconds, rival, None, floor, "all bytes", more.samples)]
 
 
 def make(root: Path, seed: int, images: int) -> Path:

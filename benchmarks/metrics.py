@@ -14,17 +14,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import statistics
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib import metadata
 
 import numpy as np
 import shapely
 from faster_coco_eval import COCO, COCOeval_faster
+from guard import in_turn
 from pycocoevalcap.bleu.bleu import Bleu
 from pycocoevalcap.cider.cider import Cider
 from pycocoevalcap.rouge.rouge import Rouge
+from table import Row, table
 
 from earthgpt.metrics.captions import token_scores
 from earthgpt.metrics.detection import COCO_IOUS, match_detections
@@ -39,50 +40,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
-    print("| what | beside | largest difference | ours, s | theirs, s | ratio |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    print(table(rows(rounds=arguments.rounds)))
+
+
+def rows(quick: bool = False, rounds: int = 3) -> list[Row]:
+    """A row for each comparison."""
     rng = np.random.default_rng(0)
-
-    said, true = captions(rng, 5_000)
-    ours, theirs = partial(our_captions, said, true), partial(pycocoevalcap, said, true)
-    row("BLEU, ROUGE-L, CIDEr-D", "pycocoevalcap", ours, theirs, arguments.rounds)
-
-    predictions, answers, boxes = detections(rng, 5_000, 100_000)
-    ours, theirs = partial(our_ap, predictions, answers), partial(faster_coco_eval, *boxes)
-    row("AP at ten IoU", "faster-coco-eval", ours, theirs, arguments.rounds)
-
-    one, other = turned(rng, 1_000_000), turned(rng, 1_000_000)
+    less = 10 if quick else 1
+    said, true = captions(rng, 5_000 // less)
+    predictions, answers, boxes = detections(rng, 5_000 // less, 100_000 // less)
+    one, other = turned(rng, 1_000_000 // less), turned(rng, 1_000_000 // less)
     some = 20_000
-    row(
-        "IoU of turned boxes",
-        f"shapely, {some:,} of the pairs",
-        lambda: ious(one, other)[:some],
-        partial(by_shapely, one[:some], other[:some]),
-        arguments.rounds,
-        part=some / len(one),
-    )
+    return [
+        row("BLEU, ROUGE-L, CIDEr-D", "pycocoevalcap", partial(our_captions, said, true),
+            partial(pycocoevalcap, said, true), rounds),
+        row("AP at ten IoU", "faster-coco-eval", partial(our_ap, predictions, answers),
+            partial(faster_coco_eval, *boxes), rounds, goal=2),
+        row("IoU of turned boxes", "shapely", lambda: ious(one, other)[:some],
+            partial(by_shapely, one[:some], other[:some]), rounds, part=some / len(one)),
+    ]  # fmt: skip
 
 
 def row(
     what: str,
-    beside: str,
+    rival: str,
     ours: Callable[[], Iterable[float]],
     theirs: Callable[[], Iterable[float]],
     rounds: int,
+    goal: float | None = None,
     part: float = 1.0,
-) -> None:
-    """Prints the medians of both and of the ratios within a round; ``part`` of the work is all that theirs does."""
-    gap = np.abs(np.asarray(ours()) - np.asarray(theirs())).max()
-    assert gap < 1e-6, f"{what}: {beside} differs by {gap}"
-    times = {ours: [], theirs: []}
-    for i in range(rounds):
-        for work in (ours, theirs) if i % 2 else (theirs, ours):
-            start = time.perf_counter()
-            work()
-            times[work].append((time.perf_counter() - start) / (part if work is theirs else 1.0))
-    ratio = statistics.median(its / mine for mine, its in zip(times[ours], times[theirs], strict=True))
-    mine, its = (statistics.median(times[work]) for work in (ours, theirs))
-    print(f"| {what} | {beside} | {gap:.0e} | {mine:.2f} | {its:.2f} | {ratio:.1f} |", flush=True)
+) -> Row:
+    """Both in turn; ``part`` of the work is all that theirs does. Raises ValueError where their figures differ."""
+    timings = in_turn({"ours": ours, "theirs": theirs}, rounds)
+    mine, its = timings["ours"], timings["theirs"]
+    gap = np.abs(np.asarray(mine.result) - np.asarray(its.result)).max()
+    if gap > 1e-6:
+        raise ValueError(f"{what}: {rival} differs by {gap}.")
+    version = f"{rival} {metadata.version(rival)}"
+    same = f"figures to {gap:.0e}"
+    return Row("metrics", what, "s", mine.seconds, its.seconds / part, version, goal, None, same, mine.samples)
 
 
 def captions(rng: np.random.Generator, count: int) -> tuple[list[list[str]], list[list[list[str]]]]:

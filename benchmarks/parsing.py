@@ -2,9 +2,9 @@
 
     python benchmarks/parsing.py data
 
-The argument is the folder of the data sets. Readers take turns in one process, and must find as many objects as the
-other. A ratio below 1 says that ours takes less time. pycocotools keeps the dicts of the file and checks nothing; ours
-are values, made of numbers.
+The argument is the folder of the data sets, else EARTHGPT_REAL_DATA. Readers take turns in one process, and must find
+as many objects as the other. pycocotools keeps the dicts of the file and checks nothing; ours are values, made of
+numbers.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import statistics
-import sys
-import time
+import os
+import platform
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from xml.etree import ElementTree
 
+from guard import in_turn
 from pycocotools.coco import COCO
+from table import Row, table
 
 from earthgpt import formats
 
@@ -39,40 +41,36 @@ VOC_FOLDERS = [
 
 
 def main() -> None:
-    """Prints a row for each file of boxes and each folder of XML files that is there."""
+    """Prints the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--rounds", type=int, default=31)
-    arguments = parser.parse_args()
-    print("| annotations | beside | objects | ours, ms | theirs, ms | ratio |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    parser.add_argument("data", type=Path, nargs="?", default=Path(os.environ.get("EARTHGPT_REAL_DATA", "data")))
+    print(table(rows(data=parser.parse_args().data)))
+
+
+def rows(quick: bool = False, data: Path = Path(os.environ.get("EARTHGPT_REAL_DATA", "data"))) -> list[Row]:
+    """A row for each file of boxes and each folder of XML files that is there. Raises FileNotFoundError for none."""
+    found, rounds = [], 3 if quick else 11
     for title, file, key in COCO_FILES:
-        path = arguments.data / file
+        path = data / file
         if path.is_file():
-            row(title, "pycocotools", partial(coco, path, key), partial(pycocotools, path), arguments.rounds)
-        else:
-            print(f"{path} is not there.", file=sys.stderr)
+            rival = f"pycocotools {metadata.version('pycocotools')}"
+            found.append(row(title, rival, partial(coco, path, key), partial(pycocotools, path), rounds))
     for title, folder in VOC_FOLDERS:
-        paths = sorted((arguments.data / folder).glob("*.xml"))
-        if paths:
-            row(title, "ElementTree", partial(voc, paths), partial(element_tree, paths), arguments.rounds)
-        else:
-            print(f"{arguments.data / folder} holds no XML.", file=sys.stderr)
+        if paths := sorted((data / folder).glob("*.xml")):
+            rival = f"ElementTree {platform.python_version()}"
+            found.append(row(title, rival, partial(voc, paths), partial(element_tree, paths), rounds))
+    if not found:
+        raise FileNotFoundError(f"{data} has none of the files: name the folder of the data sets.")
+    return found
 
 
-def row(title: str, other: str, ours: Callable[[], int], theirs: Callable[[], int], rounds: int) -> None:
-    """Prints the medians of both and of the ratios within a round; EarthGPT's reader goes first in every other one."""
-    objects, found = ours(), theirs()
-    assert objects == found, f"{title}: {objects} objects, but {found} by {other}"
-    times = {ours: [], theirs: []}
-    for i in range(rounds):
-        for reader in (ours, theirs) if i % 2 else (theirs, ours):
-            start = time.perf_counter()
-            reader()
-            times[reader].append((time.perf_counter() - start) * 1000)
-    ratio = statistics.median(mine / its for mine, its in zip(times[ours], times[theirs], strict=True))
-    mine, its = (statistics.median(times[reader]) for reader in (ours, theirs))
-    print(f"| {title} | {other} | {objects:,} | {mine:.2f} | {its:.2f} | {ratio:.2f} |")
+def row(title: str, rival: str, ours: Callable[[], int], theirs: Callable[[], int], rounds: int) -> Row:
+    """Both in turn. Raises ValueError where they find different numbers of objects."""
+    mine, its = in_turn({"ours": ours, "theirs": theirs}, rounds, 5).values()
+    if mine.result != its.result:
+        raise ValueError(f"{title}: {mine.result} objects, but {its.result} by {rival}.")
+    same = f"{mine.result:,} objects"
+    return Row("parsing", title, "ms", 1000 * mine.seconds, 1000 * its.seconds, rival, 1, None, same, mine.samples)
 
 
 def coco(path: Path, key: str) -> int:

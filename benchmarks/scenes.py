@@ -1,6 +1,7 @@
 """Going through large scenes: tiles a second beside a plain loop, memory at any size, and objects across seams.
 
     python benchmarks/scenes.py
+    python benchmarks/run.py scenes
 
 The plain loop reads a tile, asks the model, and goes to the next: one at a time, as scripts do. Both ask the same model
 the same question about the same tiles, and their answers are compared. Memory is the peak of a process of its own for a
@@ -23,9 +24,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
+from guard import Timing, in_turn
+from table import Row
+
+SIDE, BOXES = 256, 1_500
 
 
 def main() -> None:
@@ -39,17 +45,52 @@ def main() -> None:
         print(json.dumps(memory(Path(arguments.memory))))
         return
     with tempfile.TemporaryDirectory() as folder:
-        speed(arguments.model, arguments.tiles, Path(folder))
+        count, plain, ours = speed(arguments.model, arguments.tiles, Path(folder))
+        print(f"{count} tiles of {SIDE} px, {arguments.model}: all answers are the same\n")
+        print("| way | tiles/s | ratio |\n|---|---:|---:|")
+        print(f"| one tile at a time | {count / plain.seconds:.1f} | 1.00 |")
+        print(f"| earthgpt.scenes | {count / ours.seconds:.1f} | {plain.seconds / ours.seconds:.2f} |")
         print("\n| scene | pixels | tiles | MB | of them for the scene |\n|---|---:|---:|---:|---:|")
         for kilometres in (2, 20):
             path = write(Path(folder) / f"{kilometres}.tif", kilometres * 1000)
-            command = [sys.executable, __file__, "--memory", str(path)]
-            found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+            found = measured_memory(path)
             side, mb, more = f"{kilometres * 1000:,}", found["mb"], found["more"]
             print(f"| {kilometres} x {kilometres} km | {side} x {side} | {found['tiles']:,} | {mb:.0f} | {more:.0f} |")
             path.unlink()
     seams()
-    beside_sahi()
+    if (found := beside_sahi()) is None:
+        print("\nsahi is not installed: not compared.")
+        return
+    theirs, ours = found
+    print(f"\n{BOXES:,} boxes; found: {theirs.result:,} by sahi, {ours.result:,} by us\n")
+    print("| way | s | ratio |\n|---|---:|---:|")
+    print(f"| sahi, NMM by IOS | {theirs.seconds:.2f} | 1.0 |")
+    print(f"| earthgpt.scenes | {ours.seconds:.2f} | {theirs.seconds / ours.seconds:.1f} |")
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """Tiles a second, memory, and the price of tiles beside sahi, where it is installed."""
+    with tempfile.TemporaryDirectory() as folder:
+        count, plain, ours = speed("earthgpt-tiny", 16 if quick else 64, Path(folder))
+        kilometres = 2 if quick else 20
+        memory = measured_memory(write(Path(folder) / "large.tif", kilometres * 1000))["more"]
+    found = [
+        Row("scenes", f"{count} tiles", "tiles/s", count / ours.seconds, count / plain.seconds,
+            "ours, one tile at a time", 4, None, "all answers", ours.samples),
+        Row("scenes", f"memory for {kilometres} x {kilometres} km", "MB", memory, 300, "limit", 1),
+    ]  # fmt: skip
+    if pair := beside_sahi():
+        theirs, ours = pair
+        what, same = f"cutting and merging, {BOXES:,} boxes", f"found {ours.result:,}, sahi {theirs.result:,}"
+        rival = f"sahi {metadata.version('sahi')}"
+        found.append(Row("scenes", what, "s", ours.seconds, theirs.seconds, rival, 10, None, same, ours.samples))
+    return found
+
+
+def measured_memory(path: Path) -> dict:
+    """What ``memory`` finds in a process of its own."""
+    command = [sys.executable, __file__, "--memory", str(path)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def write(path: Path, side: int) -> Path:
@@ -69,13 +110,13 @@ def write(path: Path, side: int) -> Path:
     return path
 
 
-def speed(name: str, tiles: int, folder: Path) -> None:
-    """Tiles a second of a real model, both ways in turn."""
+def speed(name: str, tiles: int, folder: Path) -> tuple[int, Timing, Timing]:
+    """How many tiles; and what one at a time, and ours, take. Raises ValueError where answers differ."""
     from earthgpt.assistant import load
     from earthgpt.geo.scene import open_scene
     from earthgpt.scenes import Job, plan, scan
 
-    side = 256
+    side = SIDE
     scene = open_scene(write(folder / "speed.tif", side * round(tiles**0.5)))
     assistant, job = load(name), Job("classify", side)
 
@@ -89,19 +130,10 @@ def speed(name: str, tiles: int, folder: Path) -> None:
     def ours() -> list[str]:
         return [feature.region.label for feature in scan(assistant, scene, job).features]
 
-    best = {plain: float("inf"), ours: float("inf")}
-    answers = {}
-    for _ in range(2):
-        for way in best:
-            began = time.perf_counter()
-            answers[way] = way()
-            best[way] = min(best[way], time.perf_counter() - began)
-    same = sum(one == other for one, other in zip(answers[plain], answers[ours], strict=True))
-    count = len(answers[plain])
-    print(f"{count} tiles of {side} px, {name}: {same} of {count} answers are the same\n")
-    print("| way | tiles/s | ratio |\n|---|---:|---:|")
-    print(f"| one tile at a time | {count / best[plain]:.1f} | 1.00 |")
-    print(f"| earthgpt.scenes | {count / best[ours]:.1f} | {best[plain] / best[ours]:.2f} |")
+    timings = in_turn({"plain": plain, "ours": ours}, 2, 20)
+    if timings["plain"].result != timings["ours"].result:
+        raise ValueError("The answers differ.")
+    return len(timings["plain"].result), timings["plain"], timings["ours"]
 
 
 def memory(path: Path) -> dict[str, float]:
@@ -165,15 +197,15 @@ def seams(side: int = 20_000, count: int = 4_000) -> None:
         print(f"| {tile:,} | {overlap} | {len(found):,} | {right / count:.1%} | {once / count:.1%} | {took:.2f} |")
 
 
-def beside_sahi(side: int = 4096, count: int = 1_500) -> None:
-    """Cutting, reading and merging, by sahi and by us; every pixel tells where it is, and so what a tile shows."""
+def beside_sahi(side: int = 4096, count: int = BOXES) -> tuple[Timing, Timing] | None:
+    """Cutting, reading and merging, by sahi and by us; every pixel tells where it is, and so what a tile shows. None
+    where sahi is not installed."""
     try:
         from sahi.models.base import DetectionModel
         from sahi.predict import get_sliced_prediction
         from sahi.prediction import ObjectPrediction
     except ImportError:
-        print("\nsahi is not installed: not compared.")
-        return
+        return None
     from earthgpt import scenes
     from earthgpt.geo.scene import open_scene
 
@@ -249,17 +281,8 @@ def beside_sahi(side: int = 4096, count: int = 1_500) -> None:
         return len(scenes.scan(Assistant(), scene, job).features)
 
     scene = open_scene(image)
-    best = {theirs: float("inf"), ours: float("inf")}
-    found = {}
-    for _ in range(3):
-        for way in best:
-            began = time.perf_counter()
-            found[way] = way()
-            best[way] = min(best[way], time.perf_counter() - began)
-    print(f"\n{count:,} boxes in {side:,} x {side:,} pixels; found: {found[theirs]:,} by sahi, {found[ours]:,} by us\n")
-    print("| way | s | ratio |\n|---|---:|---:|")
-    print(f"| sahi, NMM by IOS | {best[theirs]:.2f} | 1.0 |")
-    print(f"| earthgpt.scenes | {best[ours]:.2f} | {best[theirs] / best[ours]:.1f} |")
+    timings = in_turn({"theirs": theirs, "ours": ours}, 3, 20, time.process_time)
+    return timings["theirs"], timings["ours"]
 
 
 def near(boxes: list[tuple], window: tuple) -> list[tuple]:

@@ -1,6 +1,7 @@
 """The server: requests a second of many clients beside one at a time, and a second turn beside the first.
 
     python benchmarks/serving.py
+    python benchmarks/run.py serving
     python benchmarks/serving.py --load 120 --clients 200 --rivals
 
 A server with the model is started on this machine, with its defaults, and asked over HTTP by threads of this program:
@@ -38,6 +39,7 @@ import numpy as np
 import psutil
 import uvicorn
 from PIL import Image
+from table import Row
 
 from earthgpt.assistant import load
 from earthgpt.model.loading import locate
@@ -305,6 +307,42 @@ def main() -> None:
                 said.setdefault(turn, texts)
                 same = sum(one == other for one, other in zip(texts, said[turn], strict=True))
                 print(f"| turn {turn}, images {name} | {statistics.median(times):.1f} | {same} of 20 |", flush=True)
+
+
+def rows(quick: bool = False, name: str = "earthgpt-tiny") -> list[Row]:
+    """Many clients beside one at a time, and the first words of a second turn beside those of the first."""
+    assistant, requests = load(name), 32 if quick else 96
+    pictures = [picture(seed) for seed in range(16)]
+    asked = [(pictures[i % 16], f"How many {WORDS[i % 8]} are there in image {i}?") for i in range(requests)]
+    with server(assistant, batch_size=1, cache_bytes=0) as url:
+        expected, alone, _ = many(url, 1, asked)
+    with server(assistant) as url:
+        answers, together, _ = many(url, 16, asked)
+        with httpx.Client(base_url=url, timeout=60) as client:
+            waits = {1: [], 2: []}
+            for seed in range(10 if quick else 20):
+                first = [message(picture(seed + 1000), "Describe the image in a sentence.")]
+                said, wait = first_words(client, first)
+                waits[1].append(1000 * wait)
+                second = [{"role": "assistant", "content": said}, {"role": "user", "content": "How many houses?"}]
+                waits[2].append(1000 * first_words(client, [*first, *second])[1])
+    first, second = map(statistics.median, waits.values())
+    same = f"{sum(one == other for one, other in zip(answers, expected, strict=True))} of {requests} answers"
+    rate = "requests/s"
+    return [
+        Row(
+            "serving",
+            "16 clients",
+            rate,
+            requests / together,
+            requests / alone,
+            "ours, one at a time",
+            None,
+            None,
+            same,
+        ),
+        Row("serving", "first words of a second turn", "ms", second, first, "ours, first turn", 10),
+    ]
 
 
 def row(name: str, seconds: float, times: list[float], answers: list[str], expected: list[str]) -> str:

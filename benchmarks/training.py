@@ -21,7 +21,11 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+
+from guard import in_turn
+from table import Row
 
 MIXTURES = {
     "one question an image": [1] * 8,
@@ -65,11 +69,7 @@ def main() -> None:
             for way in WAYS:
                 best[way] = min(best[way], runners[way].step())
         options = ["--frozen"] if arguments.frozen else []
-        memory = {
-            way: int(subprocess.run([sys.executable, __file__, *options, "--memory", way, mixture],
-                                    capture_output=True, text=True, check=True).stdout) / 1024
-            for way in WAYS
-        }  # fmt: skip
+        memory = {way: measured_memory(way, mixture, options) for way in WAYS}
         rate = matrix_rate(torch.device("cpu"))
         flops = runners["packed"].flops
         for way, runner in runners.items():
@@ -82,6 +82,38 @@ def main() -> None:
                 flush=True,
             )
     print("\nMFU: operations that the packed row asks for, over what a square bfloat16 product does in the time.")
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """Packed rows beside Llava: seconds of a step and memory. The floor is what the packed row asks to multiply."""
+    import torch
+
+    from earthgpt.machine import matrix_rate
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    rival, found = f"Llava, transformers {metadata.version('transformers')}", []
+    for mixture, goal in (("ten questions an image", 8), ("MMRS-like", 4))[: 1 if quick else 2]:
+        runners = {way: Runner.make(way, MIXTURES[mixture], False) for way in WAYS}
+        check(runners.pop("padded"), runners["packed"])
+        timings = in_turn({way: runner.step for way, runner in runners.items()}, 2, 0, time.process_time)
+        floor = runners["packed"].flops / matrix_rate(torch.device("cpu"))
+        ours, its = timings["packed"], timings["Llava"]
+        same = "loss and gradients"
+        found.append(
+            Row("training", f"{mixture}, CPU time of a step", "s", ours.seconds, its.seconds, rival, goal, floor, same,
+                ours.samples)
+        )  # fmt: skip
+        memory = {way: measured_memory(way, mixture, []) for way in runners}
+        what = f"{mixture}, memory of three steps"
+        found.append(Row("training", what, "MB", memory["packed"], memory["Llava"], rival, 2, None, same))
+    return found
+
+
+def measured_memory(way: str, mixture: str, options: list[str]) -> float:
+    """Peak MB of a process that takes three steps, less what it held before."""
+    command = [sys.executable, __file__, *options, "--memory", way, mixture]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
 
 
 def peak() -> int:

@@ -391,9 +391,12 @@ def _answers(
 
 def ask(assistant: EarthGPT, conversations: Sequence[Conversation], max_new_tokens: int) -> list[Answer]:
     """The next message of each conversation about open images, all in one batch."""
-    squares = [
-        assistant.processor.square(raster.pixels, raster.sensor) for one in conversations for raster in one.images
-    ]
+    shown = [raster for one in conversations for raster in one.images]
+    made: dict[int, np.ndarray] = {}  # questions about an image show the same one
+    for raster in shown:
+        if id(raster) not in made:
+            made[id(raster)] = assistant.processor.square(raster.pixels, raster.sensor)
+    squares = [made[id(raster)] for raster in shown]
     return generate(assistant.model, assistant.processor, conversations, squares, max_new_tokens)
 
 

@@ -13,7 +13,7 @@ from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.attention import segments_of
 from earthgpt.model.constraint import Constraint
-from earthgpt.model.decoding import Rows, read, readable
+from earthgpt.model.decoding import Rows, begin, read, readable
 from earthgpt.types import Conversation
 
 # Rows whose answers are done are taken out when no more than this part of the rows is left: that copies the others.
@@ -119,11 +119,13 @@ class _Saying:
         """Writes the likeliest token [V] that is allowed, or ends the answer; which token it was."""
         token, after = top, None
         if self.constraint is not None:
-            allowed = self.constraint.allowed(self.state, self.most - len(self.written))
-            if token not in allowed:
+            left = self.most - len(self.written)
+            fits, after = self.constraint.after(self.state, token, left)
+            if not fits:
+                allowed = self.constraint.allowed(self.state, left)
                 numbers = list(allowed)
                 token = numbers[int(logits[torch.tensor(numbers, device=logits.device)].argmax())]
-            after = allowed[token]
+                after = allowed[token]
         if token in self.ends:
             self.done = self.finished = True
             return token
@@ -144,53 +146,48 @@ def _say(
     said: Sequence[_Saying],
 ) -> None:
     """Makes the answers together; one that is done leaves room to the others."""
-    rows, pixels = Rows(), processor.normalise(squares).to(model.device) if squares else None
-    if shared := _shared_images(processor, conversations, squares, said):
-        which, first, length = shared
-        each = len(conversations[0].images)
-        own = [square for i in first for square in squares[i * each : (i + 1) * each]]
-        pixels = processor.normalise(own).to(model.device)
-        read(model, rows, [said[i].feed[:length] for i in first], [0] * len(first), [1] * len(first), pixels)
-        rows.select(which)
-        for one in said:
-            one.feed, one.start = one.feed[length:], length
-        pixels = None
-    running = list(said)
-    while running:
-        keep = [one.bets + 1 for one in running]
-        logits, places = read(model, rows, [one.feed for one in running], [one.start for one in running], keep, pixels)
-        logits, pixels = logits.float(), None
+    beginnings, which, shown = _beginnings(processor, conversations, squares, said)
+    pixels = processor.normalise(shown).to(model.device) if shown else None
+    rows, running, keep = Rows(), list(said), [one.bets + 1 for one in said]
+    own = [one.feed[len(beginnings[number]) :] for one, number in zip(said, which, strict=True)]
+    logits, places = begin(model, rows, beginnings, which, own, keep, pixels)
+    while True:
+        logits = logits.float()
         totals, tops = logits.logsumexp(-1), logits.argmax(-1).tolist()  # [B, K]
         for i, (one, place, count) in enumerate(zip(running, places, keep, strict=True)):
             last = slice(place - count, place)
             if not one.done:
                 one.hear(logits[i, last], totals[i, last], tops[i][last])
         left = [i for i, one in enumerate(running) if not one.done]
+        if not left:
+            return
         if len(left) <= _WORTH_KEEPING * len(running):
             running = [running[i] for i in left]
-            if running:
-                rows.select(left)
+            rows.select(left)
+        keep = [one.bets + 1 for one in running]
+        logits, places = read(model, rows, [one.feed for one in running], [one.start for one in running], keep)
 
 
-def _shared_images(
+def _beginnings(
     processor: EarthGPTProcessor,
     conversations: Sequence[Conversation],
     squares: Sequence[np.ndarray],
     said: Sequence[_Saying],
-) -> tuple[list[int], list[int], int] | None:
-    """Where conversations begin with the same images, byte for byte: which images each has, by number; a conversation
-    that has those of each number; and how many tokens there are before the questions. None where no two do, or where
-    they begin with different numbers of images."""
+) -> tuple[list[list[int]], list[int], list[np.ndarray]]:
+    """The tokens that conversations begin with, which of these each has, and the images of them in order.
+
+    Conversations share one where their images are the same, byte for byte, and all have as many; else each has its own,
+    of no token.
+    """
     each = {len(conversation.images) for conversation in conversations}
     if len(each) != 1 or not (count := each.pop()) or count * len(conversations) != len(squares):
-        return None
+        return [[] for _ in said], list(range(len(said))), list(squares)
     numbers: dict[tuple[bytes, ...], int] = {}
-    own = [tuple(square.tobytes() for square in squares[i : i + count]) for i in range(0, len(squares), count)]
-    which = [numbers.setdefault(images, len(numbers)) for images in own]
-    if len(numbers) == len(conversations):
-        return None
+    shown = [squares[i : i + count] for i in range(0, len(squares), count)]
+    which = [numbers.setdefault(tuple(square.tobytes() for square in one), len(numbers)) for one in shown]
+    first = [which.index(number) for number in range(len(numbers))]
     length = said[0].feed.index(processor.image_token_id) + count * processor.tokens_per_image
-    return which, [which.index(number) for number in range(len(numbers))], length
+    return [said[i].feed[:length] for i in first], which, [square for i in first for square in shown[i]]
 
 
 class _Listening(LogitsProcessor):

@@ -12,8 +12,9 @@ from transformers import PreTrainedTokenizerFast
 from earthgpt.generation import Answer, _answer, choice_probabilities, generate
 from earthgpt.grammar import either, sequence
 from earthgpt.model import EarthGPTProcessor
+from earthgpt.model.constraint import Constraint
 from earthgpt.tasks import object_detection, visual_grounding
-from earthgpt.types import Conversation
+from earthgpt.types import Box, Conversation, Region
 
 QUESTION = Conversation.of(("a",), "What is the category of this remote sensing image?")
 
@@ -326,3 +327,16 @@ def test_rules_of_the_generation_config_are_kept(model, processor, squares):
     model.generation_config.suppress_tokens = list(range(10, len(processor.tokenizer)))
     (answer,) = generate(model, processor, [QUESTION], squares[:1], 8)
     assert all(b - a <= 1 for a, b in answer.spans)
+
+
+def test_one_token_is_allowed_where_it_is_among_all_that_are(processor):
+    constraint = Constraint(object_detection.TASK.grammar("ship"), processor.tokenizer)
+    text = object_detection.TASK.format([Region(Box(0.1, 0.2, 0.3, 0.4), "ship")], (100, 100))
+    state = constraint.start
+    for token in processor.tokenizer(text, add_special_tokens=False)["input_ids"]:
+        for left in (1, 30, 100):
+            allowed = constraint.allowed(state, left)
+            found = {one: constraint.after(state, one, left) for one in range(len(processor.tokenizer))}
+            assert {one: after for one, (fits, after) in found.items() if fits} == allowed
+        state = allowed[token]
+    assert state.ends

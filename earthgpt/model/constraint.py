@@ -91,6 +91,14 @@ class Constraint:
             return found
         return {number: after for number, after in found.items() if after is None or after.shortest < left}
 
+    def after(self, state: Grammar, token: int, left: int) -> tuple[bool, Grammar | None]:
+        """Whether one token is among the ``allowed``, and the state after it: what costs a walk along its bytes."""
+        if token == self.tokens.end:
+            return state.ends, None
+        text = self.tokens.bytes_of.get(token)
+        after = state.read(text) if text else None
+        return after is not None and (after.shortest < left or state.shortest > left), after
+
     def bet(self, state: Grammar) -> tuple[int, ...]:
         """The tokens that are certain or usual from a state on; none of them ends the answer."""
         if state not in self._bets:

@@ -9,12 +9,11 @@ import torch
 from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicLayer
 
-from earthgpt.model.attention import NAME
+from earthgpt.model.attention import NAME, Segment
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
 
 # Places for tokens to come that keys and values are given, so that they are not copied with every token.
 _SPARE = 128
-_ATTENTION = (NAME, "sdpa")
 
 
 def readable(model: EarthGPTForConditionalGeneration, length: int) -> bool:
@@ -24,7 +23,7 @@ def readable(model: EarthGPTForConditionalGeneration, length: int) -> bool:
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     window = getattr(config, "sliding_window", None) if kinds != {"full_attention"} else None
     return (
-        config._attn_implementation in _ATTENTION
+        config._attn_implementation == NAME
         and kinds <= {"full_attention", "sliding_attention"}
         and (not window or length <= window)
     )
@@ -33,12 +32,14 @@ def readable(model: EarthGPTForConditionalGeneration, length: int) -> bool:
 class Rows(Cache):
     """Keys and values [B, H, L, d] of B conversations, without padding: token i of each stands at place i.
 
-    places [B, T]: where the tokens of the pass stand that is under way. What is written behind the end of a row is seen
-    by none of its tokens, and is written anew: so a row is made shorter by going on from an earlier place.
+    parts: of the packed row of the first pass, those that each conversation has, (start, stop) one after the other.
+    places [B, T]: where the tokens of a later pass stand that is under way. What is written behind the end of a row is
+    seen by none of its tokens, and is written anew: so a row is made shorter by going on from an earlier place.
     """
 
     def __init__(self):
         super().__init__(layer_class_to_replicate=partial(_Layer, self))
+        self.parts: list[list[tuple[int, int]]] = []
         self.places = torch.zeros(0, 0, dtype=torch.long)
         self.end = 0
 
@@ -55,10 +56,9 @@ class _Layer(DynamicLayer):
     def update(self, key_states, value_states, *args, **kwargs):
         rows, end = self.rows, self.rows.end
         if not self.is_initialized:
-            shape = (*key_states.shape[:2], end + _SPARE)
-            self.keys = key_states.new_zeros(*shape, key_states.shape[3])
-            self.values = value_states.new_zeros(*shape, value_states.shape[3])
+            self.keys, self.values = (self._unpacked(states) for states in (key_states, value_states))
             self.is_initialized = True
+            return key_states, value_states
         if end > self.keys.shape[2]:
             wider = (0, 0, 0, end + _SPARE - self.keys.shape[2])
             self.keys, self.values = functional.pad(self.keys, wider), functional.pad(self.values, wider)
@@ -71,6 +71,64 @@ class _Layer(DynamicLayer):
                 kept[which, :, rows.places] = states.transpose(1, 2)
         return self.keys[:, :, :end], self.values[:, :, :end]
 
+    def _unpacked(self, states: torch.Tensor) -> torch.Tensor:
+        """States of a packed row [1, H, T, d] as those of the conversations in it [B, H, L, d]."""
+        parts = self.rows.parts
+        kept = states.new_empty(len(parts), states.shape[1], self.rows.end + _SPARE, states.shape[3])
+        for row, own in zip(kept, parts, strict=True):
+            place = 0
+            for start, stop in own:
+                row[:, place : place + stop - start] = states[0, :, start:stop]
+                place += stop - start
+            row[:, place:] = 0
+        return kept
+
+
+def begin(
+    model: EarthGPTForConditionalGeneration,
+    rows: Rows,
+    beginnings: Sequence[Sequence[int]],
+    which: Sequence[int],
+    tokens: Sequence[Sequence[int]],
+    keep: Sequence[int],
+    pixels: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, list[int]]:
+    """The first pass, over all conversations as one packed row without padding; returns what ``read`` does.
+
+    beginnings: tokens that conversations share, each read once. which: of them each conversation has. tokens: of each,
+    behind its beginning. pixels: of the images in the beginnings and tokens, in the order of ``beginnings``, and of
+    the conversations of each.
+    """
+    ids: list[int] = []
+    positions: list[int] = []
+    segments, parts = [], [[] for _ in tokens]
+
+    def add(more: Sequence[int], shared: tuple[int, int], place: int) -> tuple[int, int]:
+        start = len(ids)
+        ids.extend(more)
+        positions.extend(range(place, place + len(more)))
+        if more:
+            segments.append(Segment(start, len(ids), *shared))
+        return start, len(ids)
+
+    for number, beginning in enumerate(beginnings):
+        shared = add(beginning, (len(ids), len(ids)), 0)
+        for i in (i for i, one in enumerate(which) if one == number):
+            parts[i] = [shared, add(tokens[i], shared, len(beginning))]
+    rows.parts, rows.end = parts, max(len(beginnings[one]) + len(own) for one, own in zip(which, tokens, strict=True))
+    most = max(keep)
+    wanted = torch.tensor([[max(0, stop - most + i) for i in range(most)] for _, (_, stop) in parts])  # [B, K]
+    logits = model(
+        input_ids=torch.tensor([ids], device=model.device),
+        pixel_values=pixels,
+        position_ids=torch.tensor([positions], device=model.device),
+        segments=segments,
+        past_key_values=rows,
+        use_cache=True,
+        logits_to_keep=wanted.flatten().to(model.device),
+    ).logits
+    return logits.view(len(tokens), most, -1), [most] * len(tokens)
+
 
 def read(
     model: EarthGPTForConditionalGeneration,
@@ -78,12 +136,11 @@ def read(
     tokens: Sequence[Sequence[int]],
     starts: Sequence[int],
     keep: Sequence[int],
-    pixels: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, list[int]]:
-    """One pass over more tokens of each conversation: logits [B, K, V], of which those behind the last ``keep`` tokens
-    of a row are the ones before the place in K that is told for it.
+    """A later pass, over more tokens of each conversation: logits [B, K, V], of which those behind the last ``keep``
+    tokens of a row are the ones before the place in K that is told for it.
 
-    starts: the place of each row's first token. pixels [n, 3, S, S]: of the images in the tokens, in order.
+    starts: the place of each row's first token.
     """
     width = max(map(len, tokens))
     device = model.device
@@ -94,7 +151,6 @@ def read(
     wanted = sorted({place for row, n in zip(tokens, keep, strict=True) for place in range(len(row) - n, len(row))})
     logits = model(
         input_ids=ids,
-        pixel_values=pixels,
         attention_mask=seen,
         position_ids=rows.places,
         past_key_values=rows,

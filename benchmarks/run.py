@@ -1,0 +1,101 @@
+"""All benchmarks in one table: each row is a ratio beside a named rival, on the same work, in the same run.
+
+    make bench
+    make bench ARGS="asking startup --quick"
+    python benchmarks/run.py --check benchmarks/expected.json
+
+Every benchmark runs in a process of its own. "ratio" is how many times better ours is; "floor" is what operations and
+bytes allow this machine, and "from it" how many times that ours is; "the same" what was checked to be equal, or there
+is no row; "clean" says how many samples nobody disturbed. Rivals that are not installed are left out:
+`pip install sahi datasets` brings two more. All take about 20 minutes on two cores, with --quick five.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from table import Row, table
+
+NAMES = (
+    "startup", "asking", "decoding", "boxes", "choices", "evaluating", "folder", "scenes", "reading", "pixels",
+    "serving", "training", "records", "building", "parsing", "metrics",
+)  # fmt: skip
+MARGIN = 0.8  # of a ratio that was expected; below is a failure
+
+
+def main(words: list[str] | None = None) -> int:
+    """Prints the table; the exit code is 1 where a benchmark failed or a ratio fell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all where none is given")
+    parser.add_argument("--quick", action="store_true", help="less work, and fewer rounds")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="keep the ratios in a JSON file; others there stay")
+    parser.add_argument("--check", type=Path, metavar="FILE", help=f"fail below {MARGIN} of a ratio of such a file")
+    parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args(words)
+    if unknown := set(arguments.names) - set(NAMES):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    if arguments.one:
+        measure(arguments.names[0], arguments.quick, arguments.one)
+        return 0
+    print(table([]))
+    rows, notes, failed = [], [], False
+    for name in arguments.names or NAMES:
+        found, note, broken = of(name, arguments.quick)
+        rows += found
+        notes += [f"{name}: {note}"] if note else []
+        failed |= broken
+        for line in table(found).splitlines()[2:]:
+            print(line, flush=True)
+    if arguments.check:
+        fallen = below(rows, json.loads(arguments.check.read_text(encoding="utf-8")))
+        notes, failed = notes + fallen, failed or bool(fallen)
+    if arguments.write:
+        kept = json.loads(arguments.write.read_text(encoding="utf-8")) if arguments.write.exists() else {}
+        kept |= {row.key: float(f"{row.ratio:.3g}") for row in rows}
+        arguments.write.write_text(json.dumps(kept, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    for note in notes:
+        print(f"\n{note}")
+    return int(failed)
+
+
+def of(name: str, quick: bool) -> tuple[list[Row], str, bool]:
+    """The rows of a benchmark; why there are none; and whether that is a failure."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.json"
+        command = [sys.executable, __file__, name, "--one", str(file), *(["--quick"] if quick else [])]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            return [], f"failed\n{done.stderr[-2000:]}", True
+        found = json.loads(file.read_text(encoding="utf-8"))
+    if isinstance(found, str):
+        return [], f"left out: {found}", False
+    return [Row(**one) for one in found], "", False
+
+
+def measure(name: str, quick: bool, file: Path) -> None:
+    """Writes the rows of a benchmark, or what it needs and there is not."""
+    try:
+        found: str | list = [asdict(row) for row in importlib.import_module(name).rows(quick)]
+    except (ImportError, FileNotFoundError) as error:
+        found = str(error)
+    file.write_text(json.dumps(found), encoding="utf-8")
+
+
+def below(rows: list[Row], expected: dict[str, float]) -> list[str]:
+    """What to say of ratios that fell."""
+    return [
+        f"{row.key}: {row.ratio:.3g} times, but {expected[row.key]:.3g} were expected"
+        for row in rows
+        if row.key in expected and row.ratio < MARGIN * expected[row.key]
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
