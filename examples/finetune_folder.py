@@ -1,9 +1,10 @@
 """Fine-tune the default model on a folder of your own, on a CPU, and measure it before and after.
 
+pip install 'earthgpt[train]'
 python examples/finetune_folder.py [FOLDER] [-o OUTPUT] [--steps N]
 
-FOLDER holds ``train/CLASS/*.png`` and ``val/CLASS/*.png``. Without one, three classes are drawn that the model has
-never seen. For your own captions, boxes or questions change ``dataset`` and ``TASK`` (docs/data.md).
+FOLDER holds a folder of images for each class, either at once (a tenth is then held out) or in ``train/`` and ``val/``.
+Without one, three classes are drawn that the model has never seen. For your own captions, boxes or questions change ``dataset`` and ``TASK`` (docs/data.md).
 """
 
 import argparse

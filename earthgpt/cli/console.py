@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
 from earthgpt.cli.options import Look
 from earthgpt.types import Box, Region
@@ -60,6 +61,13 @@ def note(text: str) -> None:
 
 def say(value: Any, as_json: bool, text: str) -> None:
     typer.echo(json.dumps(value) if as_json else text)
+
+
+def print_wide(table: Table) -> None:
+    """A table that is not squeezed: a terminal that is too narrow breaks its lines."""
+    for column in table.columns:
+        column.no_wrap = True
+    Console(width=max(out.width, 160)).print(table)
 
 
 def region_value(region: Region, size: tuple[int, int]) -> dict[str, Any]:

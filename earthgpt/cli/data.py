@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from earthgpt.cli.console import err, note, out, say, waiting
+from earthgpt.cli.console import err, note, out, print_wide, say, waiting
 from earthgpt.cli.options import AsJson, Overrides, Recipe
 from earthgpt.types import EarthGPTError
 
@@ -117,8 +117,8 @@ def list_datasets(as_json: AsJson = False) -> None:
         images = card.counts.get("total") or sum(card.counts.values())
         turns = card.paper.turns if card.paper and card.paper.turns else None
         numbers = (f"{number:,}" if number else "" for number in (images, turns))
-        table.add_row(name, ", ".join(card.sensors), card.tasks[0].replace("_", " "), *numbers, card.licence)
-    out.print(table)
+        table.add_row(name, ", ".join(card.sensors), card.tasks[0], *numbers, card.licence)
+    print_wide(table)
 
 
 def check_dataset(

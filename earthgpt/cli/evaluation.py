@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from earthgpt.cli.console import be_quiet, err, load_model, note, out, waiting
+from earthgpt.cli.console import be_quiet, err, load_model, note, out, print_wide, waiting
 from earthgpt.cli.options import AsJson, Reports, TaskOptions
 from earthgpt.types import EarthGPTError
 
@@ -153,17 +152,12 @@ def _asked(model: str, concurrency: int, timeout: float, probabilities: bool, fi
     return endpoint_of(model, key=key, **options) or load_model(model)
 
 
-def _print_wide(table: Table) -> None:
-    """A table that is not squeezed: a terminal that is too narrow breaks its lines."""
-    for column in table.columns:
-        column.no_wrap = True
-    Console(width=max(out.width, 160)).print(table)
-
-
 def score(
     task: Annotated[str, typer.Argument(help="See: earthgpt tasks list")],
     predictions: Annotated[Path, typer.Argument(help="JSON lines, a JSON array, CSV, TSV, or a report.")],
-    truth: Annotated[Path | None, typer.Option(help="A file of the true answers, where they are apart; or a report.")] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="A file of the true answers, where they are apart; or a report.")
+    ] = None,
     kind: Annotated[str | None, typer.Option("--format", help="jsonl, json, csv, tsv or report.")] = None,
     fields: Annotated[
         list[str] | None, typer.Option("--field", help="ROLE=NAME of a field: prediction, truth, id, image, ...")
@@ -274,5 +268,5 @@ def _print_tables(tables: Sequence[Any]) -> None:
             table.add_column(Text(name), justify="right" if i else "left")
         for row in one.rows:
             table.add_row(*map(Text, row))
-        _print_wide(table)
+        print_wide(table)
         out.print(f"{one.note}\n" if one.note else "", highlight=False, soft_wrap=True, markup=False)

@@ -24,7 +24,7 @@ def serve(
     ] = None,
     rate: Annotated[int, typer.Option(min=0, help="Requests a minute of one key or address; 0 is any number.")] = 0,
     jobs: Annotated[Path | None, typer.Option(help="The folder for large scenes; none are taken without it.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Answers that are decoded together.")] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Answers that are decoded together.")] = 32,
     most_waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait for that.")] = 256,
     cache_mb: Annotated[int, typer.Option(min=0, help="Memory for what images were turned into.")] = 512,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Of one image.")] = 64,

@@ -49,10 +49,15 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
             if len(paths) == 1:
                 raise
             failed += 1
-            note(f"{path}: {error}")
+            note(_of(path, str(error)))
     if failed:
         err.print(f"{failed} of {len(paths)} images failed.", highlight=False)
         raise typer.Exit(1 if failed == len(paths) else 3)
+
+
+def _of(path: Path | str, error: str) -> str:
+    """What is wrong with an image, with its name in front."""
+    return error if error.startswith(str(path)) else f"{path}: {error}"
 
 
 def _for_each(path: Path | None, names: Sequence[str]) -> list[Path | None]:
@@ -91,7 +96,11 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     from rich.progress import track
 
     from earthgpt.geo.scene import open_scene
-    from earthgpt.scenes import LEAST_TILE, Job, scan
+    from earthgpt.scenes import LEAST_TILE, Job, each
+
+    def opened(path: Path | str) -> tuple[Any, Any]:
+        scene = open_scene(path, how.sensor, **how.reading)
+        return scene, _part(scene, how)[0]
 
     header, done = ["image", wanted["task"], "score", "error"], set()
     if output.exists() and not how.overwrite:
@@ -112,21 +121,14 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
         if not done:
             lines.writerow(header)
         left = [path for path in paths if str(path) not in done]
-        for path in track(left, "images", console=err, transient=True, disable=not err.is_terminal):
-            try:
-                scene = open_scene(path, how.sensor, **how.reading)
-                area, outlines = _part(scene, how)
-                tile = max(LEAST_TILE, *(area[2:] if area else scene.size))
-                found = scan(assistant, scene, Job(tile=tile, area=area, outlines=outlines, **wanted)).features
-                row = (
-                    [found[0].region.label, f"{found[0].region.score:.4f}", ""] if found else ["", "", "no valid pixel"]
-                )
-            except EarthGPTError as error:
-                row = ["", "", str(error)]
-            if row[2]:
+        answers = each(assistant, Job(tile=LEAST_TILE, **wanted), left, opened, how.batch_size)
+        for path, said, score, error in track(
+            answers, "images", len(left), console=err, transient=True, disable=not err.is_terminal
+        ):
+            if error:
                 failed += 1
-                note(f"{path}: {row[2]}")
-            lines.writerow([path, *row])
+                note(_of(path, str(error)))
+            lines.writerow([path, said, "" if score is None else f"{score:.4f}", error])
             file.flush()
     note(f"Wrote {output}: {len(paths):,} images, {failed:,} of them failed.")
     if failed:
