@@ -166,10 +166,15 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
         def told(done: int, total: int) -> None:
             progress.update(bar, completed=done)
 
-        if how.engine == "ray":
-            found = scan_on_ray(how.model, scene, job, record, how.batch_size, told, how.workers)
-        else:
-            found = scan(assistant, scene, job, record, how.batch_size, told)
+        try:
+            if how.engine == "ray":
+                found = scan_on_ray(how.model, scene, job, record, how.batch_size, told, how.workers)
+            else:
+                found = scan(assistant, scene, job, record, how.batch_size, told)
+        except KeyboardInterrupt:
+            if record:
+                note("What was answered is kept: the same command goes on.")
+            raise
     for one in scene.notes if scene.damaged else ():
         if one not in noted:
             note(f"{scene.name}: {one}")

@@ -76,7 +76,7 @@ class Dataset:
             hint = ' Take "all", or its part "val", a tenth that is held out.' if self.splits == ("all",) else ""
             raise EarthGPTError(f"{self.title} has splits {', '.join(self.splits)}; not {split!r}.{hint}")
         if not root.is_dir():
-            raise EarthGPTError(f"There is no folder {root}, from which {self.title} would be read.")
+            raise EarthGPTError(f"No folder {root}: {self.title} would be read from it.")
         defects = Counter() if defects is None else defects
         samples = self.reader(root, split, defects)
         return samples if unnamed or not self.unnamed else self._named(samples, defects)

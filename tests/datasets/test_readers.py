@@ -189,7 +189,7 @@ def test_an_unknown_split_is_named_with_the_known_ones(name, tmp_path):
 @each
 def test_a_missing_root_is_named(name, tmp_path):
     dataset = find("datasets", name)
-    with pytest.raises(EarthGPTError, match=f"There is no folder .*nowhere, from which {dataset.title} would"):
+    with pytest.raises(EarthGPTError, match=f"No folder .*nowhere: {dataset.title} would be read from it"):
         dataset.read(tmp_path / "nowhere", dataset.splits[0])
 
 
