@@ -11,6 +11,7 @@ from typing import Any
 
 DISTURBED = 0.06  # of the machine, that others took during a sample
 _LEAST_S = 0.2  # a sample lasts as long, by repeating what is short: the kernel counts in hundredths of a second
+_LONG_S = 5.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -44,23 +45,30 @@ def in_turn(
 
     clock: ``time.process_time`` for what runs in one thread, which a busy machine changes less.
     """
-    results, repeats = {}, {}
-    for name, way in ways.items():  # the first call pays for much, and tells how often to repeat
-        began = time.perf_counter()
-        results[name] = way()
-        repeats[name] = max(1, round(_LEAST_S / max(time.perf_counter() - began, 1e-9)))
+    results: dict[str, Any] = {}
+    repeats = dict.fromkeys(ways, 1)
     taken: dict[str, list[tuple[bool, float]]] = {name: [] for name in ways}
+
+    def sample(name: str) -> float:
+        before, start, wall = others(), clock(), time.perf_counter()
+        for _ in range(repeats[name]):
+            results[name] = ways[name]()
+        seconds, wall = (clock() - start) / repeats[name], time.perf_counter() - wall
+        taken[name].append(((others() - before) / (wall * (os.cpu_count() or 1)) >= DISTURBED, seconds))
+        return wall
+
+    for name in ways:  # the first call pays for much, which counts where it is long; it tells how often to repeat
+        if (wall := sample(name)) < _LONG_S:
+            taken[name].clear()
+        repeats[name] = max(1, round(_LEAST_S / max(wall, 1e-9)))
     until = time.perf_counter() + patience_s
     while True:
-        for name, way in ways.items():
-            before, start, wall = others(), clock(), time.perf_counter()
-            for _ in range(repeats[name]):
-                results[name] = way()
-            seconds, wall = (clock() - start) / repeats[name], time.perf_counter() - wall
-            taken[name].append(((others() - before) / (wall * (os.cpu_count() or 1)) >= DISTURBED, seconds))
-        done = len(taken[name]) >= rounds and time.perf_counter() > until
-        if done or all(sum(not dirty for dirty, _ in samples) >= rounds for samples in taken.values()):
+        enough = [sum(not dirty for dirty, _ in samples) >= rounds for samples in taken.values()]
+        most = min(map(len, taken.values()))
+        if all(enough) or (most >= rounds and time.perf_counter() > until):
             return {name: _timing(samples, results[name]) for name, samples in taken.items()}
+        for name in ways:
+            sample(name)
 
 
 def others() -> float:

@@ -159,6 +159,46 @@ def _through(assistant, scene, job, record, batch_size, progress) -> Record:
     return kept
 
 
+def each(
+    assistant: EarthGPT,
+    job: Job,
+    sources: Iterable[Any],
+    opened: Callable[[Any], tuple[Scene, Window | None]],
+    batch_size: int = 16,
+) -> Iterator[tuple[Any, str, float | None, str]]:
+    """Each image, or its window, seen whole: the source, what was said, its score, and what went wrong; in order.
+
+    job: what is asked, of ``classify``, ``caption`` and ``ask``; its tiles do not count. opened: the scene of a source
+    and its window. What it raises as EarthGPTError is told of that image alone. The next images are read while the
+    model looks at these.
+    """
+
+    def read(batch: list) -> list[tuple[Tile, Shown] | EarthGPTError]:
+        found: list[tuple[Tile, Shown] | EarthGPTError] = []
+        for source in batch:
+            try:
+                scene, window = opened(source)
+                window = window or (0, 0, *scene.size)
+                tile = Tile(window, window)
+                found.append((tile, replace(_shown(assistant, scene, tile), valid=None)))
+            except EarthGPTError as error:
+                found.append(error)
+        return found
+
+    left = iter(sources)
+    batches = iter(lambda: list(islice(left, batch_size)), [])
+    with ThreadPoolExecutor(1) as reader:
+        for batch, found in _ahead(reader, batches, read):
+            there = [one for one in found if isinstance(one, tuple)]
+            rows = iter(look(assistant, job, *zip(*there, strict=True)) if there else ())
+            for source, one in zip(batch, found, strict=True):
+                row = next(rows) if isinstance(one, tuple) else {}
+                if "said" in row:
+                    yield source, row["said"], row["score"], ""
+                else:
+                    yield source, "", None, "no valid pixel" if row else str(one)
+
+
 def scan_on_ray(
     model: str,
     scene: Scene,

@@ -1,0 +1,72 @@
+"""Images a second over a folder, beside a loop that opens one, asks, and writes a line of the table.
+
+    python benchmarks/run.py folder
+
+earthgpt-tiny says the class of JPEG images of 600 pixels, the size of AID. The loop is `classify` for each file; ours
+is what `earthgpt classify FOLDER -o classes.csv` does: images are read while the model looks at others, and it looks at
+16 together. Both write the same table. The floor is the encoders alone, on 16 images at a time.
+"""
+
+from __future__ import annotations
+
+import csv
+import tempfile
+from pathlib import Path
+
+from guard import in_turn
+from table import Row
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """One row: images a second."""
+    import torch
+
+    from earthgpt.assistant import load
+    from earthgpt.datasets.synthetic import scene
+    from earthgpt.geo.inputs import expand
+    from earthgpt.geo.raster import open_raster
+    from earthgpt.geo.scene import open_scene
+    from earthgpt.scenes import LEAST_TILE, Job, each
+    from earthgpt.types import Sensor
+
+    count, assistant = 32 if quick else 96, load()
+    with tempfile.TemporaryDirectory() as folder:
+        from PIL import Image
+
+        for seed in range(count):
+            image = Image.fromarray(scene(seed, Sensor.OPTICAL, (256, 256)).image())
+            image.resize((600, 600), Image.Resampling.BICUBIC).save(Path(folder) / f"{seed:03}.jpg", quality=90)
+        paths = expand([folder])
+
+        def loop() -> str:
+            with (Path(folder) / "loop.csv").open("w", newline="") as file:
+                lines = csv.writer(file)
+                for path in paths:
+                    found = assistant.classify(path)
+                    lines.writerow([path, found.label, f"{found.probabilities[found.label]:.2f}"])
+            return (Path(folder) / "loop.csv").read_text()
+
+        def ours() -> str:
+            with (Path(folder) / "ours.csv").open("w", newline="") as file:
+                lines = csv.writer(file)
+                for path, said, score, _ in each(assistant, Job("classify", LEAST_TILE), paths, opened):
+                    lines.writerow([path, said, f"{score:.2f}"])
+            return (Path(folder) / "ours.csv").read_text()
+
+        def opened(path):
+            return open_scene(path), None
+
+        squares = [assistant.processor.square(open_raster(path).pixels) for path in paths[:16]]
+        pixels = assistant.processor.normalise(squares)
+
+        @torch.inference_mode()
+        def encoders() -> None:
+            for _ in range(count // 16):
+                assistant.model.vision_encoder(pixels)
+
+        timings = in_turn({"loop": loop, "ours": ours, "floor": encoders}, 2, 10)
+    theirs, mine, floor = (count / one.seconds for one in timings.values())
+    if timings["loop"].result != timings["ours"].result:
+        raise ValueError("The tables differ.")
+    same, clean = f"table of {count} lines", timings["ours"].samples
+    return [Row("folder", f"{count} images", "images/s", mine, theirs, "ours, a plain loop", 4, floor, same, clean)]
