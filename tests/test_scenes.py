@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import earthgpt
 from earthgpt import scenes
+from earthgpt.datasets import synthetic
 from earthgpt.generation import Answer
 from earthgpt.geo.scene import open_scene
-from earthgpt.scenes import Job, plan, scan, tile_for
-from earthgpt.types import EarthGPTError
+from earthgpt.scenes import LEAST_TILE, Job, each, plan, scan, tile_for
+from earthgpt.types import EarthGPTError, Sensor
 
 SHIPS = [(30, 30, 60, 50), (190, 100, 240, 130), (150, 195, 250, 215), (300, 10, 330, 30), (10, 270, 40, 290)]
 SIZE = (360, 300)
@@ -338,3 +340,20 @@ def test_places_are_described_in_a_window_round_them(model, processor, pixels, t
     assert box.properties["tile"] == "0,0,256,256" and box.region.label == box.region.label.strip()
     with pytest.raises(EarthGPTError, match=r"Place 1: .*does not lie in"):
         scenes.describe(EarthGPT(model, processor), scene, [Area((((16.0, 45.0),),), {})])
+
+
+def test_each_image_of_many_is_said_what_it_is_said_alone(tmp_path):
+    assistant, job = earthgpt.load(), Job("classify", LEAST_TILE)
+    pixels = [synthetic.scene(seed, Sensor.OPTICAL, (90, 70)).image() for seed in range(3)]
+
+    def opened(number):
+        if number == 1:
+            raise EarthGPTError("damaged")
+        return open_scene(pixels[number]), (0, 0, 40, 40) if number == 2 else None
+
+    found = list(each(assistant, job, range(3), opened, batch_size=2))
+    assert found[1] == (1, "", None, "damaged") and [number for number, *_ in found] == [0, 1, 2]
+    for (_, said, score, error), shown in ((found[0], pixels[0]), (found[2], pixels[2][:40, :40])):
+        alone = assistant.classify(shown)
+        assert said == alone.label and error == ""
+        assert score == pytest.approx(alone.probabilities[said], abs=2e-4)
