@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from earthgpt.types import EarthGPTError
+from earthgpt.types import EarthGPTError, Sensor
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,7 +40,7 @@ class Source(_Tree):
     split: str = "train"
     part: Literal["train", "val"] | None = None
     tasks: tuple[str, ...] = ()
-    sensor: Literal["optical", "sar", "infrared"] = "optical"
+    sensor: Sensor = Sensor.OPTICAL
     repeat: Annotated[float, Field(gt=0)] = 1.0
 
     @model_validator(mode="after")

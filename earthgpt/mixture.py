@@ -221,7 +221,7 @@ def _open(source: Source, recipe: Recipe) -> Iterator[Part]:
         path = Path(source.records)
         if not path.is_dir():
             records = Records(path)
-            yield Told(records, Path(source.root), 0, len(records), source.repeat, Sensor(source.sensor), path.name)
+            yield Told(records, Path(source.root), 0, len(records), source.repeat, source.sensor, path.name)
             return
         manifest = _manifest(path)
         records, start = Records(path / "mmrs.jsonl"), 0

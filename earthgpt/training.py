@@ -10,15 +10,16 @@ import threading
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 from torch.utils.data import DataLoader
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
@@ -399,11 +400,11 @@ def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditional
         swap(fresh, kept)
     tokenizer = AutoTokenizer.from_pretrained(kept)
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    vit = AutoConfig.for_model(**new.vit)
+    vit = _configuration(new.vit)
     config = EarthGPTConfig(
         vit_config=vit,
-        cnn_config=AutoConfig.for_model(**new.cnn),
-        text_config=AutoConfig.for_model(**new.text, vocab_size=len(tokenizer), **ids),
+        cnn_config=_configuration(new.cnn),
+        text_config=_configuration({**new.text, "vocab_size": len(tokenizer), **ids}),
         image_size=recipe.image_size or vit.image_size,
         vit_layers=new.vit_layers and list(new.vit_layers),
         cnn_stages=new.cnn_stages and list(new.cnn_stages),
@@ -419,6 +420,17 @@ def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditional
     model = EarthGPTForConditionalGeneration(config)
     start_positions(model.vision_encoder.vit)
     return model, processor
+
+
+def _configuration(part: Mapping[str, Any]) -> PreTrainedConfig:
+    """Raises EarthGPTError for a kind of model that transformers does not know."""
+    if "model_type" not in part:
+        raise EarthGPTError("Each part of a new model names its model_type.")
+    try:
+        return AutoConfig.for_model(**part)
+    except ValueError as error:
+        reason = str(error).partition(" Should contain one of")[0]
+        raise EarthGPTError(f"{reason} Import the module that registers it, or name one of transformers.") from None
 
 
 def vocabulary_of(recipe: Recipe, parts: list[Part]) -> Vocabulary:

@@ -207,6 +207,14 @@ def test_train_takes_overrides_and_the_trained_model_answers(run, harbor, monkey
     assert code == 0 and "answer" in json.loads(out)
 
 
+def test_a_kind_of_model_that_is_not_known_is_told(run, monkeypatch, tmp_path, request):
+    monkeypatch.setitem(synthetic.SPLITS, "val", range(6))
+    words = ("train", request.config.rootpath / "recipes" / "debug.toml", f"output={tmp_path / 'run'}")
+    for part, says in (('{model_type = "patches"}', "Import the module that registers it"), ("{}", "model_type")):
+        code, out, err = run(*words, f"model.vit={part}")
+        assert (code, out) == (1, "") and says in err.splitlines()[-1] and len(err) < 300
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_every_command_has_an_example(run, command):
     code, out, err = run(*command.split(), "--help")

@@ -11,6 +11,8 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from earthgpt.types import Sensor
+
 DEFAULT = "earthgpt-tiny"
 
 # Images and what is asked of them.
@@ -21,7 +23,7 @@ Classes = Annotated[
     typer.Option("--class", "--classes", "-c", help="A class, in the singular; repeated, or several with commas."),
 ]
 ModelName = Annotated[str, typer.Option("--model", "-m", help="A model's name, folder or hub id.")]
-SensorName = Annotated[str | None, typer.Option("--sensor", "-s", help="optical, sar or infrared.")]
+SensorName = Annotated[str | None, typer.Option("--sensor", "-s", help=f"What took the image: {', '.join(Sensor)}.")]
 Oriented = Annotated[bool, typer.Option("--oriented", help="Ask for oriented boxes.")]
 Free = Annotated[bool, typer.Option("--free", help="Take answers as the model gives them, whatever their form.")]
 Steps = Annotated[

@@ -828,12 +828,12 @@ SPLITS = {"val": range(0, 300), "test": range(300, 600), "train": range(600, 30_
 def read(root: Path | None, split: str, defects: Counter) -> Iterator[Sample]:
     """Every seed of the split in all three sensors, one after the other."""
     for seed in SPLITS[split]:
-        yield scene(seed, list(Sensor)[seed % 3])
+        yield scene(seed, list(KINDS)[seed % len(KINDS)])
 
 
 DATASET = Dataset(
     title="Synthetic scenes",
-    sensors=tuple(Sensor),
+    sensors=tuple(KINDS),
     tasks=(
         "scene_classification",
         "image_captioning",

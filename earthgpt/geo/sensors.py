@@ -138,15 +138,15 @@ def stretches_of(
 
 
 def units_of(values: np.ndarray, sensor: Sensor, valid: np.ndarray | None = None) -> str:
-    """What the values of a band or image stand for, one of ``UNITS``, by their range.
+    """What the values of a band or image stand for, one of ``UNITS``, by their range; the first where no rule is known.
 
     SAR: some are negative: decibels; a long tail (the mean is more than twice the median; of fully developed speckle it
     is 1.44 times for intensities and 1.06 for amplitudes) and float: intensity; else amplitude. Infrared: the middle
     between 150 and 400: kelvin; integers between 20,000 and 40,000: hundredths of a kelvin, as FLIR's linear mode
     writes them; float between -90 and 150: celsius.
     """
-    if sensor is Sensor.OPTICAL:
-        return "values"
+    if sensor not in (Sensor.SAR, Sensor.INFRARED):
+        return UNITS[sensor][0]
     values = np.asarray(values)
     chosen = _chosen(
         values, valid if valid is None or valid.ndim == values.ndim else valid[..., None] & np.isfinite(values)

@@ -56,7 +56,7 @@ def load(
         processor = AutoProcessor.from_pretrained(place)
         model = AutoModelForImageTextToText.from_pretrained(place, dtype=dtype)
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = str(error).strip().splitlines()[0].partition(" Should contain one of")[0]  # all kinds that there are
         what = "There is no folder" if place == str(name) and not Path(name).exists() else "Cannot load the model"
         also = ", and no such model on the hub" if what.startswith("There") else ""
         raise EarthGPTError(f"{what} {str(name)!r}{also}: {reason}") from error

@@ -62,11 +62,11 @@ def test_a_seed_gives_the_same_scene_in_another_process():
 
 
 def test_other_seeds_and_other_sensors_give_other_scenes():
-    pictures = [scene(seed, sensor, (64, 64)).image().tobytes() for seed in range(3) for sensor in Sensor]
+    pictures = [scene(seed, sensor, (64, 64)).image().tobytes() for seed in range(3) for sensor in KINDS]
     assert len(set(pictures)) == 9
 
 
-@pytest.mark.parametrize("sensor", Sensor)
+@pytest.mark.parametrize("sensor", KINDS)
 def test_pixels_have_the_size_and_channels_of_the_sensor(sensor):
     for size in (None, (96, 64)):
         sample = scene(5, sensor, size)
@@ -109,7 +109,7 @@ def test_people_stand_out_from_the_square_in_the_thermal_image():
         assert abs(pixels[inside(sample)].mean() - pixels[~inside(sample, grow=3)].mean()) > 20, sample.name
 
 
-@pytest.mark.parametrize("sensor", Sensor)
+@pytest.mark.parametrize("sensor", KINDS)
 def test_the_facts_of_a_scene_agree_with_each_other(sensor):
     kinds = Counter()
     for sample in scenes(sensor, 60):
@@ -138,7 +138,7 @@ def test_a_caption_counts_its_objects():
 def test_all_six_tasks_have_turns_on_every_sensor():
     tasks = [find("tasks", name) for name in DATASET.tasks]
     assert len(tasks) == 6
-    for sensor in Sensor:
+    for sensor in KINDS:
         samples = scenes(sensor, 12)
         for task in tasks:
             assert any(task.turns(sample, random.Random(0)) for sample in samples), (sensor, task)
