@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from earthgpt.types import EarthGPTError
 
-LIBRARIES = ("earthgpt", "torch", "transformers", "numpy", "pillow", "rasterio", "pyogrio", "pyarrow")
+LIBRARIES = ("torch", "transformers", "numpy", "pillow", "rasterio", "pyogrio", "pyarrow")
 
 
 def card_of(output: str | Path) -> Path:
@@ -54,7 +54,7 @@ def write_run_card(
         "skipped": dict(skipped or {}),
         "time": time,
         "seconds": seconds,
-        "versions": _versions(),
+        "versions": {name: version or "not installed" for name, version in versions(LIBRARIES).items()},
     }
     fresh = path.with_name(f"{path.name}.new")
     try:
@@ -65,11 +65,12 @@ def write_run_card(
     return path
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for library in LIBRARIES:
+def versions(libraries: Iterable[str]) -> dict[str, str | None]:
+    """Of Python, the package, and libraries; None for one that is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in ("earthgpt", *libraries):
         try:
-            found[library] = metadata.version(library)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[library] = "not installed"
+            found[name] = None
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +70,8 @@ def run(assistant: EarthGPT, folder: Path, console: Console) -> None:
     side_by_side([folder / f"{sensor}.png" for sensor in SCENES]).save(folder / "overview.jpg", quality=90)
     console.rule()
     console.print(f"Pictures and map layers (GeoJSON, for QGIS and others) are in {folder}/", highlight=False)
-    console.print('Your own image:  .venv/bin/earthgpt ask IMAGE "Is there a ship in the image?"', highlight=False)
+    program = "earthgpt" if shutil.which("earthgpt") else sys.argv[0]  # the environment need not be active
+    console.print(f'Your own image:  {program} ask IMAGE "Is there a ship in the image?"', highlight=False)
 
 
 def side_by_side(paths: list[Path]) -> Image.Image:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from earthgpt.machine import Device, devices, matrix_rate, versions
+from earthgpt.cards import versions
+from earthgpt.machine import Device, devices, matrix_rate
 from earthgpt.model.costs import Memory, training_memory
 from earthgpt.model.presets import PRESETS, configuration, on_meta
 from earthgpt.training import choose_trainable
@@ -25,6 +26,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "lora": {"lora": {"rank": 16, "alpha": 32.0}, "trainable": ("language_model.*.lora_*",)},
     "full": {"trainable": ("mm_projector.*", "image_start", "image_end", "language_model.*")},
 }  # fmt: skip
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "rasterio", "peft", "tensorboard")
 TEXT, LABELLED = 110, 30  # tokens beside an image in MMRS-1M on average, and those of them that are learned
 SPARE = 0.9  # of the memory; the rest is for what torch and its libraries keep to themselves
 
@@ -66,7 +68,7 @@ def examine(memory: int | None = None, processes: int | None = None, image_size:
     memory = memory or min(device.memory for device in found)
     processes = processes or len(found)
     return Findings(
-        versions=versions(),
+        versions=versions(LIBRARIES),
         devices=found,
         rate=matrix_rate(found[0].device, torch.bfloat16),
         memory=memory,
@@ -80,7 +82,7 @@ def fits(name: str, memory: int, processes: int = 1, image_size: int = 224) -> I
     """How each stage of a preset or model would fit; LoRA only where peft is installed."""
     room = int(SPARE * memory)
     for stage in STAGES:
-        if stage == "lora" and versions()["peft"] is None:
+        if stage == "lora" and versions(("peft",))["peft"] is None:
             continue
         found = cost(name, stage, image_size, checkpointing=False)
         checkpointing = found.images(room, processes) < 8

@@ -8,12 +8,9 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
-from importlib import metadata
 
 import psutil
 import torch
-
-LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "pillow", "rasterio", "peft", "tensorboard")
 
 
 @dataclass(frozen=True)
@@ -36,17 +33,6 @@ def devices() -> list[Device]:
         memory = psutil.virtual_memory()
         name = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
         found.append(Device(name, torch.device("cpu"), memory.total, memory.available))
-    return found
-
-
-def versions() -> dict[str, str | None]:
-    """Of Python, the package, and the libraries it uses; None for one that is not installed."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name in ("earthgpt", *LIBRARIES):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = None
     return found
 
 

@@ -8,12 +8,10 @@ import io
 import json
 import math
 import os
-import platform
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from html import escape
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +20,7 @@ from PIL import Image
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from earthgpt import lookup
+from earthgpt.cards import versions
 from earthgpt.geo.pictures import mark
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.metrics import statistics
@@ -179,7 +178,7 @@ def report(
             "images": len({one.image for one in questions if one.image}),
             **(data or {}),
         },
-        versions=versions(libraries),
+        versions=versions(("numpy", *libraries)),
         answers=tuple(_answer(one, each) for one, each in zip(questions, found.each, strict=True)),
     )
 
@@ -218,12 +217,6 @@ def fingerprint(questions: Sequence[Scored]) -> str:
     for one in questions:
         found.update(json.dumps([one.image, one.question, one.kind, plain(one.truth)]).encode())
     return found.hexdigest()
-
-
-def versions(libraries: Iterable[str] = ()) -> dict[str, str]:
-    """Versions of Python, earthgpt, numpy and the libraries named. Raises PackageNotFoundError for one not there."""
-    names = dict.fromkeys(("earthgpt", "numpy", *libraries))
-    return {"python": platform.python_version(), **{name: version(name) for name in names}}
 
 
 # --- values as JSON ----------------------------------------------------------------------------------------------
