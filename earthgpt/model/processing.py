@@ -70,10 +70,12 @@ class EarthGPTProcessor(ProcessorMixin):
             image = image if image.mode.startswith(("I", "F")) else image.convert("RGB")
         pixels = to_rgb8(np.asarray(image), sensor)
         height, width = pixels.shape[:2]
-        long = max(width, height)
-        canvas = Image.new("RGB", (long, long), tuple(round(255 * mean) for mean in self.image_mean))
-        canvas.paste(Image.fromarray(pixels), (int((long - width) / 2), int((long - height) / 2)))
-        return np.asarray(canvas.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC))
+        long, shown = max(width, height), Image.fromarray(pixels)
+        if width != height:
+            canvas = Image.new("RGB", (long, long), tuple(round(255 * mean) for mean in self.image_mean))
+            canvas.paste(shown, (int((long - width) / 2), int((long - height) / 2)))
+            shown = canvas
+        return np.asarray(shown.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC))
 
     def normalise(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
         """uint8 [S, S, 3] each to float32 [n, 3, S, S] with zero mean and unit variance."""
