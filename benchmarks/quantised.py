@@ -16,8 +16,11 @@ import importlib.util
 import io
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
+from table import Row
 from transformers import AutoModelForImageTextToText, BitsAndBytesConfig, QuantoConfig, TorchAoConfig
 from transformers.utils import logging
 
@@ -82,35 +85,62 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--limit", type=int, default=100, help="questions of each task")
     arguments = parser.parse_args()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    place = locate(arguments.model)
-    processor = load(place)[1]
-
     print("| way | kept | MB | same answers | " + " | ".join(f"{task} {name}" for task, name in TASKS) + " | seconds |")
     print("|---|---|" + "---:|" * (len(TASKS) + 3))
-    exact, missing = None, set()
-    for way, kept in [("float32", ""), ("bfloat16", ""), *ROWS]:
+    for one in measured(arguments.model, arguments.limit, [("float32", ""), ("bfloat16", ""), *ROWS]):
+        figures = " | ".join(f"{value:.3f}" for value in one.figures)
+        print(f"| {one.way} | {one.kept} | {one.mb:.1f} | {one.same:.3f} | {figures} | {one.seconds:.0f} |", flush=True)
+    if missing := sorted({library for library, _ in WAYS.values() if importlib.util.find_spec(library) is None}):
+        print(f"\nNot installed: {', '.join(missing)}.", file=sys.stderr)
+
+
+def rows(quick: bool = False) -> list[Row]:
+    """Size and time of earthgpt-tiny in bfloat16, and in int8 where torchao is installed, beside float32."""
+    ways = [("float32", ""), ("bfloat16", ""), ("torchao int8", "output")]
+    exact, *others = measured("earthgpt-tiny", 5 if quick else 25, ways)
+    found = []
+    for one in others:
+        same = f"{one.same:.0%} of the answers"
+        found.append(Row("quantised", f"{one.way}, weights", "MB", one.mb, exact.mb, "ours, float32", None, None, same))
+        found.append(Row("quantised", one.way, "s", one.seconds, exact.seconds, "ours, float32", None, None, same))
+    return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one way gives: size, the part of the answers that float32 gives too, figures of the tasks, and seconds."""
+
+    way: str
+    kept: str
+    mb: float
+    same: float
+    figures: list[float]
+    seconds: float
+
+
+def measured(name: str, limit: int, ways: list[tuple[str, str]]) -> Iterator[Found]:
+    """Each way whose library is installed; the first is the one that answers are compared with."""
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    place = locate(name)
+    processor, exact = load(place)[1], None
+    for way, kept in ways:
         if way in WAYS:
             library, configuration = WAYS[way]
             if importlib.util.find_spec(library) is None:
-                missing.add(library)
                 continue
             options = {"dtype": torch.float32, "quantization_config": configuration(KEPT[kept])}
         else:
             options = {"dtype": getattr(torch, way)}
         model = AutoModelForImageTextToText.from_pretrained(place, **options).eval()
         held, start = size(model), time.perf_counter()
-        reports = [evaluate(EarthGPT(model, processor), "synthetic", task, limit=arguments.limit) for task, _ in TASKS]
+        reports = [evaluate(EarthGPT(model, processor), "synthetic", task, limit=limit) for task, _ in TASKS]
         seconds = time.perf_counter() - start
-        texts = [answer[-1] for report in reports for answer in report.answers]
+        texts = [answer["prediction"] for report in reports for answer in report.answers]
         exact = exact or texts
         same = sum(one == other for one, other in zip(texts, exact, strict=True)) / len(texts)
         figures = [report.metrics[name] for report, (_, name) in zip(reports, TASKS, strict=True)]
-        cells = [way, kept, f"{held / 1e6:.1f}", f"{same:.3f}", *(f"{one:.3f}" for one in figures)]
-        print("| " + " | ".join([*cells, f"{seconds:.0f}"]) + " |", flush=True)
-    if missing:
-        print(f"\nNot installed: {', '.join(sorted(missing))}.", file=sys.stderr)
+        yield Found(way, kept, held / 1e6, same, figures, seconds)
 
 
 def size(model: torch.nn.Module) -> int:

@@ -25,7 +25,7 @@ from table import Row, table
 
 NAMES = (
     "startup", "asking", "decoding", "boxes", "choices", "evaluating", "folder", "scenes", "reading", "pixels",
-    "serving", "training", "records", "building", "parsing", "metrics",
+    "serving", "training", "records", "building", "parsing", "metrics", "quantised",
 )  # fmt: skip
 MARGIN = 0.8  # of a ratio that was expected; below is a failure
 
