@@ -48,7 +48,7 @@ class Settings:
     api_keys: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     rate: int = 0
-    batch_size: int = 16
+    batch_size: int = 32
     most_waiting: int = 256
     cache_bytes: int = 2**29
     jobs: Path | None = None

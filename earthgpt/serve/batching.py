@@ -172,7 +172,7 @@ class Engine:
         self,
         model: EarthGPTForConditionalGeneration,
         processor: EarthGPTProcessor,
-        batch_size: int = 16,
+        batch_size: int = 32,
         window_s: float = 0.004,
         most_waiting: int = 256,
         cache_bytes: int = 2**29,
