@@ -102,7 +102,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
         scene = open_scene(path, how.sensor, **how.reading)
         return scene, _part(scene, how)[0]
 
-    header, done = ["image", wanted["task"], "score", "error"], set()
+    header, done = ["image", SAID[wanted["task"]], "score", "error"], set()
     if output.exists() and not how.overwrite:
         with output.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))

@@ -125,7 +125,7 @@ class Jobs:
             path = save(fresh)
             scene = open_scene(path, sensor)
             side = tile or scenes.tile_for(scene, self.assistant.processor.image_size)
-            job = scenes.Job(tile=max(16, min(side, max(scene.size))), **wanted)
+            job = scenes.Job(tile=max(scenes.LEAST_TILE, min(side, max(scene.size))), **wanted)
             if math.prod(scene.size) > _MOST_TILES * job.tile**2:
                 raise EarthGPTError(f"Tiles of {job.tile} pixels are too many here; make them larger.")
             if job.task == "detect":
