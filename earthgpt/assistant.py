@@ -162,17 +162,28 @@ class Chat:
         return answer
 
 
-def load(name: str | Path = DEFAULT, device: str | None = None, constrained: bool = True) -> EarthGPT:
+def load(
+    name: str | Path = DEFAULT,
+    device: str | None = None,
+    constrained: bool = True,
+    dtype: str = "float32",
+    compiled: bool = False,
+) -> EarthGPT:
     """The default model, or one by folder or hub id, on a device ("cpu", "cuda", ...; None: a GPU where there is one).
-    ``constrained`` is that of ``EarthGPT``.
 
-    Raises EarthGPTError when there is no such model.
+    constrained: as of ``EarthGPT``. dtype: of the weights; "auto" takes them as they were saved. compiled: answers are
+    decoded by a program that is compiled now for this processor, in a few seconds: faster, with the same answers to
+    rounding.
+    Raises EarthGPTError when there is no such model, and where ``compiled`` cannot be: on a GPU, without a compiler.
     """
     import torch
 
-    model, processor = load_model(name)
+    model, processor = load_model(name, dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return EarthGPT(model.to(device), processor, constrained)
+    model = model.to(device)
+    if compiled:
+        model.compile_decoding()
+    return EarthGPT(model, processor, constrained)
 
 
 def _words(text: str, what: str) -> str:

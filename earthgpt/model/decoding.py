@@ -10,6 +10,7 @@ from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicLayer
 
 from earthgpt.model.attention import NAME, Segment
+from earthgpt.model.compiled import MOST, Compiled
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
 
 # Places for tokens to come that keys and values are given, so that they are not copied with every token.
@@ -53,15 +54,19 @@ class _Layer(DynamicLayer):
         super().__init__()
         self.rows = rows
 
+    def reserve(self, end: int) -> None:
+        """Makes room for tokens before place ``end``."""
+        if end > self.keys.shape[2]:
+            wider = (0, 0, 0, end + _SPARE - self.keys.shape[2])
+            self.keys, self.values = functional.pad(self.keys, wider), functional.pad(self.values, wider)
+
     def update(self, key_states, value_states, *args, **kwargs):
         rows, end = self.rows, self.rows.end
         if not self.is_initialized:
             self.keys, self.values = (self._unpacked(states) for states in (key_states, value_states))
             self.is_initialized = True
             return key_states, value_states
-        if end > self.keys.shape[2]:
-            wider = (0, 0, 0, end + _SPARE - self.keys.shape[2])
-            self.keys, self.values = functional.pad(self.keys, wider), functional.pad(self.values, wider)
+        self.reserve(end)
         length = key_states.shape[2]
         for kept, states in ((self.keys, key_states), (self.values, value_states)):
             if len(states) == 1:
@@ -143,12 +148,14 @@ def read(
     starts: the place of each row's first token.
     """
     width = max(map(len, tokens))
+    if model.compiled is not None and rows.layers and len(tokens) * width <= MOST:
+        return _read_compiled(model.compiled, rows, tokens, starts, keep, width)
     device = model.device
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=device)  # [B, T]
     rows.places = torch.tensor([[*range(start, start + width)] for start in starts], device=device)
     rows.end = max(starts) + width
     seen = torch.arange(rows.end, device=device) <= rows.places[:, None, :, None]  # [B, 1, T, L]
-    wanted = sorted({place for row, n in zip(tokens, keep, strict=True) for place in range(len(row) - n, len(row))})
+    wanted = _wanted(tokens, keep)
     logits = model(
         input_ids=ids,
         attention_mask=seen,
@@ -158,3 +165,19 @@ def read(
         logits_to_keep=torch.tensor(wanted, device=device) if len(wanted) < width else 0,
     ).logits
     return logits, [wanted.index(len(row) - 1) + 1 for row in tokens]
+
+
+def _wanted(tokens: Sequence[Sequence[int]], keep: Sequence[int]) -> list[int]:
+    return sorted({place for row, n in zip(tokens, keep, strict=True) for place in range(len(row) - n, len(row))})
+
+
+def _read_compiled(compiled: Compiled, rows: Rows, tokens, starts, keep, width: int) -> tuple[torch.Tensor, list[int]]:
+    """``read`` by ``compiled``, for few tokens, all of words."""
+    for layer in rows.layers:
+        layer.reserve(max(starts) + width)
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens]).flatten()
+    which = [i for i in range(len(tokens)) for _ in range(width)]
+    places = [place for start in starts for place in range(start, start + width)]
+    logits = compiled.read(rows, ids, which, places).view(len(tokens), width, -1)
+    wanted = _wanted(tokens, keep)
+    return logits[:, wanted], [wanted.index(len(row) - 1) + 1 for row in tokens]

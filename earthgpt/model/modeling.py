@@ -13,6 +13,7 @@ from transformers.modeling_outputs import ModelOutput
 
 from earthgpt.model.attention import NAME, Segment
 from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
+from earthgpt.model.compiled import Compiled
 from earthgpt.model.configuration import EarthGPTConfig
 from earthgpt.model.dense import DenseHeads, DenseTargets, Vocabulary
 from earthgpt.model.lora import add_lora, merge_lora
@@ -51,6 +52,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_sdpa = True
     _supports_flash_attn = True
     _tied_weights_keys = {}
+    compiled: Compiled | None = None
 
     def __init__(self, config: EarthGPTConfig):
         super().__init__(config)
@@ -103,6 +105,11 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
                 "A model quantised by torchao cannot be saved; save it plain, and quantise as you load it."
             )
         super().save_pretrained(*names, **options)
+
+    def compile_decoding(self) -> None:
+        """Has answers decoded by a program compiled for this machine (``compiled.Compiled``), from the weights as they
+        are now. Raises EarthGPTError where that cannot be."""
+        self.compiled = Compiled(self.language_model)
 
     def get_input_embeddings(self):
         """The token embedding of the language model."""

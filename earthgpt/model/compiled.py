@@ -1,0 +1,206 @@
+"""Passes over a few tokens by a program of our own (``compiled.cpp``), compiled for the machine that it runs on.
+
+A token's time on a processor is that of reading all weights once. torch's products of one row reach about half of what
+memory gives, and are called one by one; here one call does the whole pass, on the weights where they lie.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from earthgpt.types import EarthGPTError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.cache_utils import Cache
+
+MOST = 4  # tokens of a pass: with more, torch's products of matrices are faster
+_KINDS = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
+_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
+_ROTARY = ("default", "linear", "llama3", "yarn")  # those whose turns do not depend on the length
+
+
+class Compiled:
+    """A language model whose short passes are compiled. Its weights are float32, bfloat16 or torchao's int8.
+
+    Values are rounded where transformers rounds them, and summed up in another order. Weights stay where they are, but
+    norms, biases and scales are copied: it is to be made anew when a model has been changed.
+    Raises EarthGPTError where there is no C++ compiler, and for a model that it is not made for.
+    """
+
+    def __init__(self, language_model: PreTrainedModel):
+        config, decoder = language_model.config, language_model.get_decoder()
+        if language_model.device.type != "cpu":
+            raise EarthGPTError(f"Compiled decoding is for processors, and the model is on {language_model.device}.")
+        if config.model_type not in _KINDS or config.hidden_act != "silu":
+            raise EarthGPTError(f"Compiled decoding knows {', '.join(_KINDS)}, and not this {config.model_type}.")
+        if (config.rope_parameters or {}).get("rope_type", "default") not in _ROTARY:
+            raise EarthGPTError(f"Compiled decoding knows positions that are {', '.join(_ROTARY)} only.")
+        self._type = language_model.dtype
+        if self._type not in (torch.float32, torch.bfloat16):
+            raise EarthGPTError(f"Compiled decoding computes in float32 or bfloat16, not in {_name(self._type)}.")
+        self._library = _library()
+        self._embeddings, self._rotary = language_model.get_input_embeddings(), decoder.rotary_emb
+        self._held: list[torch.Tensor] = []  # what the program points to
+        self._turns: tuple[torch.Tensor, torch.Tensor] | None = None
+        attention = decoder.layers[0].self_attn
+        width = attention.head_dim
+        self._layers = (_Layer * len(decoder.layers))(*map(self._layer, decoder.layers))
+        self._head = self._linear(language_model.get_output_embeddings())
+        self._model = _Model(
+            ctypes.cast(self._layers, ctypes.POINTER(_Layer)),
+            self._head,
+            self._vector(decoder.norm.weight),
+            len(decoder.layers),
+            config.hidden_size,
+            self._layers[0].query.out // width,
+            self._layers[0].key.out // width,
+            width,
+            self._layers[0].gate.out,
+            decoder.norm.variance_epsilon,
+            attention.scaling,
+            self._type == torch.bfloat16,
+        )
+
+    def read(self, cache: Cache, ids: torch.Tensor, which: Sequence[int], places: Sequence[int]) -> torch.Tensor:
+        """Logits [n, V] of tokens [n], of rows ``which`` of the cache, at their places there; the rows have room."""
+        one, count = self._model, len(ids)
+        for layer, kept in zip(self._layers, cache.layers, strict=True):
+            layer.keys, layer.values = kept.keys.data_ptr(), kept.values.data_ptr()
+        room, threads = cache.layers[0].keys.shape[2], torch.get_num_threads()
+        cosines, sines = self._turned(room)
+        hidden = self._embeddings(ids).float()  # [n, D], a copy of the program's own
+        hidden = hidden.clone() if self._type == torch.float32 else hidden
+        logits = torch.empty(count, self._head.out)
+        heads = 2 * one.heads * one.width + 2 * one.key_heads * one.width
+        space = torch.empty(count * (heads + 2 * one.inner + one.hidden) + threads * (count * one.hidden + room))
+        turns = [turn[list(places)] for turn in (cosines, sines)]
+        whole = ctypes.c_int64 * count
+        self._library.earthgpt_read(
+            ctypes.byref(one), count, whole(*which), whole(*places), room,
+            *(one.data_ptr() for one in (*turns, hidden, logits, space)), threads,
+        )  # fmt: skip
+        return logits
+
+    def _turned(self, room: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cosines and sines [room, width] of all places."""
+        if self._turns is None or len(self._turns[0]) < room:
+            like = torch.empty(0, dtype=self._type)
+            cosines, sines = self._rotary(like, torch.arange(room)[None])
+            self._turns = cosines[0].float(), sines[0].float()
+        return self._turns
+
+    def _layer(self, layer: nn.Module) -> _Layer:
+        attention, mlp = layer.self_attn, layer.mlp
+        products = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+        products += (mlp.gate_proj, mlp.up_proj, mlp.down_proj)
+        norms = (layer.input_layernorm, getattr(attention, "q_norm", None), getattr(attention, "k_norm", None))
+        norms += (layer.post_attention_layernorm,)
+        return _Layer(
+            *map(self._linear, products),
+            *(None if norm is None else self._vector(norm.weight) for norm in norms),
+            None,
+            None,
+            bool(getattr(attention, "use_rope", True)),
+        )
+
+    def _linear(self, module: nn.Module) -> _Linear:
+        weight, scale = module.weight, None
+        if type(module) is not nn.Linear:
+            raise EarthGPTError(
+                f"Compiled decoding is for plain layers, and not {type(module).__name__}. Merge bias tuning and LoRA "
+                "first: earthgpt models merge MODEL -o FOLDER"
+            )
+        if hasattr(weight, "qdata"):
+            whole_rows = tuple(weight.block_size) == (1, weight.shape[1])
+            if not whole_rows or weight.act_quant_kwargs is not None or weight.act_pre_scale is not None:
+                raise EarthGPTError("Of torchao's ways, compiled decoding knows Int8WeightOnlyConfig with whole rows.")
+            weight, scale = weight.qdata, weight.scale.flatten()
+        weight = weight.detach()
+        if weight.dtype not in _TYPES or not weight.is_contiguous() or type(weight) not in (torch.Tensor, nn.Parameter):
+            raise EarthGPTError(f"Compiled decoding does not know weights that are {type(weight).__name__}.")
+        if scale is None and weight.dtype != self._type:
+            raise EarthGPTError(
+                f"Compiled decoding is for weights of one type, not {_name(weight.dtype)} and {_name(self._type)}."
+            )
+        self._held.append(weight)
+        return _Linear(
+            weight.data_ptr(),
+            None if scale is None else self._vector(scale),
+            None if module.bias is None else self._vector(module.bias),
+            *weight.shape,
+            _TYPES[weight.dtype],
+        )
+
+    def _vector(self, values: torch.Tensor) -> int:
+        self._held.append(values.detach().float().contiguous())
+        return self._held[-1].data_ptr()
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+class _Linear(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("weight", "scale", "bias")),
+        *((name, ctypes.c_int64) for name in ("out", "inner")),
+        ("kind", ctypes.c_int32),
+    ]
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Linear) for name in ("query", "key", "value", "output", "gate", "up", "down")),
+        *((name, ctypes.c_void_p) for name in ("norm", "query_norm", "key_norm", "middle_norm", "keys", "values")),
+        ("turned", ctypes.c_int32),
+    ]
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        ("layers", ctypes.POINTER(_Layer)),
+        ("head", _Linear),
+        ("norm", ctypes.c_void_p),
+        *((name, ctypes.c_int64) for name in ("depth", "hidden", "heads", "key_heads", "width", "inner")),
+        *((name, ctypes.c_float) for name in ("epsilon", "scaling")),
+        ("bfloat16", ctypes.c_int32),
+    ]
+
+
+@functools.cache
+def _library() -> ctypes.CDLL:
+    """The program. It is compiled once in a process, in two seconds, and no file is kept."""
+    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
+    if compiler is None:
+        raise EarthGPTError(
+            "Compiled decoding needs a C++ compiler, g++ or clang++; without it, load the model plainly."
+        )
+    source = Path(__file__).with_suffix(".cpp")
+    wide = ["-mprefer-vector-width=512"] if platform.machine().lower() in ("x86_64", "amd64") else []
+    options = ["-std=c++17", "-O3", "-march=native", *wide, "-fopenmp", "-fPIC", "-shared"]
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "compiled.so"
+        done = subprocess.run([compiler, *options, source, "-o", made], capture_output=True, text=True)
+        if done.returncode:
+            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+            raise EarthGPTError(f"{compiler} could not compile the decoding: {reason}")
+        library = ctypes.CDLL(str(made))
+    pointer = ctypes.c_void_p
+    library.earthgpt_read.argtypes = [
+        pointer, ctypes.c_int32, pointer, pointer, ctypes.c_int64, *[pointer] * 5, ctypes.c_int32,
+    ]  # fmt: skip
+    library.earthgpt_read.restype = None
+    return library
