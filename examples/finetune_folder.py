@@ -4,7 +4,8 @@ pip install 'earthgpt[train]'
 python examples/finetune_folder.py [FOLDER] [-o OUTPUT] [--steps N]
 
 FOLDER holds a folder of images for each class, either at once (a tenth is then held out) or in ``train/`` and ``val/``.
-Without one, three classes are drawn that the model has never seen. For your own captions, boxes or questions change ``dataset`` and ``TASK`` (docs/data.md).
+Without one, three classes are drawn that the model has never seen. For your own captions, boxes or questions change
+``dataset`` and ``TASK`` (docs/data.md).
 """
 
 import argparse
