@@ -523,7 +523,7 @@ async function answerOf(entry, work) {
 function said(name, words) {
   if (name === "caption") return "Caption the image";
   if (name === "classify") return words ? `Which of these is it: ${words}` : "What kind of scene is it?";
-  if (name === "detect") return words ? `Find every ${words}` : "Find all objects";
+  if (name === "detect") return words ? `Find all: ${words}` : "Find all objects";
   if (name === "ground") return `Where is ${words}?`;
   if (name === "describe") return "What is in this region?";
   return words;
