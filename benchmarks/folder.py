@@ -38,20 +38,20 @@ def rows(quick: bool = False) -> list[Row]:
             image.resize((600, 600), Image.Resampling.BICUBIC).save(Path(folder) / f"{seed:03}.jpg", quality=90)
         paths = expand([folder])
 
-        def loop() -> str:
+        def loop() -> list[list[str]]:
             with (Path(folder) / "loop.csv").open("w", newline="") as file:
                 lines = csv.writer(file)
                 for path in paths:
                     found = assistant.classify(path)
-                    lines.writerow([path, found.label, f"{found.probabilities[found.label]:.2f}"])
-            return (Path(folder) / "loop.csv").read_text()
+                    lines.writerow([path, found.label, f"{found.probabilities[found.label]:.4f}"])
+            return list(csv.reader((Path(folder) / "loop.csv").open(newline="")))
 
-        def ours() -> str:
+        def ours() -> list[list[str]]:
             with (Path(folder) / "ours.csv").open("w", newline="") as file:
                 lines = csv.writer(file)
                 for path, said, score, _ in each(assistant, Job("classify", LEAST_TILE), paths, opened):
-                    lines.writerow([path, said, f"{score:.2f}"])
-            return (Path(folder) / "ours.csv").read_text()
+                    lines.writerow([path, said, f"{score:.4f}"])
+            return list(csv.reader((Path(folder) / "ours.csv").open(newline="")))
 
         def opened(path):
             return open_scene(path), None
@@ -66,7 +66,9 @@ def rows(quick: bool = False) -> list[Row]:
 
         timings = in_turn({"loop": loop, "ours": ours, "floor": encoders}, 2, 10)
     theirs, mine, floor = (count / one.seconds for one in timings.values())
-    if timings["loop"].result != timings["ours"].result:
-        raise ValueError("The tables differ.")
-    same, clean = f"table of {count} lines", timings["ours"].samples
+    both = list(zip(timings["loop"].result, timings["ours"].result, strict=True))
+    apart = max(abs(float(one[2]) - float(other[2])) for one, other in both)
+    if any(one[:2] != other[:2] for one, other in both) or apart > 0.02:  # two readers of JPEG
+        raise ValueError(f"The tables differ, scores by {apart}.")
+    same, clean = f"{count} classes, scores to {apart:.4f}", timings["ours"].samples
     return [Row("folder", f"{count} images", "images/s", mine, theirs, "ours, a plain loop", 4, floor, same, clean)]
