@@ -46,5 +46,13 @@ fi
 
 say "Installing EarthGPT and its libraries ..."
 install -c "$venv/torch.txt" -c requirements/constraints.txt -e ".[$extras]"
+
+# The page is tested in a browser: Debian's, where none is there and it may be installed.
+if [[ $extras == *dev* ]] && ! command -v chromium chromium-browser google-chrome >/dev/null \
+  && command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+  say "Installing Chromium ..."
+  apt-get install -y -qq --no-install-recommends chromium >/dev/null \
+    || say "Chromium could not be installed: the tests of the page in a browser will be skipped."
+fi
 echo "$wanted" > "$done_mark"
 say "Ready: . $venv/bin/activate"
