@@ -7,7 +7,7 @@
 Every benchmark runs in a process of its own. "ratio" is how many times better ours is; "floor" is what operations and
 bytes allow this machine, and "from it" how many times that ours is; "the same" what was checked to be equal, or there
 is no row; "clean" says how many samples nobody disturbed. Rivals that are not installed are left out:
-`pip install sahi datasets` brings two more. All take about 20 minutes on two cores, with --quick five.
+`pip install sahi datasets` brings two more.
 """
 
 from __future__ import annotations
