@@ -53,6 +53,8 @@ class Source(_Tree):
 class NewModel(_Tree):
     """A model from scratch: configurations of its parts as transformers takes them, with ``model_type``.
 
+    cnn_weights: weights that the CNN starts from, an EfficientNet-Lite: a file, or an installed package that carries
+        one (``model.efficientnet.load_published``); empty for random ones.
     vocabulary: tokens of the tokenizer that is learned from the text of the mixture.
     """
 
@@ -61,6 +63,7 @@ class NewModel(_Tree):
     text: dict[str, Any]
     vit_layers: tuple[int, ...] | None = None
     cnn_stages: tuple[int, ...] | None = None
+    cnn_weights: str = ""
     vocabulary: Positive = 2048
 
 

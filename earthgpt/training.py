@@ -30,7 +30,7 @@ from earthgpt.features import FeatureCache, fingerprint
 from earthgpt.logs import RunLog
 from earthgpt.machine import matrix_rate, peak_memory
 from earthgpt.mixture import Batch, Collate, Facts, Mixture, Part, open_sources
-from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
+from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor, efficientnet
 from earthgpt.model.costs import StepCost
 from earthgpt.model.dense import Vocabulary
 from earthgpt.model.loading import load
@@ -409,6 +409,7 @@ def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditional
         vit_layers=new.vit_layers and list(new.vit_layers),
         cnn_stages=new.cnn_stages and list(new.cnn_stages),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        **({"cnn_mean": efficientnet.MEAN, "cnn_std": efficientnet.STD} if new.cnn_weights else {}),
     )
     processor = EarthGPTProcessor(
         tokenizer,
@@ -419,6 +420,12 @@ def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditional
     )
     model = EarthGPTForConditionalGeneration(config)
     start_positions(model.vision_encoder.vit)
+    if new.cnn_weights:
+        if not isinstance(model.vision_encoder.cnn, efficientnet.EfficientNetLiteModel):
+            raise EarthGPTError(
+                "cnn_weights are those of an EfficientNet-Lite; name it: model_type = efficientnet_lite."
+            )
+        efficientnet.load_published(model.vision_encoder.cnn, new.cnn_weights)
     return model, processor
 
 

