@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModel
 
-
 _FINAL_NORMS = ("layernorm", "post_layernorm", "norm", "layer_norm")
 
 
