@@ -28,6 +28,14 @@ class Sensor(StrEnum):
     SAR = "sar"
     INFRARED = "infrared"
 
+    @classmethod
+    def of(cls, name: Sensor | str) -> Sensor:
+        """The sensor of a name. Raises EarthGPTError where there is none."""
+        try:
+            return cls(name)
+        except ValueError:
+            raise EarthGPTError(f"The sensor is one of {', '.join(cls)}; not {name!r}.") from None
+
 
 def _refuse_pixels(values: tuple[float, ...], kind: str) -> None:
     if not all(math.isfinite(value) for value in values):

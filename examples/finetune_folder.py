@@ -53,6 +53,8 @@ def main() -> None:
     options.add_argument("--steps", type=int, default=120)
     options.add_argument("--images", type=int, default=32, help="drawn for each class")
     given = options.parse_args()
+    if given.folder and not given.folder.is_dir():
+        options.error(f"{given.folder} is no folder")
     folder = given.folder or given.output / "images"
     if given.folder is None:
         draw(folder, np.random.default_rng(0), given.images)
@@ -75,4 +77,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except earthgpt.EarthGPTError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -17,6 +17,8 @@ from earthgpt.checkpoints import Checkpoints
 from earthgpt.config import LoRA, NewModel, Recipe, Source, load_recipe
 from earthgpt.datasets import synthetic
 from earthgpt.generation import generate
+from earthgpt.model import efficientnet
+from earthgpt.model.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from earthgpt.model.loading import load
 from earthgpt.model.vision import VisionEncoder
 from earthgpt.training import choose_trainable, export, keep_precision, schedule, train, train_mode
@@ -439,3 +441,26 @@ def test_the_stage_before_is_trained_first_and_once(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "load_recipe", None)  # the stage before is not looked at again
     again = train(loaded.model_copy(update={"output": str(tmp_path / "again")}))
     assert again.losses == first.losses
+
+
+def test_a_new_model_starts_from_published_weights_of_its_cnn(tmp_path):
+    network = EfficientNetLiteModel(EfficientNetLiteConfig())
+    names = {ours: theirs for theirs, ours in efficientnet._published_names(network.config).items()}
+    published = {}
+    for name, value in network.state_dict().items():
+        layer, _, kind = name.rpartition(".")
+        published[f"{names[layer]}.{kind}"] = value
+    torch.save(published, tmp_path / "lite0.pth")
+    text = SMALL.format(output=tmp_path / "run", rest='text_tokens = 0\ndense = 1.0\ntrainable = ["mm_projector.*"]')
+    path = tmp_path / "recipe.toml"
+    cnn = f'cnn = {{ model_type = "efficientnet_lite" }}\ncnn_weights = "{tmp_path / "lite0.pth"}"\ncnn_stages = [2, 7]'
+    lines = text.splitlines()
+    path.write_text("\n".join(cnn if line.startswith("cnn = ") else line for line in lines))
+    model, _ = load(train(path).folder, dtype="float32")
+    kept = model.vision_encoder.cnn.state_dict()
+    assert all(torch.equal(kept[name], value.bfloat16().float()) for name, value in network.state_dict().items()
+               if value.is_floating_point())  # fmt: skip
+    assert tuple(model.config.cnn_mean) == efficientnet.MEAN
+    path.write_text(text.replace("vocabulary = 512", f'vocabulary = 512\ncnn_weights = "{tmp_path / "lite0.pth"}"'))
+    with pytest.raises(EarthGPTError, match="EfficientNet-Lite"):
+        train(load_recipe(path, [f"output={tmp_path / 'other'}"]))

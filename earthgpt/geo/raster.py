@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from earthgpt.geo.readers import MOST_PIXELS
 from earthgpt.geo.scene import Scene, open_scene
 from earthgpt.geo.sensors import to_8bit, to_rgb8
 from earthgpt.geo.tiles import Window
@@ -21,8 +22,6 @@ from earthgpt.types import EarthGPTError, Sensor, Size
 
 # A model sees a few hundred pixels a side: larger files are read reduced, so memory does not grow with them.
 LARGEST_SIDE = 2048
-# What is decoded at once of a local file, in pixels: 400 million of DOTA 2.0 are well below, a bomb is above.
-MOST_PIXELS = 2**30
 _ORIENTATION = 0x0112  # of EXIF; 5 to 8 swap width and height
 # How files begin that hold maps: TIFF, JPEG 2000, VRT, HDF5 and netCDF 4, netCDF 3, NITF.
 _MAPS = (
@@ -87,7 +86,7 @@ def open_raster(
         return source
     if isinstance(source, Scene):
         return _of_scene(source)
-    taken = _sensor(sensor)
+    taken = Sensor.of(sensor or Sensor.OPTICAL)
     if callable(source):
         source = source()
     if isinstance(source, Image.Image):
@@ -121,7 +120,7 @@ def read_pixels(path: str | Path, window: Window | None = None, sensor: Sensor |
     Raises EarthGPTError for what ``open_raster`` does, for a window that is not inside the image, and where more than
     ``MOST_PIXELS`` would be decoded.
     """
-    path, given, sensor = Path(path), sensor, _sensor(sensor)
+    path, given, sensor = Path(path), sensor, Sensor.of(sensor or Sensor.OPTICAL)
     if _is_map(path):
         scene = _scene(path, path.stat().st_mtime_ns, None if given is None else sensor)
         x, y, width, height = (0, 0, *scene.size) if window is None else _inside(window, scene.size, path)
@@ -154,13 +153,6 @@ def open_image(path: Path) -> Iterator[Image.Image]:
         with image:
             _not_too_large(image.size, path)
             yield image
-
-
-def _sensor(sensor: Sensor | str | None) -> Sensor:
-    try:
-        return Sensor(sensor or Sensor.OPTICAL)
-    except ValueError:
-        raise EarthGPTError(f"The sensor is one of {', '.join(Sensor)}; not {sensor!r}.") from None
 
 
 def _is_map(path: Path) -> bool:

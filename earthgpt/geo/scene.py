@@ -283,12 +283,7 @@ class _Options:
         black_hot: bool,
         gsd_m: float | None,
     ) -> None:
-        self.sensor: Sensor | None = None
-        if sensor is not None:
-            try:
-                self.sensor = Sensor(sensor)
-            except ValueError:
-                raise EarthGPTError(f"The sensor is one of {', '.join(Sensor)}; not {sensor!r}.") from None
+        self.sensor = None if sensor is None else Sensor.of(sensor)
         if stretch not in (None, "none"):
             parse_limits(stretch)
         if speckle not in (None, "lee"):

@@ -36,7 +36,7 @@ class Compiled:
     """A language model whose short passes are compiled. Its weights are float32, bfloat16 or torchao's int8.
 
     Values are rounded where transformers rounds them, and summed up in another order. Weights stay where they are, but
-    norms, biases and scales are copied: it is to be made anew when a model has been changed.
+    norms, biases and scales are copied: once the model has changed it is ``stale``, and is to be made anew.
     Raises EarthGPTError where there is no C++ compiler, and for a model that it is not made for.
     """
 
@@ -52,6 +52,7 @@ class Compiled:
         if self._type not in (torch.float32, torch.bfloat16):
             raise EarthGPTError(f"Compiled decoding computes in float32 or bfloat16, not in {_name(self._type)}.")
         self._library = _library()
+        self._language_model, self._made_of = language_model, _state(language_model)
         self._embeddings, self._rotary = language_model.get_input_embeddings(), decoder.rotary_emb
         self._held: list[torch.Tensor] = []  # what the program points to
         self._turns: tuple[torch.Tensor, torch.Tensor] | None = None
@@ -93,6 +94,11 @@ class Compiled:
             *(one.data_ptr() for one in (*turns, hidden, logits, space)), threads,
         )  # fmt: skip
         return logits
+
+    @property
+    def stale(self) -> bool:
+        """Whether the model's weights have been changed, moved or replaced since."""
+        return self._made_of != _state(self._language_model)
 
     def _turned(self, room: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Cosines and sines [room, width] of all places."""
@@ -147,6 +153,12 @@ class Compiled:
     def _vector(self, values: torch.Tensor) -> int:
         self._held.append(values.detach().float().contiguous())
         return self._held[-1].data_ptr()
+
+
+def _state(language_model: PreTrainedModel) -> list[tuple[int, int]]:
+    """Where each weight lies, and how often it was written to."""
+    weights = (getattr(one, "qdata", one) for one in language_model.parameters())
+    return [(one.data_ptr(), one._version) for one in weights]
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -104,6 +104,8 @@ def begin(
     behind its beginning. pixels: of the images in the beginnings and tokens, in the order of ``beginnings``, and of
     the conversations of each.
     """
+    if model.compiled is not None and model.compiled.stale:
+        model.compile_decoding()
     ids: list[int] = []
     positions: list[int] = []
     segments, parts = [], [[] for _ in tokens]

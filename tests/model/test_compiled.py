@@ -154,3 +154,19 @@ def test_a_compiler_that_fails_is_named(monkeypatch):
     monkeypatch.setenv("CXX", "false")
     with pytest.raises(EarthGPTError, match="false could not compile the decoding: no reason given"):
         load(device="cpu", compiled=True)
+
+
+def test_weights_that_change_are_those_of_the_next_answer(model, processor):
+    asked = [Conversation.of((), "What is this?")]
+    model.compile_decoding()
+    generate(model, processor, asked, [], max_new_tokens=8)
+    before = model.compiled
+    assert not before.stale
+    with torch.no_grad():
+        for one in model.parameters():
+            one.mul_(1.5)
+    assert before.stale
+    after = generate(model, processor, asked, [], max_new_tokens=8)
+    assert model.compiled is not before
+    model.compiled = None
+    assert generate(model, processor, asked, [], max_new_tokens=8)[0].text == after[0].text
