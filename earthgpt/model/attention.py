@@ -24,8 +24,8 @@ NAME = "earthgpt_segments"  # among transformers' implementations of attention
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Places ``start`` to ``stop`` of a row that go on from places ``shared`` to ``end``; from none where the two are
-    equal."""
+    """Places ``start`` to ``stop`` of a row that go on from places ``shared`` to ``end``, another segment; from none
+    where the two are equal."""
 
     start: int
     stop: int
@@ -70,13 +70,15 @@ def segmented_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     window = kwargs.get("sliding_window")
     grouped = key.shape[1] != query.shape[1]
+    # Cut all at once: the gradient of a cut is then joined once, where that of each slice would fill the whole row.
+    lengths = [segment.stop - segment.start for segment in segments]
+    cut = list(zip(*(one.split(lengths, dim=2) for one in (query, key, value)), strict=True))
+    whole = {(segment.start, segment.stop): number for number, segment in enumerate(segments)}
     parts = []
-    for segment in segments:
-        own, shared = slice(segment.start, segment.stop), slice(segment.shared, segment.end)
-        queries, keys, values = (one[:, :, own] for one in (query, key, value))
+    for segment, (queries, keys, values) in zip(segments, cut, strict=True):
         if segment.end > segment.shared:
-            keys = torch.cat([key[:, :, shared], keys], dim=2)
-            values = torch.cat([value[:, :, shared], values], dim=2)
+            _, shared_keys, shared_values = cut[whole[segment.shared, segment.end]]
+            keys, values = torch.cat([shared_keys, keys], dim=2), torch.cat([shared_values, values], dim=2)
         length = keys.shape[2]
         if window and length > window:
             raise ValueError(f"A conversation of {length} tokens is longer than the model's window of {window}.")
