@@ -107,8 +107,8 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         super().save_pretrained(*names, **options)
 
     def compile_decoding(self) -> None:
-        """Has answers decoded by a program compiled for this machine (``compiled.Compiled``); an answer that begins after
-        the weights have changed is of the new ones. Raises EarthGPTError where that cannot be."""
+        """Has answers decoded by a program compiled for this machine (``compiled.Compiled``); one that begins after the
+        weights have changed is of the new ones. Raises EarthGPTError where that cannot be."""
         self.compiled = Compiled(self.language_model)
 
     def get_input_embeddings(self):
