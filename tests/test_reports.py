@@ -163,6 +163,14 @@ def test_what_is_no_report_is_told(tmp_path, content):
         Report.read(tmp_path / "nowhere.json")
 
 
+def test_of_a_caption_only_one_text_was_said():
+    good = {"id": "1", "image": "a", "question": "q", "kind": "", "prediction": "x", "truth": ["x", "y"]}
+    both = [Report("image_captioning", 1, 0, {}, answers=({**good, "read": read},)) for read in ("x", ["x", "y"])]
+    compare(both[0], both[0], rounds=2)
+    with pytest.raises(EarthGPTError, match="answer 1 cannot be read"):
+        compare(both[1], both[1], rounds=2)
+
+
 @pytest.mark.parametrize("task", ["visual_grounding", "object_detection", "image_captioning", "scene_classification"])
 @given(truth=ANYTHING, read=ANYTHING, other=ANYTHING)
 def test_a_damaged_report_is_told(task, truth, read, other):
