@@ -15,6 +15,7 @@ from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import DEFAULT
 from earthgpt.model.loading import load as load_model
+from earthgpt.perception import deduce
 from earthgpt.tasks import (
     image_captioning,
     object_detection,
@@ -38,8 +39,9 @@ class EarthGPT:
     """A model and its processor, asked in the words of the six tasks.
 
     An image is a Raster, a file name, an array or a PIL image; ``sensor`` says what took it (``earthgpt.open``).
-    ``constrained``: answers with boxes are of the form of their task, and none that cannot be read is possible
-    (``generation.generate``); without it they are as the model gives them.
+    ``constrained``: what follows from the objects that the model's dense heads find is answered by them
+    (``perception.deduce``), and other answers with boxes are of the form of their task, so that none is possible that
+    cannot be read (``generation.generate``); without it all are as the language model gives them.
     Every method raises EarthGPTError for an image that cannot be read and for an empty question.
     """
 
@@ -54,7 +56,10 @@ class EarthGPT:
         self, conversation: Conversation, sensor: Sensor | str | None = None, grammar: Grammar | None = None
     ) -> Answer:
         """The next message of a conversation, with the probability of each of its tokens; one of a grammar, if any."""
-        squares = [self._square(open_raster(image, sensor)) for image in conversation.images]
+        conversation = replace(conversation, images=tuple(open_raster(one, sensor) for one in conversation.images))
+        if self.constrained and (found := deduce(self.model, self.processor, [conversation])[0]):
+            return found
+        squares = [self._square(raster) for raster in conversation.images]
         grammars = [grammar if self.constrained else None]
         return generate(self.model, self.processor, [conversation], squares, grammars=grammars)[0]
 
@@ -96,7 +101,8 @@ class EarthGPT:
     ) -> Region | None:
         """The region that a phrase describes, with a score; None when the model names none.
 
-        A score is the geometric mean of the probabilities that the model gave to the tokens of the box.
+        A score is the overlap that a box found by the dense heads is likely to have with the object; of a box that the
+        language model wrote, the geometric mean of the probabilities of its tokens.
         """
         raster = open_raster(image, sensor)
         phrase = _words(phrase, "phrase")
@@ -113,7 +119,8 @@ class EarthGPT:
         sensor: Sensor | str | None = None,
         steps: Sequence[str] = (),
     ) -> list[Region]:
-        """The objects of one class, or of all when ``label`` is None, with upright or oriented boxes and scores.
+        """The objects of one class, or of all when ``label`` is None, with upright or oriented boxes and scores (of
+        ``ground``).
 
         ``steps`` are asked first, in the same dialogue: "count", "horizontal" (``ObjectDetection.steps``).
         """

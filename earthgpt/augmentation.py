@@ -28,7 +28,7 @@ def augment(sample: Sample, pixels: np.ndarray, rng: random.Random) -> tuple[Sam
     if not any(_DIRECTIONS.search(text) for text in words):
         sample, pixels = turn(sample, pixels, rng.randrange(8))
     if not (words and (sample.regions or sample.expressions)) and rng.random() < 0.7:
-        share = rng.uniform(0.4, 1.0) if sample.regions else rng.uniform(0.7, 1.0)
+        share = rng.uniform(0.3, 1.0) if sample.regions else rng.uniform(0.7, 1.0)
         width, height = max(32, round(sample.size[0] * share)), max(32, round(sample.size[1] * share))
         width, height = min(width, sample.size[0]), min(height, sample.size[1])
         left, top = rng.randint(0, sample.size[0] - width), rng.randint(0, sample.size[1] - height)
@@ -60,6 +60,7 @@ def turn(sample: Sample, pixels: np.ndarray, which: int) -> tuple[Sample, np.nda
             size=size,
             regions=tuple(replace(region, box=box(region.box)) for region in sample.regions),
             expressions=tuple(replace(region, box=box(region.box)) for region in sample.expressions),
+            cut=tuple(replace(region, box=box(region.box)) for region in sample.cut),
         ),
         np.ascontiguousarray(pixels),
     )
@@ -69,26 +70,30 @@ def crop(sample: Sample, pixels: np.ndarray, window: tuple[int, int, int, int]) 
     """The part of an image in ``window`` (left, top, width, height) in pixels.
 
     Objects of which less than half is left are dropped; where one is dropped that can still be seen, the sample no
-    longer claims to be complete.
+    longer claims to be complete, and names it as ``cut``.
     """
     left, top, width, height = window
-    complete = sample.complete
-    regions = []
-    for region in sample.regions:
-        bounds = region.box.bounds
-        x0, y0, x1, y1 = bounds.to_pixels(sample.size)
+    known = sample.complete or sample.cut
+    regions, cut = [], []
+    for region in (*sample.regions, *sample.cut):
+        x0, y0, x1, y1 = region.box.bounds.to_pixels(sample.size)
         seen = max(0, min(x1, left + width) - max(x0, left)) * max(0, min(y1, top + height) - max(y0, top))
         share = seen / max((x1 - x0) * (y1 - y0), 1e-9)
-        if share >= 0.5:
-            if isinstance(region.box, OrientedBox):
-                corners = tuple((x - left, y - top) for x, y in region.box.to_pixels(sample.size))
-                box = OrientedBox.from_pixels(corners, (width, height))
-            else:
-                box = Box.from_pixels(x0 - left, y0 - top, x1 - left, y1 - top, (width, height))
-            regions.append(Region(box, region.label))
+        if share >= 0.5 and isinstance(region.box, OrientedBox):
+            corners = tuple((x - left, y - top) for x, y in region.box.to_pixels(sample.size))
+            box = OrientedBox.from_pixels(corners, (width, height))
         elif share > 0.05:
-            complete = False
-    cropped = replace(sample, size=(width, height), regions=tuple(regions), complete=complete)
+            box = Box.from_pixels(x0 - left, y0 - top, x1 - left, y1 - top, (width, height))
+        else:
+            continue
+        (regions if share >= 0.5 and region not in sample.cut else cut).append(Region(box, region.label))
+    cropped = replace(
+        sample,
+        size=(width, height),
+        regions=tuple(regions),
+        complete=sample.complete and not cut,
+        cut=tuple(cut) if known else (),
+    )
     return cropped, pixels[top : top + height, left : left + width]
 
 

@@ -100,14 +100,15 @@ class Recipe(_Tree):
     learning_rate: peak of a cosine that starts after a linear ``warmup`` (share of the steps) and ends at 0.
     text_tokens: most text tokens for an image; turns are drawn at random until they are full. 0 learns no text, and the
         language model does not run.
-    dense: weight of the loss of auxiliary heads that learn from every visual token what object is at its place, and
-        from all what the scene is (``model.dense``); 0 trains without them and leaves them out of the model.
+    dense: weight of the loss of the dense heads, which learn what object is at every place and what the scene is
+        (``model.dense``), for the classes of the sources. With 0 a model keeps the heads that it has, unless what they
+        read from is trained; then they are left out.
     dialogue: share of the images whose turns follow each other in one dialogue; in the others every turn stands on
         its own behind the image (``model.attention``).
     decimals: of the coordinates. augment: turn, mirror, crop and re-light the images, with their facts.
     precision: of the arithmetic and of frozen weights; trained weights are kept in float32.
     pixels_gb: memory in which each process that prepares batches keeps images of data sets once they are read, with
-        sides of at most twice ``image_size``.
+        sides of at most three times ``image_size``.
     save_every: steps between checkpoints. keep: how many of them stay. workers: processes that prepare batches; 0
         prepares them in this one.
     validate_every: steps between looks at the ``validation`` data sets, of which at most ``validation_questions`` are
@@ -154,6 +155,10 @@ class Recipe(_Tree):
     def _agrees(self) -> Recipe:
         if self.cache and self.augment:
             raise ValueError("cache keeps what an image looks like, and augment changes it: turn one of them off")
+        if self.cache and self.dense:
+            raise ValueError(
+                "cache keeps no more than what the language model sees, and dense needs the rest: turn one off"
+            )
         if not (self.text_tokens or self.dense):
             raise ValueError("text_tokens = 0 learns no text: give dense a weight, or there is nothing to learn")
         if self.dense and not any(source.dataset for source in self.sources):

@@ -22,6 +22,7 @@ from earthgpt.datasets import Dataset, at_hand, part_of
 from earthgpt.endpoints import Endpoint
 from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
+from earthgpt.perception import deduce
 from earthgpt.predictions import written_boxes
 from earthgpt.reports import Report, Scored, fingerprint, report, task_of
 from earthgpt.tasks import Task, Turn
@@ -304,6 +305,7 @@ def _model_settings(model: EarthGPT | Endpoint) -> dict[str, Any]:
         "dtype": str(getattr(first, "dtype", "")).removeprefix("torch."),
         "device": str(getattr(first, "device", "")),
         "image_size": model.processor.image_size,
+        "deduced": model.constrained and model.model.dense_heads is not None,
     }
 
 
@@ -390,7 +392,16 @@ def _answers(
 
 
 def ask(assistant: EarthGPT, conversations: Sequence[Conversation], max_new_tokens: int) -> list[Answer]:
-    """The next message of each conversation about open images, all in one batch."""
+    """The next message of each conversation about open images; those that the language model gives in one batch."""
+    found = deduce(assistant.model, assistant.processor, conversations) if assistant.constrained else []
+    if any(found):
+        left = [one for one, known in zip(conversations, found, strict=True) if known is None]
+        others = iter(_generate(assistant, left, max_new_tokens) if left else ())
+        return [known or next(others) for known in found]
+    return _generate(assistant, conversations, max_new_tokens)
+
+
+def _generate(assistant: EarthGPT, conversations: Sequence[Conversation], max_new_tokens: int) -> list[Answer]:
     shown = [raster for one in conversations for raster in one.images]
     made: dict[int, np.ndarray] = {}  # questions about an image show the same one
     for raster in shown:

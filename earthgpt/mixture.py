@@ -26,7 +26,7 @@ from earthgpt.features import FeatureCache
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import parse_fragment
 from earthgpt.model import EarthGPTProcessor
-from earthgpt.model.dense import DenseTargets, Vocabulary
+from earthgpt.model.dense import FINER, DenseTargets, Vocabulary
 from earthgpt.order import interleaved, key_of, shuffled
 from earthgpt.shards import ShardOrder, Shards
 from earthgpt.tasks import Task, image_captioning
@@ -94,9 +94,9 @@ class Facts(_Shuffled):
             if source.part in (None, part_of(sample.name)) and at_hand(sample)
         ]
         self.name = f"{source.dataset} {source.split}"
-        # Twice the side that the model sees, as a part of the image may be cut out.
+        # Three times the side that the model sees, as a part of the image may be cut out.
         share = len([one for one in recipe.sources if one.dataset])
-        self.pixels = Pixels(int(recipe.pixels_gb * 2**30 / share), 2 * (recipe.image_size or 512))
+        self.pixels = Pixels(int(recipe.pixels_gb * 2**30 / share), 3 * (recipe.image_size or 512))
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -315,7 +315,8 @@ class Mixture:
             image = self.processor.square(shown.pixels, shown.sensor)
         dense = None
         if self.vocabulary and image is not None:
-            dense = self.vocabulary.targets(shown.sample, self.processor.image_size // self.processor.patch_size)
+            grid = FINER * (self.processor.image_size // self.processor.patch_size)
+            dense = self.vocabulary.targets(shown.sample, grid)
         if not recipe.text_tokens:
             return Item(None, number, image, Counter(), dense)
         branches = rng.random() >= recipe.dialogue

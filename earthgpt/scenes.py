@@ -16,14 +16,16 @@ from typing import Any, Literal
 import numpy as np
 
 from earthgpt.assistant import EarthGPT, load
-from earthgpt.generation import choice_probabilities, generate
+from earthgpt.generation import Answer, choice_probabilities, generate
 from earthgpt.geo.areas import Area, Outlines, to_pixels, window_of
 from earthgpt.geo.merging import Detection, detection, merge
 from earthgpt.geo.placing import Feature
+from earthgpt.geo.raster import Raster
 from earthgpt.geo.scene import Scene
 from earthgpt.geo.tiles import Window, windows
 from earthgpt.grammar import Grammar
 from earthgpt.metrics.accuracy import number
+from earthgpt.perception import deduce
 from earthgpt.tasks import (
     image_captioning,
     object_detection,
@@ -335,9 +337,10 @@ class Record:
 
 @dataclass(frozen=True)
 class Shown:
-    """A tile as the model sees it: a square, uint8 [S, S, 3]; how many of its pixels are valid, and which, bool [h, w],
-    None where all are."""
+    """A tile, and the square that the language model sees, uint8 [S, S, 3]; how many of its pixels are valid, and
+    which, bool [h, w], None where all are."""
 
+    raster: Raster
     square: np.ndarray
     count: int
     valid: np.ndarray | None
@@ -346,7 +349,8 @@ class Shown:
 def _shown(assistant: EarthGPT, scene: Scene, tile: Tile) -> Shown:
     pixels, valid = scene.window(*tile.window)
     square = assistant.processor.square(pixels, scene.sensor)
-    return Shown(square, int(valid.sum()), None if valid.all() else valid)
+    raster = Raster(pixels, tile.window[2:], scene.sensor, scene.name)
+    return Shown(raster, square, int(valid.sum()), None if valid.all() else valid)
 
 
 def look(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[Shown]) -> list[dict[str, Any]]:
@@ -359,7 +363,7 @@ def look(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[S
     if not asked:
         return rows
     answer = {"detect": _detect, "classify": _classify, "caption": _say, "ask": _say}[job.task]
-    found = answer(assistant, job, [tiles[i] for i in asked], [shown[i].square for i in asked])
+    found = answer(assistant, job, [tiles[i] for i in asked], [shown[i] for i in asked])
     for i, said in zip(asked, found, strict=True):
         rows[i] |= said
         if "objects" in said and shown[i].valid is not None:
@@ -386,17 +390,23 @@ def _ask(
     return answers
 
 
-def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
+def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[Shown]) -> list[dict]:
     task = object_detection.TASK
     found: list[dict] = [{"objects": []} for _ in tiles]
     pairs = [(i, label) for i in range(len(tiles)) for label in job.classes or (None,)]  # a tile is read once for all
     for start in range(0, len(pairs), MOST_ROWS):
         part = pairs[start : start + MOST_ROWS]
-        dialogues = [
-            [*task.steps(job.steps, label, job.oriented), task.question(label, job.oriented)] for _, label in part
-        ]
-        grammars = [task.grammar(label, job.oriented) for _, label in part] if job.constrained else None
-        answers = _ask(assistant, dialogues, [squares[i] for i, _ in part], grammars)
+        answers: list[Answer | None] = [None] * len(part)
+        if job.constrained:
+            questions = [Conversation.of((shown[i].raster,), task.question(label, job.oriented)) for i, label in part]
+            answers = deduce(assistant.model, assistant.processor, questions)
+        if left := [pair for pair, answer in zip(part, answers, strict=True) if answer is None]:
+            dialogues = [
+                [*task.steps(job.steps, label, job.oriented), task.question(label, job.oriented)] for _, label in left
+            ]
+            grammars = [task.grammar(label, job.oriented) for _, label in left] if job.constrained else None
+            said = iter(_ask(assistant, dialogues, [shown[i].square for i, _ in left], grammars))
+            answers = [answer or next(said) for answer in answers]
         for (i, _), answer in zip(part, answers, strict=True):
             size = tiles[i].window[2:]
             for region, span in task.spans(answer.text, size):
@@ -408,24 +418,24 @@ def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Seque
     return found
 
 
-def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
+def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[Shown]) -> list[dict]:
     task = scene_classification.TASK
     if not job.classes:
-        answers = _ask(assistant, [[task.question()]] * len(tiles), squares)
+        answers = _ask(assistant, [[task.question()]] * len(tiles), [one.square for one in shown])
         return [{"said": answer.text.strip(), "score": round(answer.probability(), 4)} for answer in answers]
     found = []
-    for square in squares:
+    for one in shown:
         conversation = Conversation.of((0,), task.question(job.classes))
-        likely = choice_probabilities(assistant.model, assistant.processor, conversation, [square], job.classes)
+        likely = choice_probabilities(assistant.model, assistant.processor, conversation, [one.square], job.classes)
         best = int(np.argmax(likely))
         found.append({"said": job.classes[best], "score": round(likely[best], 4)})
     return found
 
 
-def _say(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], squares: Sequence[np.ndarray]) -> list[dict]:
+def _say(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[Shown]) -> list[dict]:
     asks = job.task == "ask"
     question = visual_question_answering.TASK.question(job.question) if asks else image_captioning.TASK.question()
-    answers = _ask(assistant, [[question]] * len(tiles), squares)
+    answers = _ask(assistant, [[question]] * len(tiles), [one.square for one in shown])
     return [{"said": answer.text.strip(), "score": round(answer.probability(), 4)} for answer in answers]
 
 

@@ -385,9 +385,15 @@ def prepare(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditionalGe
         model.add_lora(**recipe.lora.model_dump())
     if recipe.dense:
         model.add_dense_heads(vocabulary_of(recipe, parts))
-    else:
+    elif model.dense_heads is not None and any(_reads(model, pattern) for pattern in recipe.trainable):
         model.drop_dense_heads()
     return model, processor
+
+
+def _reads(model: EarthGPTForConditionalGeneration, pattern: str) -> bool:
+    """Whether the parameters of a pattern are of what the dense heads read from."""
+    names = (name for name, _ in model.named_parameters() if name.startswith(("vision_encoder.", "mm_projector.")))
+    return any(fnmatch.fnmatch(name, pattern) for name in names)
 
 
 def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:

@@ -257,7 +257,8 @@ class Sample:
     ``name`` is unique within the data set and the same on every machine (a relative path).
     ``label`` is the class of the whole scene; ``choices`` the closed list it comes from.
     ``captions`` describe the whole scene. ``regions`` are its objects by class; ``complete`` says that every object
-    of ``classes`` is in the list, so that absence and counts may be asked for.
+    of ``classes`` is in the list, so that absence and counts may be asked for. ``cut`` are objects that are only seen
+    in part, where all others are stated: such a sample is not complete.
     ``expressions`` are regions with a referring phrase that fits no other place in the image.
     ``questions`` are asked by the data set itself.
     """
@@ -274,6 +275,7 @@ class Sample:
     complete: bool = False
     expressions: tuple[Region, ...] = ()
     questions: tuple[Question, ...] = ()
+    cut: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,3 +196,17 @@ def test_words_made_of_directions_are_directions(phrase):
 def test_words_that_only_contain_directions_are_none(phrase):
     sample, pixels = bright(captions=(phrase,))
     assert not all(untouched(changed, sample) for changed, _ in draws(sample, pixels, 12))
+
+
+def test_an_object_that_a_crop_cuts_is_named_as_cut_and_others_are_still_known():
+    box = Box.from_pixels(*BRIGHT, (WIDTH, HEIGHT))
+    away = Region(Box.from_pixels(30, 6, 36, 10, (WIDTH, HEIGHT)), "bridge")
+    sample, pixels = bright(regions=(Region(box, "ship"), away), classes=("bridge", "ship"), complete=True)
+    part, _ = crop(sample, pixels, (12, 0, 28, 24))  # a third of the ship is left
+    assert [one.label for one in part.regions] == ["bridge"] and not part.complete
+    assert part.cut == (Region(Box.from_pixels(0, 6, 4, 10, (28, 24)), "ship"),)
+    mirrored, _ = turn(part, pixels[:, 12:], 1)
+    assert mirrored.cut[0].box.to_pixels((28, 24)) == pytest.approx((24, 6, 28, 10))
+    again, _ = crop(part, pixels[:, 12:], (0, 0, 10, 24))  # what was cut stays so, and the bridge is gone
+    assert again.regions == () and [one.label for one in again.cut] == ["ship"] and not again.complete
+    assert crop(replace(sample, complete=False), pixels, (12, 0, 28, 24))[0].cut == ()  # more may be there anyway

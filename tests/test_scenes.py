@@ -44,10 +44,10 @@ def detector(monkeypatch):
     """The model, and what it answers: the bounds of every white blob."""
     one = Detector()
 
-    def detect(assistant, job, tiles, squares):
+    def detect(assistant, job, tiles, shown):
         assistant.asked += len(tiles)
         found = []
-        for pixels in squares:
+        for pixels in (one.square for one in shown):
             objects = []
             for left, top, right, bottom in blobs(pixels[..., 0] > 128):
                 corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
@@ -55,9 +55,11 @@ def detector(monkeypatch):
             found.append({"objects": objects})
         return found
 
-    def say(assistant, job, tiles, squares):
+    def say(assistant, job, tiles, shown):
         assistant.asked += len(tiles)
-        return [{"said": str(len(blobs(pixels[..., 0] > 128))), "score": 0.5} for pixels in squares]
+        return [
+            {"said": str(len(blobs(pixels[..., 0] > 128))), "score": 0.5} for pixels in (one.square for one in shown)
+        ]
 
     monkeypatch.setattr(scenes, "_detect", detect)
     monkeypatch.setattr(scenes, "_say", say)

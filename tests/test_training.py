@@ -282,10 +282,10 @@ def test_features_of_frozen_encoders_are_looked_up_and_change_nothing(tmp_path, 
     encoded = []
     forward = VisionEncoder.forward
 
-    def counted(self, pixels):
+    def counted(self, pixels, *options):
         if pixels.device.type != "meta":
             encoded.append(len(pixels))
-        return forward(self, pixels)
+        return forward(self, pixels, *options)
 
     monkeypatch.setattr(VisionEncoder, "forward", counted)
     cached = train(recipe(tmp_path / "cached", **options))
@@ -375,7 +375,8 @@ def test_encoders_learn_from_facts_alone_and_go_on_exactly(tmp_path, monkeypatch
     heads = {str(path): load(str(path))[0].dense_heads for path in (whole.folder, tmp_path / "exported")}
     one, other = (dict(found.named_parameters()) for found in heads.values())
     assert all(torch.equal(one[name], other[name]) for name in one)
-    # The heads go on into the next stage, and are left out of one that has no use for them.
+    # The heads go on into the next stage. One without them keeps them as they are, or leaves them out where it trains
+    # what they read from.
     more = {"model": str(whole.folder), "steps": 1}
     both = train(recipe(tmp_path / "both", dense=0.5, **more))
     line = json.loads((tmp_path / "both" / "log.jsonl").read_text())
@@ -384,6 +385,8 @@ def test_encoders_learn_from_facts_alone_and_go_on_exactly(tmp_path, monkeypatch
     plain = train(recipe(tmp_path / "plain", **more))
     model = load(str(plain.folder))[0]
     assert model.dense_heads is None and model.config.dense is None
+    spoken = load(str(train(recipe(tmp_path / "spoken", trainable=("language_model.*",), **more)).folder))[0]
+    assert all(torch.equal(value, one[name]) for name, value in spoken.dense_heads.named_parameters())
 
 
 def test_parts_of_a_batch_have_the_dense_loss_of_the_whole(tmp_path):
@@ -395,7 +398,7 @@ def test_parts_of_a_batch_have_the_dense_loss_of_the_whole(tmp_path):
 
 def test_images_are_read_once_while_there_is_room(tmp_path):
     images = iter(range(9))
-    few = recipe(tmp_path, pixels_gb=4 * 2 * 64 * 64 * 3 / 2**30, image_size=32)
+    few = recipe(tmp_path, pixels_gb=4 * 2 * 96 * 96 * 3 / 2**30, image_size=32)
 
     def image():
         return np.full((128, 96, 3), next(images), np.uint8)
@@ -403,7 +406,7 @@ def test_images_are_read_once_while_there_is_room(tmp_path):
     part = mixtures.open_sources(few)[0]
     sample = replace(part.samples[0], image=image)
     seen = [part.pixels.read(row, sample) for row in (0, 1, 0, 2, 3, 0)]
-    assert seen[0].shape == (64, 48, 3)  # twice the side that the model sees
+    assert seen[0].shape == (96, 72, 3)  # three times the side that the model sees
     assert [int(one.max()) for one in seen] == [0, 1, 0, 2, 3, 0]
     assert seen[0] is seen[2] is seen[5]
 

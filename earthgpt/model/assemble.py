@@ -122,19 +122,16 @@ def assemble(
 
 
 def merge(name: str | Path, folder: str | Path) -> int:
-    """Writes a model with its bias tuning or LoRA folded into plain layers, and without auxiliary heads; returns how
-    many layers were changed or left out.
+    """Writes a model with its bias tuning or LoRA folded into plain layers; returns how many layers were changed.
 
-    Raises EarthGPTError when the folder exists, there is none of the three, or the language model cannot hold biases.
+    Raises EarthGPTError when the folder exists, there is neither, or the language model cannot hold biases.
     """
     folder = Path(folder)
     _refuse(folder)
     model, processor = load(name, dtype="auto")
-    if not (model.config.bias_tuning or model.config.lora or model.config.dense):
-        raise EarthGPTError(f"{name} has no bias tuning, no LoRA and no auxiliary heads: there is nothing to merge.")
-    changed = model.drop_dense_heads()
-    if model.config.bias_tuning or model.config.lora:
-        changed += model.merge_bias_tuning() if model.config.bias_tuning else model.merge_lora()
+    if not (model.config.bias_tuning or model.config.lora):
+        raise EarthGPTError(f"{name} has no bias tuning and no LoRA: there is nothing to merge.")
+    changed = model.merge_bias_tuning() if model.config.bias_tuning else model.merge_lora()
     _write(folder, model, processor, SHARD)
     return len(changed)
 

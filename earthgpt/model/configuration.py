@@ -87,6 +87,11 @@ class EarthGPTConfig(PretrainedConfig):
         widths = self.cnn_config.hidden_sizes
         return len(self.vit_layers) * self.vit_config.hidden_size + sum(widths[i - 1] for i in self.cnn_stages)
 
+    @property
+    def detail_width(self) -> int:
+        """Channels of the CNN's two finest maps, which the dense heads see."""
+        return sum(self.cnn_config.hidden_sizes[i - 1] for i in self.cnn_stages[:2])
+
 
 def _configuration(value, default: str) -> PretrainedConfig:
     if value is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -15,7 +16,7 @@ from earthgpt.model.attention import NAME, Segment
 from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
 from earthgpt.model.compiled import Compiled
 from earthgpt.model.configuration import EarthGPTConfig
-from earthgpt.model.dense import DenseHeads, DenseTargets, Vocabulary
+from earthgpt.model.dense import FINER, DenseHeads, DenseTargets, Vocabulary
 from earthgpt.model.lora import add_lora, merge_lora
 from earthgpt.model.vision import Projector, VisionEncoder
 from earthgpt.types import EarthGPTError
@@ -68,7 +69,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
             add_bias_tuning(self.language_model)
         if config.lora:
             add_lora(self.language_model, **config.lora)
-        self.dense_heads = DenseHeads(width, Vocabulary.from_dict(config.dense)) if config.dense else None
+        self.dense_heads = self._new_heads(Vocabulary.from_dict(config.dense)) if config.dense else None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
@@ -169,7 +170,20 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """Gives the model auxiliary heads for these classes; it keeps the ones that it has for the same classes."""
         if self.dense_heads is None or self.dense_heads.vocabulary != vocabulary:
             self.config.dense = vocabulary.to_dict()
-            self.dense_heads = DenseHeads(self.config.text_config.hidden_size, vocabulary)
+            self.dense_heads = self._new_heads(vocabulary)
+
+    def _new_heads(self, vocabulary: Vocabulary) -> DenseHeads:
+        return DenseHeads(self.config.text_config.hidden_size, self.config.detail_width, vocabulary)
+
+    @torch.no_grad()
+    def find(
+        self, views: Sequence[torch.Tensor], classes: Sequence[str], least: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The objects that the dense heads find in an image (``DenseHeads.find``), which is given in one or several
+        sizes, pixels [1, 3, S, S] each."""
+        read = ((self._visual_tokens(features)[:, 1:-1], detail)
+                for features, detail in (self._encode(view, FINER) for view in views))  # fmt: skip
+        return self.dense_heads.find(read, classes, least)
 
     def drop_dense_heads(self) -> list[str]:
         """Takes the auxiliary heads away, if there are some: what is left answers as before; names their layers."""
@@ -187,10 +201,10 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """[n, 3, S, S] pixels to [n, tokens_per_image, D]: image start, visual tokens, image end."""
         return self._visual_tokens(self._encode(pixel_values))
 
-    def _encode(self, pixel_values: torch.Tensor) -> torch.Tensor:
+    def _encode(self, pixel_values: torch.Tensor, detail: int | None = None):
         trained = any(parameter.requires_grad for parameter in self.vision_encoder.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):  # frozen encoders keep no activations
-            return self.vision_encoder(pixel_values)  # [n, h*w, C]
+            return self.vision_encoder(pixel_values, detail)  # [n, h*w, C]
 
     def _visual_tokens(self, features: torch.Tensor) -> torch.Tensor:
         visual = self.mm_projector(features.to(self.mm_projector.norm.weight.dtype))  # [n, h*w, D]
@@ -231,7 +245,12 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if inputs_embeds is None and input_ids is not None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
-        features = encoded = None if pixel_values is None else self._encode(pixel_values)
+        features = encoded = detail = None
+        if pixel_values is not None and dense_targets is not None:
+            encoded, detail = self._encode(pixel_values, FINER)
+        elif pixel_values is not None:
+            encoded = self._encode(pixel_values)
+        features = encoded
         if known is not None:
             parts = [one.to(torch.bfloat16) for one in (image_features, encoded) if one is not None]
             features = torch.cat(parts)[torch.argsort(torch.argsort(~known, stable=True))]
@@ -239,7 +258,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if features is not None:
             images = self._visual_tokens(features)
             if dense_targets is not None:
-                dense_loss = self.dense_heads(images[:, 1:-1], dense_targets)
+                dense_loss = self.dense_heads(images[:, 1:-1], detail, dense_targets)
             if inputs_embeds is None:
                 return EarthGPTOutput(encoded=encoded, dense_loss=dense_loss)
             images = images.to(inputs_embeds.dtype)

@@ -60,8 +60,9 @@ class EarthGPTProcessor(ProcessorMixin):
         """The id of ``image_token``."""
         return self.tokenizer.convert_tokens_to_ids(self.image_token)
 
-    def square(self, image: Any, sensor: Sensor = Sensor.OPTICAL) -> np.ndarray:
-        """An image as uint8 [S, S, 3]: 8-bit RGB, centred on a square of the mean colour, resized.
+    def square(self, image: Any, sensor: Sensor = Sensor.OPTICAL, side: int | None = None) -> np.ndarray:
+        """An image as uint8 [S, S, 3]: 8-bit RGB, centred on a square of the mean colour, resized to ``image_size``, or
+        to ``side``.
 
         ``image`` is a PIL image or an array [H, W] or [H, W, C] of any numeric type (``geo.sensors.to_rgb8``).
         The offset is int((long - short) / 2), as in ``coordinates.padded_square``.
@@ -75,7 +76,8 @@ class EarthGPTProcessor(ProcessorMixin):
             canvas = Image.new("RGB", (long, long), tuple(round(255 * mean) for mean in self.image_mean))
             canvas.paste(shown, (int((long - width) / 2), int((long - height) / 2)))
             shown = canvas
-        return np.asarray(shown.resize((self.image_size, self.image_size), Image.Resampling.BICUBIC))
+        side = side or self.image_size
+        return np.asarray(shown.resize((side, side), Image.Resampling.BICUBIC))
 
     def normalise(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
         """uint8 [S, S, 3] each to float32 [n, 3, S, S] with zero mean and unit variance."""

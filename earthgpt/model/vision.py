@@ -30,8 +30,13 @@ class VisionEncoder(nn.Module):
         self.memory_format = torch.channels_last if narrowest >= 16 else torch.contiguous_format
         self.vit_pixels, self.cnn_pixels = (config.vit_mean, config.vit_std), (config.cnn_mean, config.cnn_std)
 
-    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """[n, 3, S, S] pixels, normalised for the ViT, to [n, h * w, C] features, row by row from the top left."""
+    def forward(
+        self, pixel_values: torch.Tensor, detail: int | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """[n, 3, S, S] pixels, normalised for the ViT, to [n, h * w, C] features, row by row from the top left.
+
+        detail: also gives the CNN's two finest maps on a grid this many times as fine [n, F, detail * h, detail * w].
+        """
         side = pixel_values.shape[-1] // self.vit.config.patch_size
         pixels = pixel_values.to(self.vit.dtype)
         states = self.vit(pixels, output_hidden_states=True, **self.vit_options).hidden_states  # embeddings, each layer
@@ -42,7 +47,10 @@ class VisionEncoder(nn.Module):
         stages = self.cnn(pixels, output_hidden_states=True).hidden_states  # stem, then each stage
         for stage in self.cnn_stages:
             features.append(_resample(stages[stage], side).flatten(2).transpose(1, 2))  # [n, h*w, D_s]
-        return torch.cat(features, dim=-1)
+        features = torch.cat(features, dim=-1)
+        if detail is None:
+            return features
+        return features, torch.cat([_resample(stages[stage], detail * side) for stage in self.cnn_stages[:2]], dim=1)
 
     def pixels_for_cnn(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[n, 3, S, S] pixels normalised for the ViT, with the mean and deviation that the CNN was trained on."""

@@ -18,6 +18,7 @@ from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from earthgpt.generation import Answer
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
+from earthgpt.perception import deduce
 from earthgpt.serve.cache import Cache, key_of
 from earthgpt.types import Conversation, EarthGPTError
 
@@ -98,6 +99,15 @@ class Request:
     generator: torch.Generator | None = None
     layers: list[tuple[torch.Tensor, torch.Tensor]] | None = None
     _read: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def answered(cls, ids: list[int], answer: Answer, written: list[int]) -> Request:
+        """One whose ``answer`` is known: the tokens ``written``, told in the answer's own pieces."""
+        request = cls(ids, (), (), 0, Decoding(), 0.0, lambda request: None, written=written)
+        for (start, end), probability in zip(answer.spans, answer.probabilities, strict=True):
+            request._grow(answer.text[start:end], float(np.log(max(probability, 1e-12))), ())
+        request.finish = "stop"
+        return request
 
     @property
     def prompt_tokens(self) -> int:
@@ -280,6 +290,12 @@ class Engine:
             self._calls.append((function, found))
             self._changed.notify_all()
         return found.result()
+
+    def deduce(self, conversation: Conversation) -> Answer | None:
+        """As ``perception.deduce``. Raises as ``run`` does."""
+        if self.model.dense_heads is None:
+            return None
+        return self.run(lambda: deduce(self.model, self.processor, [conversation])[0])
 
     def choices(self, conversation: Conversation, square: np.ndarray, choices: Sequence[str]) -> list[float]:
         """As ``generation.choice_probabilities``, from the kept image. Raises as ``submit`` does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, File, Form, Header, Response, UploadFile
@@ -30,7 +31,10 @@ class BatchedEarthGPT(EarthGPT):
         self.engine, self.timeout_s = engine, timeout_s
 
     def say(self, conversation, sensor=None, grammar=None):
-        squares = [self._square(open_raster(image, sensor)) for image in conversation.images]
+        conversation = replace(conversation, images=tuple(open_raster(one, sensor) for one in conversation.images))
+        if found := self.engine.deduce(conversation):
+            return found
+        squares = [self._square(raster) for raster in conversation.images]
         return self.engine.ask(conversation, squares, Decoding(), self.timeout_s)
 
     def classify(self, image, classes=None, sensor=None):

@@ -11,7 +11,7 @@ from typing import Any
 from earthgpt.coordinates import Frame, padded_square
 from earthgpt.metrics.accuracy import AnswerScores, ConfusionMatrix
 from earthgpt.metrics.statistics import Figures
-from earthgpt.types import Conversation, Message, Sample, Size
+from earthgpt.types import Conversation, Message, Region, Sample, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,13 @@ class Task(ABC):
     @abstractmethod
     def compare(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Comparison:
         """Compares the predictions with the answers. A prediction of None counts as wrong."""
+
+    def deduce(self, question: str, facts: Callable[[], Sample]) -> tuple[str, tuple[Region, ...]] | None:
+        """The answer that follows from the facts of an image to a question in one of the task's own wordings: as text,
+        and the regions that it states, in their order there. None where the facts do not tell; only for a question that
+        they may answer are they asked for.
+        """
+        return None
 
     def figures(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Figures:
         """The ``figures`` of ``compare``."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import DIGITS, Coordinates, Grammar, OneOf, Repeated, either, letter, sequence, some
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
-from earthgpt.tasks.wording import COUNT_WORDS, class_name, count_word, plural, singular
+from earthgpt.tasks.wording import COUNT_WORDS, class_name, count_word, plural, read_back, singular
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Sample, Size
 
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
@@ -106,7 +106,18 @@ class ObjectDetection(Task):
         """The sample's objects, grouped by class and then from left to right."""
         chosen = [region for region in sample.regions if label in (None, region.label)]
         chosen.sort(key=lambda region: (region.label, region.box.center))
-        return tuple(Region(region.box if oriented else region.box.bounds, region.label) for region in chosen)
+        return tuple(replace(region, box=region.box if oriented else region.box.bounds) for region in chosen)
+
+    def deduce(self, question, facts):
+        """The objects of a class, or all; upright boxes only."""
+        read = read_back((self.all_template, self.class_template, *self.all_variants, *self.class_variants), question)
+        if read is None or read.get("kind", "horizontal") != "horizontal":
+            return None
+        seen, label = facts(), read.get("nouns") and class_name(read["nouns"])
+        if label is not None and label not in seen.classes:
+            return None
+        found = self.answer(seen, label, oriented=False)
+        return self.format(found, seen.size), found
 
     def format(self, answer, size):
         """``There are two ships [..;..] in the image.``, one sentence for each class, chained."""

@@ -9,7 +9,7 @@ from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import Coordinates, Grammar, either, sequence
 from earthgpt.metrics.grounding import grounding_scores
 from earthgpt.tasks import Comparison, Task, Turn
-from earthgpt.tasks.wording import SUPERLATIVES, expressions
+from earthgpt.tasks.wording import SUPERLATIVES, described, expressions, read_back
 from earthgpt.types import Box, OrientedBox, Size
 
 NOTHING = "There is no such object in the image."
@@ -42,6 +42,15 @@ class VisualGrounding(Task):
             Turn(self.question(phrase, template=template), box)
             for (phrase, box), template in zip(stated, templates, strict=True)
         ]
+
+    def deduce(self, question, facts):
+        """Of a phrase made of a class and a superlative, as this task makes them; upright boxes only."""
+        read = read_back((self.template, *self.variants), question)
+        if read is None or read.get("kind", "horizontal") != "horizontal":
+            return None
+        seen = facts()
+        found = described(read["phrase"], seen.regions, seen.classes)
+        return None if found is None else (self.format(found[0].box if found else None, seen.size), found)
 
     def format(self, answer, size):
         """``[xmin,ymin,xmax,ymax]`` in the padded square."""

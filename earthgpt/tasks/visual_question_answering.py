@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.tasks import Comparison, Task, Turn, right_or_wrong
-from earthgpt.tasks.wording import place, plural, single, with_article
+from earthgpt.tasks.wording import class_name, place, plural, read_back, single, with_article
 from earthgpt.types import Question
 
 
@@ -65,6 +66,36 @@ class VisualQuestionAnswering(Task):
             answer = "yes" if asked == sample.label else "no"
             found.append(Question(self.scene.format(a_noun=with_article(asked)), answer, "scene"))
         return found
+
+    def deduce(self, question, facts):
+        """Presence, number, comparison and place of objects, as ``derived`` asks for them."""
+        words = read_back((self.template, *self.variants), question)["question"]
+        wanted = read_back((self.presence, self.count, self.comparison, self.location), words)
+        if wanted is None:
+            return None
+        seen = facts()
+        labels = {field: self._label(field, noun) for field, noun in wanted.items()}
+        if not set(labels.values()) <= set(seen.classes):
+            return None
+        groups = {field: [one for one in seen.regions if one.label == label] for field, label in labels.items()}
+        match groups:
+            case {"a_noun": found}:
+                answer = "yes" if found else "no"
+            case {"nouns": found, "others": others}:
+                answer = "yes" if len(found) > len(others) else "no"
+            case {"nouns": found}:
+                answer = str(len(found))
+            case {"noun": [found, *_]}:  # the first is the one with the highest score
+                answer = place(found.box)
+            case _:
+                return None
+        return answer, ()
+
+    @staticmethod
+    def _label(field: str, noun: str) -> str:
+        if field == "a_noun":
+            return re.sub(r"^an? ", "", noun, flags=re.IGNORECASE)
+        return noun if field == "noun" else class_name(noun)
 
     def format(self, answer, size):
         """The answer as it is."""

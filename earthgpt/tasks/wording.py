@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from earthgpt.types import Box, OrientedBox, Region
 
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _IRREGULAR = {"person": "people", "aircraft": "aircraft"}
 _REGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
+_FIELD = r"(\{\w+\})"
 _HISSING = ("s", "x", "z", "ch", "sh")
 
 
@@ -71,12 +73,35 @@ def single(regions: Sequence[Region]) -> list[Region]:
     return [region for region in regions if counts[region.label] == 1]
 
 
+def read_back(templates: Iterable[str], text: str) -> dict[str, str] | None:
+    """What stands in the fields of the first of some templates that a text was made of; None where there is none."""
+    for template in templates:
+        parts = (f"(?P<{part[1:-1]}>.+)" if part[:1] == "{" else re.escape(part) for part in re.split(_FIELD, template))
+        if found := re.fullmatch("".join(parts), text.strip(), re.IGNORECASE):
+            return found.groupdict()
+    return None
+
+
 SUPERLATIVES = ("leftmost", "rightmost", "topmost", "bottommost", "largest")
 
 
 def _edge(which: str, box: Box | OrientedBox) -> float:
     x, y = box.center
     return {"leftmost": -x, "rightmost": x, "topmost": -y, "bottommost": y, "largest": box.area**0.5}[which]
+
+
+def described(phrase: str, regions: Sequence[Region], classes: Sequence[str]) -> tuple[Region, ...] | None:
+    """The region that a phrase of the kinds of ``expressions`` means, or none; None where the phrase is of another kind
+    or not of these classes. Of several without a superlative it is the one with the highest score.
+    """
+    words = phrase.strip().rstrip(".").removeprefix("the ").removeprefix("The ")
+    which, _, label = words.partition(" ")
+    if which not in SUPERLATIVES:
+        which, label = "", words
+    if label not in classes:
+        return None
+    group = [region for region in regions if region.label == label]
+    return (max(group, key=lambda one: _edge(which, one.box) if which else one.score or 0.0),) if group else ()
 
 
 def expressions(regions: Sequence[Region], margin: float = 0.04) -> list[Region]:

@@ -155,9 +155,9 @@ class EarthGPTForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP
         return self.language_model.compute_logits(hidden_states)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
-        """Puts weights in their places by name; returns the names that were filled."""
+        """Puts weights in their places by name, but those of dense heads; returns the names that were filled."""
         encoders = {f"vision_encoder.{part}.": getattr(self.vision_encoder, part) for part in ("vit", "cnn")}
-        return AutoWeightsLoader(self).load_weights(_renamed(weights, encoders))
+        return AutoWeightsLoader(self, skip_prefixes=["dense_heads."]).load_weights(_renamed(weights, encoders))
 
 
 def _renamed(

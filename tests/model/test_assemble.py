@@ -15,7 +15,6 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextT
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.assemble import assemble, make_room, merge
 from earthgpt.model.bias_tuning import BiasTunedLinear
-from earthgpt.model.dense import Vocabulary
 from earthgpt.model.open_clip import read_release, renamed
 from earthgpt.model.presets import IMAGE_SIZES, PRESETS, configuration, on_meta, size_of
 from earthgpt.model.vision import VisionEncoder, without_pooling
@@ -398,17 +397,6 @@ def test_a_model_without_bias_tuning_is_not_merged(assembled, tmp_path):
     with pytest.raises(EarthGPTError, match="nothing to merge"):
         merge(assembled, tmp_path / "merged")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_auxiliary_heads_are_left_out_by_merging(assembled, tmp_path):
-    model, processor = loaded(assembled)
-    model.add_dense_heads(Vocabulary(("sea", "port"), ("ship",)))
-    model.save_pretrained(tmp_path / "trained")
-    processor.save_pretrained(tmp_path / "trained")
-    assert merge(tmp_path / "trained", tmp_path / "merged") == 3
-    plain, _ = loaded(tmp_path / "merged")
-    assert plain.dense_heads is None and plain.config.dense is None
-    assert same(plain.vision_encoder, model.vision_encoder)
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------

@@ -1,12 +1,26 @@
-"""Dense supervision: targets and losses by hand, and heads that learn where things are."""
+"""Dense heads: targets and losses by hand, and heads that learn where things are and find them again."""
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from earthgpt.model import EarthGPTForConditionalGeneration
-from earthgpt.model.dense import BINS, DenseHeads, DenseTargets, Vocabulary, expected_edges, focal_loss, generalized_iou
+from earthgpt.model import EarthGPTForConditionalGeneration, dense
+from earthgpt.model.dense import (
+    BINS,
+    FINER,
+    DenseHeads,
+    DenseTargets,
+    Vocabulary,
+    boxes_of,
+    distances_of_bins,
+    distribution_focal_loss,
+    generalized_iou,
+    iou,
+    quality_focal_loss,
+)
 from earthgpt.types import Box, Conversation, Region, Sample, Sensor
 
 SHIP = Region(Box(0.25, 0.5, 0.5, 0.75), "ship")  # in the middle of an image of 100 x 100
@@ -17,7 +31,7 @@ WORDS = Vocabulary.of([SCENE])
 
 
 def test_the_classes_are_all_that_the_samples_choose_from():
-    assert Vocabulary(("port", "sea"), ("plane", "ship")) == WORDS
+    assert Vocabulary(("port", "sea"), ("plane", "ship"), {"sar": ("plane", "ship")}) == WORDS
     assert Vocabulary.from_dict(WORDS.to_dict()) == WORDS
 
 
@@ -30,8 +44,9 @@ def test_an_object_is_at_the_places_of_its_inner_half():
     assert places[..., 1].nonzero().tolist() == [[4, 2], [4, 3], [5, 2], [5, 3]] and not places[..., 0].any()
     assert targets.boxes[0].view(8, 8, 4)[5, 3].tolist() == [0.25, 0.5, 0.5, 0.75]
     assert (targets.boxes[0] >= 0).all(-1).sum() == 4
-    fine = WORDS.targets(SCENE, 32).objects[0].view(32, 32, 2)[..., 1].nonzero()
-    assert fine.min(0).values.tolist() == [18, 10] and fine.max(0).values.tolist() == [21, 13]
+    # On a grid of 64 its inner half is 8 places wide, of which those are taken whose centre is within 2 of the middle.
+    fine = WORDS.targets(SCENE, 64).objects[0].view(64, 64, 2)[..., 1].nonzero()
+    assert fine.min(0).values.tolist() == [38, 22] and fine.max(0).values.tolist() == [41, 25]
 
 
 def test_boxes_are_those_of_the_padded_square_and_the_smaller_object_is_in_front():
@@ -41,26 +56,66 @@ def test_boxes_are_those_of_the_padded_square_and_the_smaller_object_is_in_front
     )  # fmt: skip
     targets = WORDS.targets(wide, 5)
     assert targets.boxes[0, 12].tolist() == pytest.approx([0.4, 0.45, 0.6, 0.55])
-    assert targets.objects[0, 12].tolist() == [1, 1]  # both are there
+    assert targets.objects[0, 12].tolist() == [-1, 1]  # the plane is there, and cannot be seen
     assert targets.boxes[0, 11].tolist() == pytest.approx([0, 0.25, 1, 0.75])
+    assert targets.objects[0, 11].tolist() == [1, -1]
     assert targets.objects[0, 0].tolist() == [-1, -1]  # it may hold more than is stated
     assert targets.scene.tolist() == [-1]
 
 
+def test_nobody_knows_what_is_where_an_object_is_cut():
+    cut = Sample(
+        Path("c.png"), "c", (100, 100), Sensor.SAR, regions=(SHIP,), classes=WORDS.objects,
+        cut=(Region(Box(0.75, 0, 1, 0.5), "plane"),),
+    )  # fmt: skip
+    objects = WORDS.targets(cut, 4).objects[0].view(4, 4, 2)
+    assert objects[:2, 3].tolist() == [[-1, -1], [-1, -1]]
+    assert (objects[:2, :3] == 0).all() and objects[2, 1].tolist() == [0, 1]
+
+
 def test_what_is_not_known_is_not_learned():
-    heads = DenseHeads(8, WORDS)
-    tokens = torch.randn(2, 16, 8, requires_grad=True)
+    heads = DenseHeads(8, 3, WORDS)
+    tokens = torch.randn(2, 4, 8, requires_grad=True)
     nothing = WORDS.targets(None, 4)
-    loss = heads(tokens, DenseTargets.join([nothing, nothing]))
+    loss = heads(tokens, torch.randn(2, 3, 4, 4), DenseTargets.join([nothing, nothing]))
     loss.backward()
     assert loss.item() == 0 and not tokens.grad.any()
     assert not any(parameter.grad.any() for parameter in heads.parameters())
 
 
-def test_focal_loss_by_hand():
-    # 0.25 (1 - 0.8)^2 -log 0.8, and 0.75 0.8^2 -log 0.2 for the same logit with nothing there.
+def test_quality_focal_loss_by_hand():
+    # |0.8 - 0.6|^2 (-0.6 log 0.8 - 0.4 log 0.2), and 0.8^2 -log 0.2 for the same logit with nothing there.
     logit = torch.tensor([0.8]).logit().repeat(2)
-    assert focal_loss(logit, torch.tensor([1.0, 0.0])).tolist() == pytest.approx([0.0022314, 0.7725251], rel=1e-4)
+    assert quality_focal_loss(logit, torch.tensor([0.6, 0.0])).tolist() == pytest.approx(
+        [0.0311065, 1.0300402], rel=1e-4
+    )
+
+
+def test_bins_are_finest_where_edges_are_near():
+    values = distances_of_bins()
+    assert len(values) == BINS and values[0] == -0.5 and values[-1] == pytest.approx(32)
+    assert (values.diff().diff() > 0).all()
+
+
+def test_the_expected_distances_are_those_that_were_learned():
+    values = distances_of_bins()
+    wanted = torch.tensor([[-0.5, 0.3, 5.0, 32.0]])
+    logits = torch.full((1, 4, BINS), -50.0)
+    for i, distance in enumerate(wanted[0].tolist()):
+        above = min(max(int((values < distance).sum()), 1), BINS - 1)
+        part = (distance - values[above - 1]) / (values[above] - values[above - 1])
+        logits[0, i, above - 1 : above + 1] = torch.stack([1 - part, part]).clamp(min=1e-20).log()
+    entropy = [-float(p * math.log(p) + (1 - p) * math.log(1 - p)) if 0 < p < 1 else 0.0
+               for p in (float(row.softmax(-1).max()) for row in logits[0])]  # fmt: skip
+    assert distribution_focal_loss(logits, wanted)[0].tolist() == pytest.approx(entropy, abs=1e-4)  # the least there is
+    edges = logits[None].expand(1, 4, 4, BINS).reshape(1, 4, 4, BINS)
+    # On a grid of 2 the first place has its centre at 0.25, and a place is 0.5.
+    assert boxes_of(edges)[0, 0].tolist() == pytest.approx([0.5, 0.1, 2.75, 16.25], abs=1e-4)
+
+
+def test_iou_by_hand():
+    one, other = torch.tensor([[0.0, 0.0, 0.2, 0.2]]), torch.tensor([[0.1, 0.0, 0.3, 0.2]])
+    assert iou(one, other).tolist() == pytest.approx([1 / 3])
 
 
 def test_generalized_iou_by_hand():
@@ -70,22 +125,23 @@ def test_generalized_iou_by_hand():
 
 
 def test_the_loss_of_a_place_by_hand():
-    heads = DenseHeads(8, WORDS)
+    heads = DenseHeads(8, 3, WORDS)
     with torch.no_grad():
-        for layer in (heads.scene, heads.object, heads.box):
+        for layer in (heads.scene, heads.object, heads.edges):
             layer.weight.zero_()
             layer.bias.zero_()
-    targets = WORDS.targets(SCENE, 4)
-    even = torch.tensor(0.5)
-    focal = (0.25 + 0.75 * (16 * 2 - 1)) * 0.25 * -even.log()  # one of 16 places, two classes
-    boxes = BINS**-1
-    found = torch.tensor([[0.5, 0.5, 0.5, 0.5]])  # all edges are as likely as any
-    giou = 1 - generalized_iou(found, torch.tensor([[0.25, 0.5, 0.5, 0.75]]))
-    expected = -even.log() + focal - torch.tensor(boxes).log() + giou[0]
-    assert heads(torch.randn(1, 16, 8), targets).item() == pytest.approx(float(expected), rel=1e-4)
+    targets = WORDS.targets(SCENE, 4)  # at one of 16 places, of two classes: column 1 of row 2
+    even = math.log(2)
+    distance = float(distances_of_bins().mean()) / 4  # all are as likely as any
+    found = torch.tensor([[0.375 - distance, 0.625 - distance, 0.375 + distance, 0.625 + distance]]).clamp(-1e9, 1e9)
+    true = torch.tensor([[0.25, 0.5, 0.5, 0.75]])
+    quality = float(iou(found, true))
+    classes = 31 * 0.25 * even + (0.5 - quality) ** 2 * even
+    expected = even + classes + 0.25 * math.log(BINS) + 2 * (1 - float(generalized_iou(found, true)))
+    assert heads(torch.randn(1, 4, 8), torch.randn(1, 3, 4, 4), targets).item() == pytest.approx(expected, rel=1e-4)
 
 
-def test_heads_learn_where_things_are():
+def test_heads_learn_where_things_are_and_find_them():
     torch.manual_seed(0)
     grid, samples = 4, []
     for column in range(grid):
@@ -95,17 +151,27 @@ def test_heads_learn_where_things_are():
             Sample(Path("c"), "c", (64, 64), Sensor.SAR, regions=regions, classes=WORDS.objects, complete=True)
         )
     targets = DenseTargets.join([WORDS.targets(sample, grid) for sample in samples])
-    tokens = torch.randn(4, 16, 32)
-    heads = DenseHeads(32, WORDS)
-    optimizer = torch.optim.Adam(heads.parameters(), 0.05)
+    tokens, detail = torch.randn(4, 4, 32), torch.randn(4, 3, grid, grid)
+    assert FINER**2 * tokens.shape[1] == detail[0, 0].numel()
+    heads = DenseHeads(32, 3, WORDS)
+    optimizer = torch.optim.Adam(heads.parameters(), 0.01)
     for _ in range(150):
         optimizer.zero_grad()
-        heads(tokens, targets).backward()
+        heads(tokens, detail, targets).backward()
         optimizer.step()
-    _, objects, edges = heads.read(tokens)
-    assert ((objects > 0) == targets.objects.bool()).all()
-    there = targets.boxes[..., 0] >= 0
-    assert torch.allclose(expected_edges(edges)[there], targets.boxes[there], atol=0.02)
+    for i, sample in enumerate(samples):
+        view, region = (tokens[i : i + 1], detail[i : i + 1]), sample.regions[0]
+        boxes, kinds, scores = heads.find([view, view], WORDS.objects, 0.5)
+        bounds = region.box.left, region.box.top, region.box.right, region.box.bottom
+        assert [WORDS.objects[kind] for kind in kinds] == [region.label]
+        assert boxes[0].tolist() == pytest.approx(bounds, abs=0.03) and scores[0] > 0.8
+        assert len(heads.find([view], ("ship",), 0.5)[0]) == i % 2
+
+
+def test_the_best_of_boxes_that_overlap_is_kept():
+    near = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 6], [0, 0, 10, 4.0], [20, 0, 30, 10]])
+    assert dense._best(near, np.array([0, 1, 1, 0, 0])).tolist() == [0, 2, 3, 4]
+    assert dense._best(near[:0], np.zeros(0, int)).tolist() == []
 
 
 def test_heads_are_saved_with_the_model_and_taken_away(model, processor, squares, tmp_path):
@@ -116,9 +182,9 @@ def test_heads_are_saved_with_the_model_and_taken_away(model, processor, squares
     model.save_pretrained(tmp_path)
     again = EarthGPTForConditionalGeneration.from_pretrained(tmp_path)
     assert again.dense_heads.vocabulary == WORDS
-    assert torch.equal(again.dense_heads.box.weight, kept.box.weight)
+    assert torch.equal(again.dense_heads.edges.weight, kept.edges.weight)
     pixels = processor.normalise(squares[:2])
-    targets = DenseTargets.join([WORDS.targets(SCENE, 4)] * 2)
+    targets = DenseTargets.join([WORDS.targets(SCENE, 8)] * 2)
     with torch.no_grad():
         found = again(pixel_values=pixels, dense_targets=targets)
         inputs = processor.pack([processor.render(Conversation.of(("a",), "Is there a ship?", "yes"))] * 2, squares[:2])

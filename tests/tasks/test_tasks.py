@@ -3,7 +3,9 @@
 import math
 import random
 import re
+from collections import Counter
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -371,3 +373,85 @@ def test_true_answers_are_of_the_grammar(tagged, decimals):
                 assert not detection.grammar("storage tank", not oriented).matches(text)
                 assert grounding.grammar(oriented).matches(grounding.format(boxes[0], size))
     assert grounding.grammar().matches(grounding.format(None, size))
+
+
+# --- answers that follow from facts -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("varied", [False, True])
+@pytest.mark.parametrize("name", ["object_detection", "visual_grounding", "visual_question_answering"])
+def test_what_follows_from_true_facts_is_the_true_answer(name, varied):
+    task = replace(lookup.find("tasks", name), varied=varied)
+    told, left = 0, set()
+    for sample in islice(lookup.find("datasets", "synthetic").read("", "val", Counter()), 60):
+        upright = tuple(replace(one, box=one.box.bounds) for one in sample.regions)
+        seen = replace(sample, regions=upright)
+        for turn in task.turns(seen, random.Random(sample.name)):
+            found = task.deduce(turn.question, lambda seen=seen: seen)
+            if found is None:
+                left.add(turn.kind)
+            else:
+                assert found[0] == task.format(turn.answer, seen.size), turn.question
+                told += 1
+    assert told > 100 and left <= {"scene"}
+
+
+TANK = Region(Box(0.4, 0.6, 0.6, 0.9), "storage tank", 0.8)
+FACTS = Sample(
+    Path("a.png"), "a", SIZE, Sensor.OPTICAL, classes=("bridge", "ship", "storage tank"),
+    regions=(Region(BOX, "ship", 0.9), Region(OTHER, "ship", 0.4), TANK),
+)  # fmt: skip
+
+
+def never():
+    """Facts of which nothing is asked."""
+    raise AssertionError("nobody needs the facts")
+
+
+@pytest.mark.parametrize(
+    ("task", "question", "expected"),
+    [
+        (ObjectDetection(), ObjectDetection().question("bridges"), ("There are no such objects in the image.", [])),
+        (ObjectDetection(), "find the storage tanks and give their horizontal bounding boxes.", ("one stor", [0.8])),
+        (VisualGrounding(), VisualGrounding().question("the ship"), ("[0.123", [0.9])),  # the surer of the two
+        (VisualGrounding(), "Find the rightmost ship.", ("[0.700", [0.4])),
+        (VisualGrounding(), "Find the bridge.", ("There is no such object in the image.", [])),
+        (VisualQuestionAnswering(), "Is there a storage tank in the image?", ("yes", [])),
+        (VisualQuestionAnswering(), "Is there a bridge in the image?", ("no", [])),
+        (VisualQuestionAnswering(), "How many ships are there in the image?", ("2", [])),
+        (VisualQuestionAnswering(), "Are there more bridges than ships in the image?", ("no", [])),
+        (VisualQuestionAnswering(), "Where is the storage tank in the image?", ("bottom", [])),
+    ],
+)  # fmt: skip
+def test_answers_from_facts(task, question, expected):
+    text, stated = task.deduce(question, lambda: FACTS)
+    assert expected[0] in text and [region.score for region in stated] == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("task", "question"),
+    [
+        (ObjectDetection(), ObjectDetection().question("ships", oriented=True)),
+        (ObjectDetection(), "How many ships are there in the image?"),
+        (VisualGrounding(), VisualGrounding().question("the ship", oriented=True)),
+        (VisualQuestionAnswering(), "Is this a harbor scene?"),
+        (VisualQuestionAnswering(), "What is this?"),
+        (ImageCaptioning(), ImageCaptioning().question()),
+        (SceneClassification(), SceneClassification().question()),
+    ],
+)
+def test_other_questions_need_no_facts(task, question):
+    assert task.deduce(question, never) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "question"),
+    [
+        (ObjectDetection(), ObjectDetection().question("airplanes")),
+        (VisualGrounding(), "Find the red ship."),
+        (VisualQuestionAnswering(), "Is there an airplane in the image?"),
+        (VisualQuestionAnswering(), "Where is the bridge in the image?"),
+    ],
+)
+def test_what_facts_do_not_know_is_left_to_others(task, question):
+    assert task.deduce(question, lambda: FACTS) is None

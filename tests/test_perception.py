@@ -1,0 +1,152 @@
+"""What a model sees as facts, and the answers that follow: in a dialogue, an evaluation, a scene and a server."""
+
+import base64
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from earthgpt import evaluation, perception
+from earthgpt.assistant import EarthGPT
+from earthgpt.geo.raster import open_raster
+from earthgpt.geo.scene import open_scene
+from earthgpt.model.dense import Vocabulary
+from earthgpt.perception import deduce, perceive
+from earthgpt.scenes import Job, scan
+from earthgpt.tasks import image_captioning, object_detection, visual_grounding
+from earthgpt.types import Box, Conversation, Region, Sensor
+
+WIDE = np.zeros((100, 200, 3), np.uint8)  # 200 x 100: in the padded square y runs from 0.25 to 0.75
+WORDS = Vocabulary(("port",), ("bridge", "car", "ship"), {"optical": ("bridge", "ship"), "infrared": ("car",)})
+# Boxes in the padded square; the last lies in the padding.
+PLACES = np.array([[0.5, 0.25, 1.0, 0.5], [0.0, 0.5, 0.25, 0.75], [0.1, 0.0, 0.2, 0.2]])
+SEEN = PLACES, np.array([2, 2, 0]), np.array([0.9, 0.5, 0.4])
+
+
+@pytest.fixture
+def seeing(model, processor, monkeypatch):
+    """An assistant whose dense heads find two ships, and what they were asked for."""
+    model.add_dense_heads(WORDS)
+    asked = []
+
+    def find(views, classes, least):
+        asked.append(([view.shape[-1] for view in views], classes, least))
+        return SEEN
+
+    monkeypatch.setattr(model, "find", find)
+    return EarthGPT(model, processor), asked
+
+
+def test_objects_are_perceived_in_several_sizes_and_placed_in_the_image(seeing):
+    assistant, asked = seeing
+    facts = perceive(assistant.model, assistant.processor, open_raster(WIDE), 0.3)
+    assert facts.regions == (Region(Box(0.5, 0, 1, 0.5), "ship", 0.9), Region(Box(0, 0.5, 0.25, 1), "ship", 0.5))
+    assert facts.classes == ("bridge", "ship") and facts.size == (200, 100)
+    assert asked == [([64, 96, 128, 160], ("bridge", "ship"), 0.3)]
+    perceive(assistant.model, assistant.processor, open_raster(WIDE[:, :100]))
+    assert asked[1] == ([64, 96], ("bridge", "ship"), perception.LEAST)  # no larger than the image
+    assert perceive(assistant.model, assistant.processor, open_raster(WIDE, Sensor.SAR)).classes == WORDS.objects
+
+
+def test_heads_with_random_weights_are_asked_as_trained_ones(model, processor):
+    model.add_dense_heads(WORDS)
+    facts = perceive(model, processor, open_raster(WIDE), 0.0)
+    assert facts.regions and all(0 <= one.score <= 1 and one.label in facts.classes for one in facts.regions)
+    assert [one.score for one in facts.regions] == sorted((one.score for one in facts.regions), reverse=True)
+
+
+def test_the_tokens_of_a_deduced_answer_are_its_boxes(seeing):
+    assistant, asked = seeing
+    raster, task = open_raster(WIDE), object_detection.TASK
+    conversations = [
+        Conversation.of((raster,), task.question("ship")),
+        Conversation.of((raster,), image_captioning.TASK.question()),
+        Conversation.of((raster,), "Is there a ship in the image?", "no", visual_grounding.TASK.question("the bridge")),
+        Conversation.of((raster,), task.question("car")),
+        Conversation.of((raster, raster), task.question("ship")),
+        Conversation.of((), task.question("ship")),
+    ]
+    ships, *others = deduce(assistant.model, assistant.processor, conversations)
+    assert ships.text == "There are two ships [0.000,0.500,0.250,0.750;0.500,0.250,1.000,0.500] in the image."
+    assert "".join(ships.text[start:end] for start, end in ships.spans) == ships.text and ships.finished
+    assert [ships.probability(*span) for _, span in task.spans(ships.text, (200, 100))] == [0.5, pytest.approx(0.9)]
+    assert [one and one.text for one in others] == [None, visual_grounding.NOTHING, None, None, None]
+    assert len(asked) == 1  # an image is looked at once for all questions
+    assistant.model.drop_dense_heads()
+    assert deduce(assistant.model, assistant.processor, conversations) == [None] * 6
+
+
+def test_the_assistant_says_what_is_seen_unless_it_is_to_speak_freely(seeing, monkeypatch):
+    assistant, _ = seeing
+    found = assistant.detect(WIDE, "ships")
+    assert [(one.label, one.score) for one in found] == [("ship", 0.5), ("ship", pytest.approx(0.9))]
+    assert assistant.ground(WIDE, "the leftmost ship") == Region(Box(0, 0.5, 0.25, 1), "the leftmost ship", 0.5)
+    assert assistant.ask(WIDE, "How many ships are there in the image?") == "2"
+    monkeypatch.setattr(perception, "perceive", None)
+    assistant.constrained = False
+    assert isinstance(assistant.ask(WIDE, "How many ships are there in the image?"), str)
+
+
+def test_an_evaluation_asks_the_language_model_for_the_rest_only(seeing, monkeypatch):
+    assistant, _ = seeing
+    raster, left = open_raster(WIDE), []
+
+    def say(assistant, conversations, most):
+        left.extend(one.messages[0].text for one in conversations)
+        return [f"said {i}" for i in range(len(conversations))]
+
+    monkeypatch.setattr(evaluation, "_generate", say)
+    questions = ["What is this?", "Is there a ship in the image?", "Why?", "Is there a bridge in the image?"]
+    conversations = [Conversation.of((raster,), one) for one in questions]
+    answers = evaluation.ask(assistant, conversations, 8)
+    assert [getattr(one, "text", one) for one in answers] == ["said 0", "yes", "said 1", "no"]
+    assert left == ["What is this?", "Why?"]
+
+
+def test_tiles_of_a_scene_are_searched_by_the_heads(seeing):
+    assistant, asked = seeing
+    job = Job("detect", 100, classes=("ship", "car"))
+    found = scan(assistant, open_scene(WIDE), job)
+    # Each of two tiles has a ship in its upper right quarter and one at its left; "car" is left to the language model.
+    ships = [one.region for one in found.features if one.region.label == "ship"]
+    assert len(asked) == found.tiles == 2 and len(ships) == 4
+    assert Region(Box(0.75, 0.25, 1, 0.5), "ship", 0.9) in ships
+    assert not scan(assistant, open_scene(WIDE), replace(job, constrained=False)).counts["ship"] and len(asked) == 2
+
+
+def test_a_server_answers_as_the_assistant_does(seeing):
+    pytest.importorskip("fastapi")
+    from servers import png, running
+
+    assistant, asked = seeing
+    picture, task = png(WIDE), object_detection.TASK
+    url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    with running(assistant) as served:
+        found = served.client.post("/v1/detect", files={"image": picture}, data={"label": "ship"}).json()["regions"]
+        assert [(one["score"], one["corners"][0]) for one in found] == [(0.5, [0.0, 50.0]), (0.9, [100.0, 0.0])]
+
+        def say(text, **options):
+            parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]
+            body = {"model": "tiny", "messages": [{"role": "user", "content": parts}], "logprobs": True, **options}
+            reply = served.client.post("/v1/chat/completions", json=body)
+            assert reply.status_code == 200, reply.text
+            return reply
+
+        reply = say(task.question("ship")).json()
+        choice = reply["choices"][0]
+        assert task.parse(choice["message"]["content"], (200, 100))[1] == Region(Box(0.5, 0, 1, 0.5), "ship")
+        pieces = choice["logprobs"]["content"]
+        assert "".join(one["token"] for one in pieces) == choice["message"]["content"]
+        assert [round(np.exp(one["logprob"]), 3) for one in pieces] == [1, 0.5, 1, 0.9, 1]
+        written = assistant.processor.tokenizer(choice["message"]["content"], add_special_tokens=False)["input_ids"]
+        assert reply["usage"]["completion_tokens"] == len(written) and choice["finish_reason"] == "stop"
+        streamed = [json.loads(line[6:]) for line in say(task.question("ship"), stream=True).text.split("\n\n")
+                    if line.startswith("data: {")]  # fmt: skip
+        text = "".join(one["choices"][0]["delta"].get("content", "") for one in streamed)
+        assert text == choice["message"]["content"]
+        count = len(asked)
+        short = say(task.question("ship"), max_tokens=4).json()["choices"][0]  # no room: the language model's own
+        assert short["finish_reason"] in ("length", "stop") and len(short["logprobs"]["content"]) <= 4
+        say(task.question("ship"), temperature=1.0)
+        assert len(asked) == count + 1
