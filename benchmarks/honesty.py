@@ -3,8 +3,8 @@ when it is asked in steps; on the validation parts, as Markdown tables.
 
     python benchmarks/honesty.py earthgpt-tiny data
 
-Calibration: expected calibration error of classes (probabilities over the closed list of the set) and of boxes (token
-scores; a box is right when it overlaps an object of its class by half). Refusals: of classes that an image does not
+Calibration: expected calibration error of classes (probabilities over the closed list of the set) and of boxes (a box is
+right when it overlaps an object of its class by half). Refusals: of classes that an image does not
 show and of those that it does, how often the answer is that there is none. Steps: AP50 of detections asked for at once,
 after "How many ... are there?", and of oriented ones after upright ones.
 """
@@ -22,12 +22,11 @@ from figures import ROWS
 from earthgpt import lookup
 from earthgpt.assistant import load
 from earthgpt.datasets import part_of
-from earthgpt.generation import choice_probabilities, generate
-from earthgpt.geo.raster import read_pixels
+from earthgpt.evaluation import ask
+from earthgpt.geo.raster import open_raster
 from earthgpt.metrics.calibration import expected_calibration_error
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks.object_detection import TASK as DETECTION
-from earthgpt.tasks.scene_classification import TASK as CLASSIFICATION
 from earthgpt.tasks.visual_grounding import TASK as GROUNDING
 from earthgpt.types import Conversation, OrientedBox, Region
 
@@ -47,29 +46,23 @@ def samples_of(data: Path, limit: int) -> dict[str, list]:
     return found
 
 
-def square(assistant, sample) -> np.ndarray:
-    """The image of a sample as the model sees it."""
-    pixels = sample.image() if callable(sample.image) else read_pixels(sample.image, None, sample.sensor)
-    return assistant.processor.square(pixels, sample.sensor)
-
-
-def dialogues(assistant, squares, questions) -> list:
+def dialogues(assistant, rasters, questions) -> list:
     """The answers to the last of each image's questions, all asked in one dialogue."""
     answers = []
-    for start in range(0, len(squares), BATCH):
-        shown, told = squares[start : start + BATCH], [[] for _ in squares[start : start + BATCH]]
+    for start in range(0, len(rasters), BATCH):
+        shown, told = rasters[start : start + BATCH], [[] for _ in rasters[start : start + BATCH]]
         for turn in zip(*questions[start : start + BATCH], strict=True):
             for texts, question in zip(told, turn, strict=True):
                 texts.append(question)
-            conversations = [Conversation.of((i,), *texts) for i, texts in enumerate(told)]
-            found = generate(assistant.model, assistant.processor, conversations, shown)
+            talks = [Conversation.of((raster,), *texts) for raster, texts in zip(shown, told, strict=True)]
+            found = ask(assistant, talks, 512)
             for texts, answer in zip(told, found, strict=True):
                 texts.append(answer.text.strip())
         answers += found
     return answers
 
 
-def detections(assistant, samples, squares, steps=(), oriented=False) -> list[tuple[Region, ...]]:
+def detections(assistant, samples, rasters, steps=(), oriented=False) -> list[tuple[Region, ...]]:
     """What is found in each sample."""
     asked = [[*DETECTION.steps(steps, None, oriented), DETECTION.question(None, oriented)]] * len(samples)
     return [
@@ -77,7 +70,7 @@ def detections(assistant, samples, squares, steps=(), oriented=False) -> list[tu
             Region(region.box, region.label, answer.probability(*span))
             for region, span in DETECTION.spans(answer.text, sample.size)
         )
-        for sample, answer in zip(samples, dialogues(assistant, squares, asked), strict=True)
+        for sample, answer in zip(samples, dialogues(assistant, rasters, asked), strict=True)
     ]
 
 
@@ -90,37 +83,36 @@ def tables(assistant, data: Path, limit: int) -> str:
     """The three tables."""
     calibration, refusals, steps = [], [], []
     for name, samples in samples_of(data, limit).items():
-        squares = [square(assistant, sample) for sample in samples]
-        scenes = [(sample, one) for sample, one in zip(samples, squares, strict=True) if sample.label]
+        rasters = [open_raster(sample.image, sample.sensor) for sample in samples]
+        scenes = [(sample, one) for sample, one in zip(samples, rasters, strict=True) if sample.label]
         if scenes:
             sure, right = [], []
             for sample, one in scenes:
-                talk = Conversation.of((0,), CLASSIFICATION.question(sample.choices))
-                likely = choice_probabilities(assistant.model, assistant.processor, talk, [one], sample.choices)
-                sure.append(max(likely))
-                right.append(sample.choices[int(np.argmax(likely))] == sample.label)
+                found = assistant.classify(one, sample.choices)
+                sure.append(found.probabilities[found.label])
+                right.append(found.label == sample.label)
             error = expected_calibration_error(sure, right)
             calibration.append(
                 f"| {name} classes | {len(right)} | {np.mean(right):.3f} | {np.mean(sure):.3f} | {error:.3f} |"
             )
-        objects = [(sample, one) for sample, one in zip(samples, squares, strict=True) if sample.classes]
+        objects = [(sample, one) for sample, one in zip(samples, rasters, strict=True) if sample.classes]
         if not objects:
             continue
-        samples, squares = map(list, zip(*objects, strict=True))
-        plain = detections(assistant, samples, squares)
+        samples, rasters = map(list, zip(*objects, strict=True))
+        plain = detections(assistant, samples, rasters)
         matched = match_detections(plain, true_regions(samples, False), (0.5,))
         sure, right = matched.score, matched.hits[0]
         error = expected_calibration_error(sure, right)
         calibration.append(f"| {name} boxes | {len(sure)} | {np.mean(right):.3f} | {np.mean(sure):.3f} | {error:.3f} |")
         rng, cells = random.Random(0), []
-        for ask in (DETECTION.question, lambda label: GROUNDING.question(f"the {label}")):
+        for worded in (DETECTION.question, lambda label: GROUNDING.question(f"the {label}")):
             for there in (False, True):
                 chosen = []
-                for sample, one in zip(samples, squares, strict=True):
+                for sample, one in zip(samples, rasters, strict=True):
                     present = {region.label for region in sample.regions}
                     labels = [label for label in sample.classes if (label in present) == there]
                     if labels and sample.complete:
-                        chosen.append((one, [ask(rng.choice(labels))]))
+                        chosen.append((one, [worded(rng.choice(labels))]))
                 said = dialogues(assistant, *map(list, zip(*chosen, strict=True))) if chosen else []
                 refused = [("there is no" in one.text.lower()) or ("there are no" in one.text.lower()) for one in said]
                 cells.append(f"{np.mean(refused):.3f} of {len(refused)}" if refused else "")
@@ -129,7 +121,7 @@ def tables(assistant, data: Path, limit: int) -> str:
         if any(isinstance(region.box, OrientedBox) for sample in samples for region in sample.regions):
             ways |= {"oriented at once": ((), True), "upright first": (("horizontal",), True)}
         for way, (asked, oriented) in ways.items():
-            found = plain if way == "at once" else detections(assistant, samples, squares, asked, oriented)
+            found = plain if way == "at once" else detections(assistant, samples, rasters, asked, oriented)
             figures = match_detections(found, true_regions(samples, oriented)).summary()
             steps.append(
                 f"| {name} | {way} | {figures['ap_50']:.3f} | {figures['precision']:.3f} | {figures['recall']:.3f} |"

@@ -261,7 +261,7 @@ class Item:
 
     number: of the image among all images of the mixture. image: its square (uint8 [S, S, 3]), its features [h * w, C]
     where they are known, or None where nothing is shown. left_out: what was, by kind. rendered: None where no text is
-    learned. dense: what the auxiliary heads should say of the image; None without them.
+    learned. dense: what the dense heads should say of the image; None without them.
     """
 
     rendered: dict[str, list[int]] | None
@@ -287,7 +287,7 @@ class Mixture:
         vocabulary: Vocabulary | None = None,
     ):
         self.recipe, self.parts, self.processor, self.cache = recipe, parts, processor, cache
-        self.vocabulary = vocabulary  # of the auxiliary heads, where there are some
+        self.vocabulary = vocabulary  # of the dense heads, where there are some
         self.sizes = [max(1, round(len(part) * part.repeat)) if len(part) else 0 for part in parts]
         self.epoch_size = sum(self.sizes)
         self.first = [0, *accumulate(map(len, parts))]  # number of the first image of each part
@@ -354,7 +354,7 @@ class Batch:
     """Items in one packed row, as the model takes them.
 
     encoded: numbers of the images that come as pixels, in order. images: how many items. left_out: what was, by kind.
-    dense: what the auxiliary heads should say; None without them.
+    dense: what the dense heads should say; None without them.
     """
 
     inputs: BatchFeature

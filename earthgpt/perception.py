@@ -11,12 +11,12 @@ from earthgpt.coordinates import padded_square
 from earthgpt.generation import Answer
 from earthgpt.geo.raster import Raster
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
-from earthgpt.tasks import Task, object_detection, visual_grounding, visual_question_answering
+from earthgpt.tasks import Task, object_detection, region_captioning, visual_grounding, visual_question_answering
 from earthgpt.types import Box, Conversation, Region, Sample, Size
 
 SIZES = (1.0, 1.5, 2.0, 2.5)  # that an image is looked at in, as multiples of what the language model sees
-LEAST = 0.2  # the score of an object that is spoken of
-TASKS: tuple[Task, ...] = (object_detection.TASK, visual_grounding.TASK, visual_question_answering.TASK)
+LEAST = 0.05  # the score of an object that is perceived at all
+_TASKS = (object_detection.TASK, visual_grounding.TASK, region_captioning.TASK, visual_question_answering.TASK)
 
 
 def perceive(
@@ -59,7 +59,7 @@ def deduce(
 
 
 def _deduce(conversation: Conversation, facts: Callable[[], Sample]) -> Answer | None:
-    for task in TASKS:
+    for task in _TASKS:
         found = task.deduce(conversation.messages[-1].text, facts)
         if found is not None:
             return _answer(task, *found, conversation.images[0].size)

@@ -447,7 +447,7 @@ def _configuration(part: Mapping[str, Any]) -> PreTrainedConfig:
 
 
 def vocabulary_of(recipe: Recipe, parts: list[Part]) -> Vocabulary:
-    """The classes that auxiliary heads learn; a run that goes on keeps those it began with."""
+    """The classes that dense heads learn; a run that goes on keeps those it began with."""
     kept = Path(recipe.output) / "classes.json"
     if not kept.is_file():
         found = Vocabulary.of(sample for part in parts if isinstance(part, Facts) for sample in part.samples)

@@ -137,8 +137,8 @@ def merge_model(
     output: Annotated[Path, typer.Option("--output", "-o", help="The new folder of the merged model.")],
     as_json: AsJson = False,
 ) -> None:
-    """Leave out what only training needs. Bias tuning and LoRA are folded into plain layers, auxiliary heads go;
-    the answers stay the same, from a language model of the usual form.
+    """Leave out what only training needs. Bias tuning and LoRA are folded into plain layers; the answers stay the
+    same, from a language model of the usual form.
 
     Example: earthgpt models merge runs/instruct/model -o models/merged
     """

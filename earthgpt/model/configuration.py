@@ -26,8 +26,8 @@ class EarthGPTConfig(PretrainedConfig):
     image_token_id: the token that stands where image start, visual tokens and image end are put.
     bias_tuning: whether the language model's linear layers carry alpha and beta (``earthgpt.model.bias_tuning``).
     lora: rank, alpha, dropout and targets of the language model's LoRA (``earthgpt.model.lora``); None without one.
-    dense: names of ``scenes`` and ``objects`` that auxiliary heads on the visual tokens tell apart while the model is
-        trained (``earthgpt.model.dense``); None without them.
+    dense: names of ``scenes`` and ``objects`` that dense heads on the visual tokens tell apart, and of ``sensors`` with
+        the objects that their images may show (``earthgpt.model.dense``); None without them.
     """
 
     model_type = "earthgpt"

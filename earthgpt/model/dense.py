@@ -57,7 +57,7 @@ class Vocabulary:
 
     scenes: tuple[str, ...]
     objects: tuple[str, ...]
-    sensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sensors: Mapping[str, tuple[str, ...]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(cls, samples: Iterable[Sample]) -> Vocabulary:

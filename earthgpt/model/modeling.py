@@ -25,7 +25,7 @@ from earthgpt.types import EarthGPTError
 @dataclass
 class EarthGPTOutput(ModelOutput):
     """``loss`` (scalar, mean over labelled tokens), ``logits`` [B, T, V], ``past_key_values``, ``encoded``
-    [n, h * w, C], what the encoders gave for the pixels, and ``dense_loss`` (scalar) of the auxiliary heads.
+    [n, h * w, C], what the encoders gave for the pixels, and ``dense_loss`` (scalar) of the dense heads.
 
     With labels, logits are computed only at positions that are followed by a label somewhere in the batch.
     """
@@ -167,10 +167,11 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return merge_lora(self.language_model)
 
     def add_dense_heads(self, vocabulary: Vocabulary) -> None:
-        """Gives the model auxiliary heads for these classes; it keeps the ones that it has for the same classes."""
+        """Gives the model dense heads for these classes; it keeps the ones that it has for the same classes."""
+        self.config.dense = vocabulary.to_dict()
         if self.dense_heads is None or self.dense_heads.vocabulary != vocabulary:
-            self.config.dense = vocabulary.to_dict()
             self.dense_heads = self._new_heads(vocabulary)
+        self.dense_heads.vocabulary = vocabulary
 
     def _new_heads(self, vocabulary: Vocabulary) -> DenseHeads:
         return DenseHeads(self.config.text_config.hidden_size, self.config.detail_width, vocabulary)
@@ -186,7 +187,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return self.dense_heads.find(read, classes, least)
 
     def drop_dense_heads(self) -> list[str]:
-        """Takes the auxiliary heads away, if there are some: what is left answers as before; names their layers."""
+        """Takes the dense heads away, if there are some: the language model answers all; names their layers."""
         heads = self.dense_heads.named_children() if self.dense_heads else ()
         names = [f"dense_heads.{name}" for name, _ in heads]
         self.config.dense = self.dense_heads = None
@@ -238,7 +239,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         image_features, known: features [m, h * w, C] of images that were encoded before, and which of the n images of
             the batch these are [n]; ``pixel_values`` are those of the others. All are then rounded to bfloat16, so that
             it makes no difference which.
-        dense_targets: what the auxiliary heads should say of the n images. Without ``input_ids`` that is all that is
+        dense_targets: what the dense heads should say of the n images. Without ``input_ids`` that is all that is
             asked, and the language model does not run.
         Raises ValueError when pixels and image places do not match, and for segments where the language model does not
         use torch's attention ("sdpa", the default).

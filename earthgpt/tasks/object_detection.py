@@ -12,12 +12,13 @@ from earthgpt.grammar import DIGITS, Coordinates, Grammar, OneOf, Repeated, eith
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
-from earthgpt.tasks.wording import COUNT_WORDS, class_name, count_word, plural, read_back, singular
+from earthgpt.tasks.wording import COUNT_WORDS, class_name, count_word, plural, read_back, singular, sure
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Sample, Size
 
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
 _CLAUSE = re.compile(rf"\b({'|'.join(COUNT_WORDS)}|\d+)\s([^\[\]<>]*+)(?:</p>)?\s*(\[[^\]]*\])", re.IGNORECASE)
 _NOTHING = re.compile(r"\bthere (?:is|are) no\b", re.IGNORECASE)
+_TOLD = 0.2  # the least score of an object that is told where another of its class is sure
 NOTHING = "There are no such objects in the image."
 # A noun that is not known beforehand is of all letters that cannot be taken for a tag or a list of boxes.
 _LETTERS = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"[]<>")
@@ -109,14 +110,19 @@ class ObjectDetection(Task):
         return tuple(replace(region, box=region.box if oriented else region.box.bounds) for region in chosen)
 
     def deduce(self, question, facts):
-        """The objects of a class, or all; upright boxes only."""
+        """The objects of a class, or all; an upright box is its own oriented one. Of a class that is sure to be there,
+        less sure ones are told as well."""
         read = read_back((self.all_template, self.class_template, *self.all_variants, *self.class_variants), question)
-        if read is None or read.get("kind", "horizontal") != "horizontal":
+        if read is None or read["kind"] not in ("horizontal", "oriented"):
             return None
         seen, label = facts(), read.get("nouns") and class_name(read["nouns"])
         if label is not None and label not in seen.classes:
             return None
-        found = self.answer(seen, label, oriented=False)
+        there = {one.label for one in sure(seen.regions)}
+        told = tuple(one for one in sure(seen.regions, _TOLD) if one.label in there)
+        found = self.answer(replace(seen, regions=told), label, oriented=read["kind"] == "oriented")
+        if read["kind"] == "oriented":
+            found = tuple(replace(one, box=OrientedBox(one.box.corners)) for one in found)
         return self.format(found, seen.size), found
 
     def format(self, answer, size):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from earthgpt.coordinates import write_boxes
+from earthgpt.coordinates import BOX_LIST, find_boxes, write_boxes
 from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.metrics.captions import caption_scores
 from earthgpt.tasks import Comparison, Task, Turn, right_or_wrong
-from earthgpt.tasks.wording import with_article
+from earthgpt.tasks.wording import read_back, with_article
 from earthgpt.types import Box, OrientedBox, Size
+
+_SAME = 0.3  # overlap from which an object is what a box shows
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,17 @@ class RegionCaptioning(Task):
             Turn(self.question(box.bounds, sample.size, template), phrase)
             for (box, phrase), template in zip(described, templates, strict=True)
         ]
+
+    def deduce(self, question, facts):
+        """The class of the object whose box is that of the region, sure or not."""
+        read = read_back((self.template, *self.variants), question)
+        if read is None or not BOX_LIST.fullmatch(read["box"]):
+            return None
+        seen = facts()
+        asked = next(box for box, _ in find_boxes(read["box"], self.frame(seen.size))).bounds
+        overlaps = ((asked.iou(one.box.bounds), one) for one in seen.regions)
+        same = [(overlap * (one.score or 1.0), one.label) for overlap, one in overlaps if overlap >= _SAME]
+        return (with_article(max(same)[1]), ()) if same else None
 
     def format(self, answer, size):
         """The phrase as it is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import Coordinates, Grammar, either, sequence
@@ -44,12 +44,15 @@ class VisualGrounding(Task):
         ]
 
     def deduce(self, question, facts):
-        """Of a phrase made of a class and a superlative, as this task makes them; upright boxes only."""
+        """Of a phrase made of a class and a superlative, as this task makes them; an upright box is its own oriented
+        one."""
         read = read_back((self.template, *self.variants), question)
-        if read is None or read.get("kind", "horizontal") != "horizontal":
+        if read is None or read.get("kind", "horizontal") not in ("horizontal", "oriented"):
             return None
         seen = facts()
         found = described(read["phrase"], seen.regions, seen.classes)
+        if found and read.get("kind") == "oriented":
+            found = (replace(found[0], box=OrientedBox(found[0].box.corners)),)
         return None if found is None else (self.format(found[0].box if found else None, seen.size), found)
 
     def format(self, answer, size):

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 
 from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.tasks import Comparison, Task, Turn, right_or_wrong
-from earthgpt.tasks.wording import class_name, place, plural, read_back, single, with_article
+from earthgpt.tasks.wording import class_name, place, plural, read_back, single, sure, with_article
 from earthgpt.types import Question
+
+_OTHER_WORDS = (
+    "Is there {a_noun}?", "Are there any {any_nouns} in the image?", "Are there any {any_nouns}?",
+    "How many {nouns} are in the image?", "How many {nouns} are there?", "How many {nouns} can be seen?",
+    "How many {nouns} do you see?",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -68,34 +74,28 @@ class VisualQuestionAnswering(Task):
         return found
 
     def deduce(self, question, facts):
-        """Presence, number, comparison and place of objects, as ``derived`` asks for them."""
+        """Presence, number, comparison and place of objects that are sure, as ``derived`` asks for them, or in other
+        usual words."""
         words = read_back((self.template, *self.variants), question)["question"]
-        wanted = read_back((self.presence, self.count, self.comparison, self.location), words)
+        wanted = read_back((self.presence, self.count, self.comparison, self.location, *_OTHER_WORDS), words)
         if wanted is None:
             return None
         seen = facts()
-        labels = {field: self._label(field, noun) for field, noun in wanted.items()}
+        labels = {field: _label(field, noun) for field, noun in wanted.items()}
         if not set(labels.values()) <= set(seen.classes):
             return None
-        groups = {field: [one for one in seen.regions if one.label == label] for field, label in labels.items()}
+        there = sure(seen.regions)
+        groups = {field: [one for one in there if one.label == label] for field, label in labels.items()}
         match groups:
-            case {"a_noun": found}:
-                answer = "yes" if found else "no"
+            case {"a_noun": found} | {"any_nouns": found}:
+                return "yes" if found else "no", ()
             case {"nouns": found, "others": others}:
-                answer = "yes" if len(found) > len(others) else "no"
+                return "yes" if len(found) > len(others) else "no", ()
             case {"nouns": found}:
-                answer = str(len(found))
+                return str(len(found)), ()
             case {"noun": [found, *_]}:  # the first is the one with the highest score
-                answer = place(found.box)
-            case _:
-                return None
-        return answer, ()
-
-    @staticmethod
-    def _label(field: str, noun: str) -> str:
-        if field == "a_noun":
-            return re.sub(r"^an? ", "", noun, flags=re.IGNORECASE)
-        return noun if field == "noun" else class_name(noun)
+                return place(found.box), ()
+        return None
 
     def format(self, answer, size):
         """The answer as it is."""
@@ -111,6 +111,13 @@ class VisualQuestionAnswering(Task):
         return Comparison(
             lambda weights: {**scores.accuracy(weights), **scores.counting(weights)}, right_or_wrong(scores)
         )
+
+
+def _label(field: str, noun: str) -> str:
+    """The class that a field of a question names."""
+    if field == "a_noun":
+        return re.sub(r"^an? ", "", noun, flags=re.IGNORECASE)
+    return noun if field == "noun" else class_name(noun)
 
 
 TASK = VisualQuestionAnswering()

@@ -82,6 +82,14 @@ def read_back(templates: Iterable[str], text: str) -> dict[str, str] | None:
     return None
 
 
+SURE = 0.4  # the score from which an object is taken to be there
+
+
+def sure(regions: Sequence[Region], least: float = SURE) -> list[Region]:
+    """The regions that are facts, without a score, or have one of at least ``least``."""
+    return [region for region in regions if region.score is None or region.score >= least]
+
+
 SUPERLATIVES = ("leftmost", "rightmost", "topmost", "bottommost", "largest")
 
 
@@ -91,8 +99,8 @@ def _edge(which: str, box: Box | OrientedBox) -> float:
 
 
 def described(phrase: str, regions: Sequence[Region], classes: Sequence[str]) -> tuple[Region, ...] | None:
-    """The region that a phrase of the kinds of ``expressions`` means, or none; None where the phrase is of another kind
-    or not of these classes. Of several without a superlative it is the one with the highest score.
+    """The sure region that a phrase of the kinds of ``expressions`` means, or none; None where it is of another kind or
+    not of these classes. Of several without a superlative it is the one with the highest score.
     """
     words = phrase.strip().rstrip(".").removeprefix("the ").removeprefix("The ")
     which, _, label = words.partition(" ")
@@ -100,7 +108,7 @@ def described(phrase: str, regions: Sequence[Region], classes: Sequence[str]) ->
         which, label = "", words
     if label not in classes:
         return None
-    group = [region for region in regions if region.label == label]
+    group = [region for region in sure(regions) if region.label == label]
     return (max(group, key=lambda one: _edge(which, one.box) if which else one.score or 0.0),) if group else ()
 
 

@@ -177,11 +177,15 @@ def test_the_best_of_boxes_that_overlap_is_kept():
 def test_heads_are_saved_with_the_model_and_taken_away(model, processor, squares, tmp_path):
     model.add_dense_heads(WORDS)
     kept = model.dense_heads
+    model.add_dense_heads(Vocabulary(WORDS.scenes, WORDS.objects, {"infrared": ("ship",)}))
+    assert model.dense_heads is kept and model.config.dense["sensors"] == {"infrared": ["ship"]}
+    model.add_dense_heads(Vocabulary(WORDS.scenes, ("plane", "ship", "tank")))
+    assert model.dense_heads is not kept
     model.add_dense_heads(WORDS)
-    assert model.dense_heads is kept
+    kept = model.dense_heads
     model.save_pretrained(tmp_path)
     again = EarthGPTForConditionalGeneration.from_pretrained(tmp_path)
-    assert again.dense_heads.vocabulary == WORDS
+    assert again.dense_heads.vocabulary == WORDS and again.dense_heads.vocabulary.sensors == WORDS.sensors
     assert torch.equal(again.dense_heads.edges.weight, kept.edges.weight)
     pixels = processor.normalise(squares[:2])
     targets = DenseTargets.join([WORDS.targets(SCENE, 8)] * 2)

@@ -379,7 +379,9 @@ def test_true_answers_are_of_the_grammar(tagged, decimals):
 
 
 @pytest.mark.parametrize("varied", [False, True])
-@pytest.mark.parametrize("name", ["object_detection", "visual_grounding", "visual_question_answering"])
+@pytest.mark.parametrize(
+    "name", ["object_detection", "visual_grounding", "region_captioning", "visual_question_answering"]
+)
 def test_what_follows_from_true_facts_is_the_true_answer(name, varied):
     task = replace(lookup.find("tasks", name), varied=varied)
     told, left = 0, set()
@@ -399,7 +401,10 @@ def test_what_follows_from_true_facts_is_the_true_answer(name, varied):
 TANK = Region(Box(0.4, 0.6, 0.6, 0.9), "storage tank", 0.8)
 FACTS = Sample(
     Path("a.png"), "a", SIZE, Sensor.OPTICAL, classes=("bridge", "ship", "storage tank"),
-    regions=(Region(BOX, "ship", 0.9), Region(OTHER, "ship", 0.4), TANK),
+    regions=(
+        Region(BOX, "ship", 0.9), Region(OTHER, "ship", 0.5), TANK, Region(Box(0, 0.3, 0.1, 0.4), "ship", 0.3),
+        Region(Box(0, 0.5, 0.1, 0.6), "bridge", 0.3), Region(Box(0, 0, 0.1, 0.1), "ship", 0.1),
+    ),
 )  # fmt: skip
 
 
@@ -412,13 +417,19 @@ def never():
     ("task", "question", "expected"),
     [
         (ObjectDetection(), ObjectDetection().question("bridges"), ("There are no such objects in the image.", [])),
+        (ObjectDetection(), ObjectDetection().question("ships"), ("There are three ships", [0.3, 0.9, 0.5])),
+        (ObjectDetection(), ObjectDetection().question("storage tank", True), ("tank [0.400,0.575,0.600,", [0.8])),
+        (VisualGrounding(), VisualGrounding().question("the storage tank", True), ("[0.400,0.575,0.600,0.575,", [0.8])),
+        (RegionCaptioning(), RegionCaptioning().question(Box(0, 0.49, 0.11, 0.6), SIZE), ("a bridge", [])),
         (ObjectDetection(), "find the storage tanks and give their horizontal bounding boxes.", ("one stor", [0.8])),
         (VisualGrounding(), VisualGrounding().question("the ship"), ("[0.123", [0.9])),  # the surer of the two
-        (VisualGrounding(), "Find the rightmost ship.", ("[0.700", [0.4])),
+        (VisualGrounding(), "Find the rightmost ship.", ("[0.700", [0.5])),
         (VisualGrounding(), "Find the bridge.", ("There is no such object in the image.", [])),
         (VisualQuestionAnswering(), "Is there a storage tank in the image?", ("yes", [])),
         (VisualQuestionAnswering(), "Is there a bridge in the image?", ("no", [])),
         (VisualQuestionAnswering(), "How many ships are there in the image?", ("2", [])),
+        (VisualQuestionAnswering(), "how many storage tanks can be seen?", ("1", [])),
+        (VisualQuestionAnswering(), "Are there any bridges?", ("no", [])),
         (VisualQuestionAnswering(), "Are there more bridges than ships in the image?", ("no", [])),
         (VisualQuestionAnswering(), "Where is the storage tank in the image?", ("bottom", [])),
     ],
@@ -431,13 +442,13 @@ def test_answers_from_facts(task, question, expected):
 @pytest.mark.parametrize(
     ("task", "question"),
     [
-        (ObjectDetection(), ObjectDetection().question("ships", oriented=True)),
         (ObjectDetection(), "How many ships are there in the image?"),
-        (VisualGrounding(), VisualGrounding().question("the ship", oriented=True)),
+        (VisualGrounding(), VisualGrounding().template.format(kind="tilted", phrase="the ship")),
         (VisualQuestionAnswering(), "Is this a harbor scene?"),
         (VisualQuestionAnswering(), "What is this?"),
         (ImageCaptioning(), ImageCaptioning().question()),
         (SceneClassification(), SceneClassification().question()),
+        (RegionCaptioning(), "What is at the left?"),
     ],
 )
 def test_other_questions_need_no_facts(task, question):
@@ -451,6 +462,7 @@ def test_other_questions_need_no_facts(task, question):
         (VisualGrounding(), "Find the red ship."),
         (VisualQuestionAnswering(), "Is there an airplane in the image?"),
         (VisualQuestionAnswering(), "Where is the bridge in the image?"),
+        (RegionCaptioning(), RegionCaptioning().question(Box(0.5, 0.5, 0.6, 0.6), SIZE)),
     ],
 )
 def test_what_facts_do_not_know_is_left_to_others(task, question):
