@@ -3,9 +3,9 @@ when it is asked in steps; on the validation parts, as Markdown tables.
 
     python benchmarks/honesty.py earthgpt-tiny data
 
-Calibration: expected calibration error of classes (probabilities over the closed list of the set) and of boxes (a box is
-right when it overlaps an object of its class by half). Refusals: of classes that an image does not
-show and of those that it does, how often the answer is that there is none. Steps: AP50 of detections asked for at once,
+Calibration: expected calibration error of classes (probabilities over the closed list of the set) and of boxes (one is
+right when it overlaps an object of its class by half). Refusals: of classes that an image does not show and of those
+that it does, how often the answer is that there is none. Steps: AP50 of detections asked for at once,
 after "How many ... are there?", and of oriented ones after upright ones.
 """
 

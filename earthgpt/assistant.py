@@ -118,11 +118,13 @@ class EarthGPT:
         oriented: bool = False,
         sensor: Sensor | str | None = None,
         steps: Sequence[str] = (),
+        min_score: float = 0.0,
     ) -> list[Region]:
         """The objects of one class, or of all when ``label`` is None, with upright or oriented boxes and scores (of
         ``ground``).
 
-        ``steps`` are asked first, in the same dialogue: "count", "horizontal" (``ObjectDetection.steps``).
+        Those with a score below ``min_score`` are left out. ``steps`` are asked first, in the same dialogue: "count",
+        "horizontal" (``ObjectDetection.steps``).
         """
         raster = open_raster(image, sensor)
         label = None if label is None else _words(label, "class")
@@ -132,7 +134,8 @@ class EarthGPT:
         grammar = object_detection.TASK.grammar(label, oriented)
         answer = chat.say(object_detection.TASK.question(label, oriented), grammar)
         spans = object_detection.TASK.spans(answer.text, raster.size)
-        return [replace(region, score=answer.probability(*span)) for region, span in spans]
+        found = [replace(region, score=answer.probability(*span)) for region, span in spans]
+        return [region for region in found if region.score >= min_score]
 
     def chat(self, image: Any = None, sensor: Sensor | str | None = None) -> Chat:
         """A dialogue of several turns about an image, or about none."""

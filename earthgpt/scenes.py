@@ -45,8 +45,9 @@ class Job:
     """What is asked about every tile of a scene.
 
     task: detections, or a class, a caption or an answer for each tile. classes: that are looked for, or chosen from;
-    empty means all that the model knows. question: of "ask". oriented: boxes with an angle. steps: what is asked before
-    boxes are (``ObjectDetection.steps``). constrained: answers with boxes are of the form of their task (``EarthGPT``).
+    empty means all that the model knows. question: of "ask". oriented: boxes with an angle. min_score: objects with a
+    lower score are left out. steps: what is asked before boxes are (``ObjectDetection.steps``). constrained: as of
+    ``EarthGPT``.
     tile: side in pixels of the scene; the model sees a tile as it sees an image. overlap: pixels that neighbours share;
         0 for what is said of each tile. scales: tile sides as multiples of ``tile``, each gone through (detections).
     area: the window of the scene that is looked at, (left, top, width, height); None means all. outlines: rings in
@@ -59,6 +60,7 @@ class Job:
     classes: tuple[str, ...] = ()
     question: str = ""
     oriented: bool = False
+    min_score: float = 0.0
     steps: tuple[str, ...] = ()
     scales: tuple[float, ...] = (1.0,)
     area: Window | None = None
@@ -73,6 +75,8 @@ class Job:
             raise EarthGPTError(f"The overlap of tiles of {self.tile} pixels is less than that, not {self.overlap}.")
         if self.task != "detect" and (self.overlap or self.scales != (1.0,)):
             raise EarthGPTError("Only detections are merged: other tasks go without overlap and scales.")
+        if not 0 <= self.min_score <= 1:
+            raise EarthGPTError(f"A score is from 0 to 1, not {self.min_score}.")
         object_detection.TASK.steps(self.steps, None, self.oriented)  # raises for what is no step
 
 
@@ -412,6 +416,8 @@ def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequenc
             for region, span in task.spans(answer.text, size):
                 corners = [[round(x * size[0], 2), round(y * size[1], 2)] for x, y in region.box.corners]
                 upright, score = isinstance(region.box, Box), round(answer.probability(*span), 4)
+                if score < job.min_score:
+                    continue
                 found[i]["objects"].append(
                     {"label": region.label, "corners": corners, "upright": upright, "score": score}
                 )

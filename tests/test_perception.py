@@ -79,6 +79,7 @@ def test_the_tokens_of_a_deduced_answer_are_its_boxes(seeing):
 
 def test_the_assistant_says_what_is_seen_unless_it_is_to_speak_freely(seeing, monkeypatch):
     assistant, _ = seeing
+    assert [one.score for one in assistant.detect(WIDE, "ship", min_score=0.6)] == [pytest.approx(0.9)]
     found = assistant.detect(WIDE, "ships")
     assert [(one.label, one.score) for one in found] == [("ship", 0.5), ("ship", pytest.approx(0.9))]
     assert assistant.ground(WIDE, "the leftmost ship") == Region(Box(0, 0.5, 0.25, 1), "the leftmost ship", 0.5)
@@ -112,7 +113,9 @@ def test_tiles_of_a_scene_are_searched_by_the_heads(seeing):
     ships = [one.region for one in found.features if one.region.label == "ship"]
     assert len(asked) == found.tiles == 2 and len(ships) == 4
     assert Region(Box(0.75, 0.25, 1, 0.5), "ship", 0.9) in ships
-    assert not scan(assistant, open_scene(WIDE), replace(job, constrained=False)).counts["ship"] and len(asked) == 2
+    sure = scan(assistant, open_scene(WIDE), replace(job, classes=("ship",), min_score=0.6))
+    assert [feature.region.score for feature in sure.features] == [0.9, 0.9]
+    assert not scan(assistant, open_scene(WIDE), replace(job, constrained=False)).counts["ship"] and len(asked) == 4
 
 
 def test_a_server_answers_as_the_assistant_does(seeing):
@@ -125,6 +128,8 @@ def test_a_server_answers_as_the_assistant_does(seeing):
     with running(assistant) as served:
         found = served.client.post("/v1/detect", files={"image": picture}, data={"label": "ship"}).json()["regions"]
         assert [(one["score"], one["corners"][0]) for one in found] == [(0.5, [0.0, 50.0]), (0.9, [100.0, 0.0])]
+        sure = {"label": "ship", "min_score": 0.6}
+        assert len(served.client.post("/v1/detect", files={"image": picture}, data=sure).json()["regions"]) == 1
 
         def say(text, **options):
             parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": text}]

@@ -21,6 +21,7 @@ from earthgpt.cli.options import (
     Look,
     Made,
     Metres,
+    MinScore,
     ModelName,
     Oriented,
     Output,
@@ -211,6 +212,7 @@ def detect(
     images: Images,
     classes: Classes = None,
     oriented: Oriented = False,
+    min_score: MinScore = 0.0,
     steps: Steps = "",
     free: Free = False,
     *,
@@ -225,11 +227,12 @@ def detect(
     \b
     Example: earthgpt detect harbor.tif -c ship --oriented -o ships.gpkg
     Example: earthgpt detect scenes/ -c ship -c "storage tank" -o "found/{name}.geojson"
-    Example: earthgpt detect harbor.tif -c ship --steps count
+    Example: earthgpt detect harbor.tif -c ship --min-score 0.5 -o sure.geojson
     """
     wanted = {
         "task": "detect", "classes": tuple(_names(classes) or ()), "oriented": oriented, "overlap": overlap,
         "scales": _scales(scales), "gsd": gsd, "constrained": not free,
+        "min_score": min_score,
         "steps": tuple(one.strip() for one in steps.split(",") if one.strip()),
     }  # fmt: skip
     survey(_expand(images), wanted, made, how)

@@ -25,7 +25,10 @@ Classes = Annotated[
 ModelName = Annotated[str, typer.Option("--model", "-m", help="A model's name, folder or hub id.")]
 SensorName = Annotated[str | None, typer.Option("--sensor", "-s", help=f"What took the image: {', '.join(Sensor)}.")]
 Oriented = Annotated[bool, typer.Option("--oriented", help="Ask for oriented boxes.")]
-Free = Annotated[bool, typer.Option("--free", help="Take answers as the model gives them, whatever their form.")]
+Free = Annotated[
+    bool, typer.Option("--free", help="Take answers as the language model gives them, whatever their form.")
+]
+MinScore = Annotated[float, typer.Option(min=0, max=1, help="Leave out objects with a lower score.")]
 Steps = Annotated[
     str,
     typer.Option(help="Asked first, with commas: count (how many there are), horizontal (before oriented boxes)."),

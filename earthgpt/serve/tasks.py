@@ -131,13 +131,14 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
         image: Upload,
         label: Annotated[str | None, Form(max_length=200, description="A class, in the singular; all without.")] = None,
         oriented: Annotated[bool, Form()] = False,
+        min_score: Annotated[float, Form(ge=0, le=1, description="Objects with a lower score are left out.")] = 0.0,
         sensor: Taken = None,
         format: Form_ = None,
         accept: Accept = None,
     ) -> Any:
         """The objects of one class, or of all. Large scenes are better submitted as jobs, which look at tiles."""
         raster = opened(image, sensor)
-        regions = assistant().detect(raster, cleaned(label), oriented)
+        regions = assistant().detect(raster, cleaned(label), oriented, min_score=min_score)
         value = Detections(image=_picture(raster), regions=[_found(one, raster) for one in regions])
         return _answered(value, regions, raster, format, accept)
 
