@@ -12,7 +12,7 @@ from earthgpt.generation import Answer
 from earthgpt.geo.raster import Raster
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.tasks import Task, object_detection, region_captioning, visual_grounding, visual_question_answering
-from earthgpt.types import Box, Conversation, Region, Sample, Size
+from earthgpt.types import Conversation, OrientedBox, Region, Sample, Size
 
 SIZES = (1.0, 1.5, 2.0, 2.5)  # that an image is looked at in, as multiples of what the language model sees
 LEAST = 0.05  # the score of an object that is perceived at all
@@ -34,12 +34,12 @@ def perceive(
     with torch.inference_mode():
         squares = (processor.square(raster.pixels, raster.sensor, side) for side in sides)
         views = [processor.normalise([square]).to(model.device, model.dtype) for square in squares]
-        boxes, kinds, scores = model.find(views, classes, least)
+        corners, kinds, scores = model.find(views, classes, least)
     frame, regions = padded_square(raster.size), []
-    for box, kind, score in zip(boxes.tolist(), kinds.tolist(), scores.tolist(), strict=True):
-        (left, top), (right, bottom) = frame.fractions(box[:2]), frame.fractions(box[2:])
-        if left < right and top < bottom:  # else it lies in the padding
-            regions.append(Region(Box(left, top, right, bottom), vocabulary.objects[kind], score))
+    for points, kind, score in zip(corners.tolist(), kinds.tolist(), scores.tolist(), strict=True):
+        box = OrientedBox(tuple(map(frame.fractions, points)))
+        if box.bounds.area:  # else it lies in the padding
+            regions.append(Region(box, vocabulary.objects[kind], score))
     return Sample(raster, raster.name, raster.size, raster.sensor, regions=tuple(regions), classes=classes)
 
 

@@ -15,13 +15,14 @@ from earthgpt.model.dense import Vocabulary
 from earthgpt.perception import deduce, perceive
 from earthgpt.scenes import Job, scan
 from earthgpt.tasks import image_captioning, object_detection, visual_grounding
-from earthgpt.types import Box, Conversation, Region, Sensor
+from earthgpt.types import Box, Conversation, OrientedBox, Region, Sensor
 
 WIDE = np.zeros((100, 200, 3), np.uint8)  # 200 x 100: in the padded square y runs from 0.25 to 0.75
 WORDS = Vocabulary(("port",), ("bridge", "car", "ship"), {"optical": ("bridge", "ship"), "infrared": ("car",)})
 # Boxes in the padded square; the last lies in the padding.
 PLACES = np.array([[0.5, 0.25, 1.0, 0.5], [0.0, 0.5, 0.25, 0.75], [0.1, 0.0, 0.2, 0.2]])
-SEEN = PLACES, np.array([2, 2, 0]), np.array([0.9, 0.5, 0.4])
+CORNERS = PLACES[:, [[0, 1], [2, 1], [2, 3], [0, 3]]]
+SEEN = CORNERS, np.array([2, 2, 0]), np.array([0.9, 0.5, 0.4])
 
 
 @pytest.fixture
@@ -41,7 +42,8 @@ def seeing(model, processor, monkeypatch):
 def test_objects_are_perceived_in_several_sizes_and_placed_in_the_image(seeing):
     assistant, asked = seeing
     facts = perceive(assistant.model, assistant.processor, open_raster(WIDE), 0.3)
-    assert facts.regions == (Region(Box(0.5, 0, 1, 0.5), "ship", 0.9), Region(Box(0, 0.5, 0.25, 1), "ship", 0.5))
+    boxes = [OrientedBox(box.corners) for box in (Box(0.5, 0, 1, 0.5), Box(0, 0.5, 0.25, 1))]
+    assert facts.regions == (Region(boxes[0], "ship", 0.9), Region(boxes[1], "ship", 0.5))
     assert facts.classes == ("bridge", "ship") and facts.size == (200, 100)
     assert asked == [([64, 96, 128, 160], ("bridge", "ship"), 0.3)]
     perceive(assistant.model, assistant.processor, open_raster(WIDE[:, :100]))

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from earthgpt.coordinates import padded_square
 from earthgpt.metrics.overlaps import ious
-from earthgpt.types import Region, Sample
+from earthgpt.types import OrientedBox, Region, Sample
 
 FINER = 2  # places along a side for each visual token
 WIDTH = 128  # channels of the heads
@@ -32,13 +32,15 @@ class DenseTargets:
 
     scene [n]: index of the class of the scene, -1 where none is stated. choices [n, S]: classes that it was chosen
     from. objects [n, N, C]: 1 for the class of the object at the place, 0 for none, -1 where nobody knows. boxes
-    [n, N, 4]: left, top, right, bottom of that object in the padded square, in [0, 1]; -1 where there is none.
+    [n, N, 4]: left, top, right, bottom of that object in the padded square, in [0, 1]; -1 where there is none. turns
+    [n, N, 4]: how its oriented box lies in that one (``turn_of``); 0 where nobody knows.
     """
 
     scene: torch.Tensor
     choices: torch.Tensor
     objects: torch.Tensor
     boxes: torch.Tensor
+    turns: torch.Tensor
 
     @classmethod
     def join(cls, parts: Sequence[DenseTargets]) -> DenseTargets:
@@ -93,7 +95,8 @@ class Vocabulary:
         if sample is None:
             choices = torch.zeros(1, len(self.scenes), dtype=torch.bool)
             objects = torch.full((1, grid * grid, len(self.objects)), float(UNKNOWN))
-            return DenseTargets(scene, choices, objects, torch.full((1, grid * grid, 4), float(UNKNOWN)))
+            boxes = torch.full((1, grid * grid, 4), float(UNKNOWN))
+            return DenseTargets(scene, choices, objects, boxes, torch.zeros_like(boxes))
         choices = torch.tensor([[name in sample.choices for name in self.scenes]])
         if sample.label is not None:
             scene[0] = self.scenes.index(sample.label)
@@ -101,7 +104,7 @@ class Vocabulary:
         known = torch.tensor([absent if name in sample.classes else float(UNKNOWN) for name in self.objects])
         objects = known.repeat(grid, grid, 1)
         boxes = torch.full((grid, grid, 4), float(UNKNOWN))
-        frame = padded_square(sample.size)
+        turns, frame = torch.zeros(grid, grid, 4), padded_square(sample.size)
 
         def bounds(region: Region) -> tuple[float, float, float, float]:
             box = region.box.bounds
@@ -110,14 +113,17 @@ class Vocabulary:
         for left, top, right, bottom in map(bounds, sample.cut):
             columns = slice(int(left * grid), math.ceil(right * grid))
             objects[int(top * grid) : math.ceil(bottom * grid), columns] = UNKNOWN
-        stated = [(*bounds(one), self.objects.index(one.label)) for one in sample.regions if one.label in self.objects]
-        for left, top, right, bottom, number in sorted(stated, key=lambda b: (b[0] - b[2]) * (b[3] - b[1])):
+        stated = [(bounds(one), one) for one in sample.regions if one.label in self.objects]
+        for edges, one in sorted(stated, key=lambda pair: (pair[0][0] - pair[0][2]) * (pair[0][3] - pair[0][1])):
+            left, top, right, bottom = edges
             places = _inner(top, bottom, grid), _inner(left, right, grid)
             there = objects[places]  # a view
             there[there == 1.0] = UNKNOWN  # of what lies behind
-            there[..., number] = 1.0
-            boxes[places] = torch.tensor([left, top, right, bottom])
-        return DenseTargets(scene, choices, objects.flatten(0, 1)[None], boxes.flatten(0, 1)[None])
+            there[..., self.objects.index(one.label)] = 1.0
+            boxes[places] = torch.tensor(edges)
+            turned = isinstance(one.box, OrientedBox)
+            turns[places] = torch.tensor(turn_of(list(map(frame.numbers, one.box.corners)))) if turned else 0.0
+        return DenseTargets(scene, choices, *(one.flatten(0, 1)[None] for one in (objects, boxes, turns)))
 
 
 def _inner(low: float, high: float, grid: int) -> slice:
@@ -133,8 +139,9 @@ class DenseHeads(nn.Module):
     """A small detector on the visual tokens and the finest maps of the CNN, and the class of the scene.
 
     The scene is a linear reading of the tokens' mean. Objects are read at ``FINER`` places along each token's side, by
-    two layers of 3 x 3 convolutions: their class, with the overlap that its box is likely to have as the score, and the
-    distances from the place to the edges of the box, each as a distribution (generalized focal loss, Li et al., 2020).
+    two layers of 3 x 3 convolutions: their class, with the overlap that its box is likely to have as the score, the
+    distances from the place to the edges of the box, each as a distribution (generalized focal loss, Li et al., 2020),
+    and how the oriented box lies in it (``turn_of``).
     """
 
     def __init__(self, width: int, detail: int, vocabulary: Vocabulary):
@@ -148,11 +155,12 @@ class DenseHeads(nn.Module):
         self.norms = nn.ModuleList(nn.GroupNorm(8, WIDTH) for _ in range(3))
         self.object = nn.Linear(WIDTH, len(vocabulary.objects))
         self.edges = nn.Linear(WIDTH, 4 * BINS)
+        self.turn = nn.Linear(WIDTH, 4)
         nn.init.constant_(self.object.bias, -4.6)  # objects are rare: 1 % (RetinaNet, Lin et al., 2017)
 
-    def read(self, tokens: torch.Tensor, detail: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def read(self, tokens: torch.Tensor, detail: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Visual tokens [n, h * h, D] and the finest maps [n, F, FINER * h, FINER * h] to logits: of scenes [n, S],
-        objects [n, N, C], distances to the edges [n, N, 4, BINS] of N places, row by row.
+        objects [n, N, C], distances to the edges [n, N, 4, BINS] of N places, row by row; and turns [n, N, 4].
         """
         side = math.isqrt(tokens.shape[1])
         coarse = self.coarse(tokens).transpose(1, 2).unflatten(2, (side, side))
@@ -161,7 +169,8 @@ class DenseHeads(nn.Module):
         for layer, norm in zip(self.layers, self.norms[1:], strict=True):
             there = there + functional.relu(norm(layer(there)))
         there = there.flatten(2).transpose(1, 2)  # [n, N, WIDTH]
-        return self.scene(tokens.mean(dim=1)), self.object(there), self.edges(there).unflatten(-1, (4, BINS))
+        edges = self.edges(there).unflatten(-1, (4, BINS))
+        return self.scene(tokens.mean(dim=1)), self.object(there), edges, self.turn(there)
 
     @torch.no_grad()
     def find(
@@ -171,31 +180,32 @@ class DenseHeads(nn.Module):
         least: float,
         most: int = 300,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The objects of some ``classes`` in an image: boxes [k, 4] in the padded square, numbers of their classes in
-        the vocabulary [k], scores [k] in [0, 1] of at least ``least``; the best ``most``, best first.
+        """The objects of some ``classes`` in an image: corners of oriented boxes [k, 4, 2] in the padded square,
+        numbers of their classes in the vocabulary [k], scores [k] in [0, 1] of at least ``least``; the best ``most``,
+        best first.
 
         views: tokens and maps of the image in one or several sizes, as ``read`` takes them. Of boxes of a class that
-        overlap by half, and of any that overlap by 0.8, the best is kept.
+        overlap by half, upright, and of any that overlap by 0.8, the best is kept.
         """
         found = []
         for view in views:
-            _, objects, edges = (one[0].float() for one in self.read(*view))
+            _, objects, edges, turns = (one[0].float() for one in self.read(*view))
             wanted = torch.tensor([name in classes for name in self.vocabulary.objects], device=objects.device)
             scores = objects.sigmoid()
             place, kind = ((scores >= least) & wanted).nonzero(as_tuple=True)
-            found.append((boxes_of(edges[None])[0, place].clamp(0, 1), kind, scores[place, kind]))
-        boxes, kinds, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
+            found.append((boxes_of(edges[None])[0, place].clamp(0, 1), turns[place], kind, scores[place, kind]))
+        boxes, turns, kinds, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
         order = scores.argsort(descending=True, stable=True)[: 10 * most]
         boxes, kinds, scores = boxes[order].double().numpy(), kinds[order].numpy(), scores[order].double().numpy()
         kept = _best(boxes, kinds)[:most]
-        return boxes[kept], kinds[kept], scores[kept]
+        return corners_of(boxes[kept], turns[order].double().numpy()[kept]), kinds[kept], scores[kept]
 
     def forward(self, tokens: torch.Tensor, detail: torch.Tensor, targets: DenseTargets) -> torch.Tensor:
         """The loss (scalar): cross entropy of the scene among its choices, and of the objects the quality focal loss,
-        distribution focal and generalized IoU losses, weighed as by Li et al.; each is a mean over the images, or the
-        places with an object, that have one.
+        distribution focal and generalized IoU losses, weighed as by Li et al., and the squared error of the turns; each
+        is a mean over the images, or the places with an object, that have one.
         """
-        scene, objects, edges = (one.float() for one in self.read(tokens, detail))
+        scene, objects, edges, turns = (one.float() for one in self.read(tokens, detail))
         scene = scene.masked_fill(~targets.choices, -1e4)
         stated = targets.scene != UNKNOWN
         loss = functional.cross_entropy(scene, targets.scene, ignore_index=UNKNOWN, reduction="sum")
@@ -214,7 +224,35 @@ class DenseHeads(nn.Module):
         centres = places(grid, edges.device).expand(*positive.shape, 2)[positive]
         distances = torch.cat([centres - boxes[:, :2], boxes[:, 2:] - centres], dim=-1) * grid
         likely = distribution_focal_loss(edges[positive], distances).sum() / 4
-        return loss + (0.25 * likely + 2 * (1 - overlap).sum()) / count
+        loss = loss + (0.25 * likely + 2 * (1 - overlap).sum()) / count
+        turned = targets.turns.any(dim=-1)
+        return loss + ((turns - targets.turns)[turned] ** 2).sum() / turned.sum().clamp(min=1)
+
+
+def turn_of(corners: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
+    """How an oriented box, of four corners (x, y), lies in its hull: how far along the upper side its upmost corner is,
+    and along the right side, downwards, its rightmost (gliding vertices, Xu et al., 2020), each in [0, 1] as the cosine
+    and sine of that part of a circle: 0 and 1 are the same upright box.
+    """
+    left, top = min(x for x, _ in corners), min(y for _, y in corners)
+    right, bottom = max(x for x, _ in corners), max(y for _, y in corners)
+    slides = (
+        (min(x for x, y in corners if y == top) - left) / max(right - left, 1e-9),
+        (min(y for x, y in corners if x == right) - top) / max(bottom - top, 1e-9),
+    )
+    return tuple(wave(2 * math.pi * slide) for slide in slides for wave in (math.cos, math.sin))
+
+
+def corners_of(boxes: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """The corners [k, 4, 2] of oriented boxes, from their hulls [k, 4] and turns [k, 4] (``turn_of``)."""
+    x, y = (np.arctan2(turns[:, i + 1], turns[:, i]) / (2 * np.pi) for i in (0, 2))  # in [-0.5, 0.5]
+    # Of a box that is nearly upright both lie on the same side of 0; the one that is nearer may have missed it.
+    odd, nearer = (x * y < 0) & (np.minimum(abs(x), abs(y)) < 0.06), abs(x) < abs(y)
+    x, y = np.where(odd & nearer, -x, x) % 1, np.where(odd & ~nearer, -y, y) % 1
+    left, top, right, bottom = boxes.T
+    across, down = x * (right - left), y * (bottom - top)
+    xs, ys = (left + across, right, right - across, left), (top, top + down, bottom, bottom - down)
+    return np.stack([np.stack(xs, axis=-1), np.stack(ys, axis=-1)], axis=-1)
 
 
 def _best(boxes: np.ndarray, kinds: np.ndarray) -> np.ndarray:

@@ -110,8 +110,7 @@ class ObjectDetection(Task):
         return tuple(replace(region, box=region.box if oriented else region.box.bounds) for region in chosen)
 
     def deduce(self, question, facts):
-        """The objects of a class, or all; an upright box is its own oriented one. Of a class that is sure to be there,
-        less sure ones are told as well."""
+        """The objects of a class, or all. Of a class that is sure to be there, less sure ones are told as well."""
         read = read_back((self.all_template, self.class_template, *self.all_variants, *self.class_variants), question)
         if read is None or read["kind"] not in ("horizontal", "oriented"):
             return None
@@ -121,8 +120,6 @@ class ObjectDetection(Task):
         there = {one.label for one in sure(seen.regions)}
         told = tuple(one for one in sure(seen.regions, _TOLD) if one.label in there)
         found = self.answer(replace(seen, regions=told), label, oriented=read["kind"] == "oriented")
-        if read["kind"] == "oriented":
-            found = tuple(replace(one, box=OrientedBox(one.box.corners)) for one in found)
         return self.format(found, seen.size), found
 
     def format(self, answer, size):

@@ -44,16 +44,16 @@ class VisualGrounding(Task):
         ]
 
     def deduce(self, question, facts):
-        """Of a phrase made of a class and a superlative, as this task makes them; an upright box is its own oriented
-        one."""
+        """Of a phrase made of a class and a superlative, as this task makes them."""
         read = read_back((self.template, *self.variants), question)
         if read is None or read.get("kind", "horizontal") not in ("horizontal", "oriented"):
             return None
         seen = facts()
         found = described(read["phrase"], seen.regions, seen.classes)
-        if found and read.get("kind") == "oriented":
-            found = (replace(found[0], box=OrientedBox(found[0].box.corners)),)
-        return None if found is None else (self.format(found[0].box if found else None, seen.size), found)
+        if not found:
+            return None if found is None else (NOTHING, ())
+        box = found[0].box if read.get("kind") == "oriented" else found[0].box.bounds
+        return self.format(box, seen.size), (replace(found[0], box=box),)
 
     def format(self, answer, size):
         """``[xmin,ymin,xmax,ymax]`` in the padded square."""

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from earthgpt.model import EarthGPTForConditionalGeneration, dense
 from earthgpt.model.dense import (
@@ -20,8 +22,9 @@ from earthgpt.model.dense import (
     generalized_iou,
     iou,
     quality_focal_loss,
+    turn_of,
 )
-from earthgpt.types import Box, Conversation, Region, Sample, Sensor
+from earthgpt.types import Box, Conversation, OrientedBox, Region, Sample, Sensor
 
 SHIP = Region(Box(0.25, 0.5, 0.5, 0.75), "ship")  # in the middle of an image of 100 x 100
 SCENE = Sample(
@@ -161,11 +164,48 @@ def test_heads_learn_where_things_are_and_find_them():
         optimizer.step()
     for i, sample in enumerate(samples):
         view, region = (tokens[i : i + 1], detail[i : i + 1]), sample.regions[0]
-        boxes, kinds, scores = heads.find([view, view], WORDS.objects, 0.5)
+        corners, kinds, scores = heads.find([view, view], WORDS.objects, 0.5)
         bounds = region.box.left, region.box.top, region.box.right, region.box.bottom
         assert [WORDS.objects[kind] for kind in kinds] == [region.label]
-        assert boxes[0].tolist() == pytest.approx(bounds, abs=0.03) and scores[0] > 0.8
+        (left, top), (right, bottom) = corners[0].min(axis=0), corners[0].max(axis=0)
+        assert (left, top, right, bottom) == pytest.approx(bounds, abs=0.03) and scores[0] > 0.8
         assert len(heads.find([view], ("ship",), 0.5)[0]) == i % 2
+
+
+@given(
+    st.floats(0.2, 0.8), st.floats(0.2, 0.8), st.floats(0.02, 0.4), st.floats(0.02, 0.4), st.floats(0, 2 * math.pi),
+)  # fmt: skip
+def test_an_oriented_box_is_told_by_its_hull_and_its_turn(x, y, length, width, angle):
+    cos, sin = math.cos(angle), math.sin(angle)
+    halves = [(length / 2 * a, width / 2 * b) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+    corners = np.array([(x + u * cos - v * sin, y + u * sin + v * cos) for u, v in halves])
+    hull = np.concatenate([corners.min(axis=0), corners.max(axis=0)])
+    turn = np.array(turn_of(corners.tolist()))
+    assert np.hypot(turn[0], turn[1]) == pytest.approx(1) and np.hypot(turn[2], turn[3]) == pytest.approx(1)
+    again = dense.corners_of(hull[None], turn[None])[0]
+    away = np.linalg.norm(corners[:, None] - again[None], axis=-1)
+    # Thin boxes on a diagonal look like upright ones that are hardly turned, where a corner is near that of the hull.
+    slides = np.abs(np.arctan2(turn[1::2], turn[::2]) / (2 * np.pi))
+    assert away.min(axis=1).max() < 1e-6 or slides.min() < 0.06
+
+
+def test_turns_by_hand():
+    upright = [(0.1, 0.2), (0.5, 0.2), (0.5, 0.4), (0.1, 0.4)]
+    assert turn_of(upright) == pytest.approx((1, 0, 1, 0))
+    diamond = [(0.3, 0.1), (0.5, 0.3), (0.3, 0.5), (0.1, 0.3)]  # half along each side
+    assert turn_of(diamond) == pytest.approx((-1, 0, -1, 0))
+    quarter = dense.corners_of(np.array([[0.0, 0.0, 0.4, 0.4]]), np.array([[0.0, 1.0, 0.0, 1.0]]))[0]
+    assert quarter.tolist() == [pytest.approx(one) for one in ([0.1, 0], [0.4, 0.1], [0.3, 0.4], [0, 0.3])]
+    # Nearly upright, and not sure to which side: no box without an area comes of it.
+    near = dense.corners_of(np.array([[0.0, 0.0, 0.4, 0.4]]), np.array([[1.0, 0.1, 1.0, -0.2]]))[0]
+    assert OrientedBox(tuple(map(tuple, near.tolist()))).area > 0.14
+
+
+def test_turns_are_targets_where_boxes_are_oriented():
+    diamond = OrientedBox(((0.375, 0.5), (0.5, 0.625), (0.375, 0.75), (0.25, 0.625)))
+    sample = Sample(Path("d"), "d", (100, 100), Sensor.SAR, regions=(Region(diamond, "ship"),), classes=WORDS.objects)
+    assert WORDS.targets(sample, 4).turns[0, 9].tolist() == pytest.approx([-1, 0, -1, 0], abs=1e-6)
+    assert not WORDS.targets(SCENE, 4).turns.any()
 
 
 def test_the_best_of_boxes_that_overlap_is_kept():

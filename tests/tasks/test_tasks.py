@@ -398,7 +398,7 @@ def test_what_follows_from_true_facts_is_the_true_answer(name, varied):
     assert told > 100 and left <= {"scene"}
 
 
-TANK = Region(Box(0.4, 0.6, 0.6, 0.9), "storage tank", 0.8)
+TANK = Region(OrientedBox(Box(0.4, 0.6, 0.6, 0.9).corners), "storage tank", 0.8)
 FACTS = Sample(
     Path("a.png"), "a", SIZE, Sensor.OPTICAL, classes=("bridge", "ship", "storage tank"),
     regions=(
