@@ -80,7 +80,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
         notes = "".join(f"; {kind}: {count:,}" for kind, count in sorted((+part.defects).items()))
         console.print(f"{part.name}: {len(part):,} images{notes}")
     with ranks.first_goes_ahead():  # it writes what the others find
-        model, processor = prepare(recipe, parts)
+        model, processor = prepare(recipe, parts, console.print)
         trainable = choose_trainable(model, recipe.trainable)
         cache = open_cache(recipe, model, sum(map(len, parts)))
     total = sum(parameter.numel() for parameter in model.parameters())
@@ -371,8 +371,10 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
 # --- model -------------------------------------------------------------------------------------------------------
 
 
-def prepare(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
-    """The model that a recipe starts from, and its processor."""
+def prepare(
+    recipe: Recipe, parts: list[Part], tell: Callable[[str], None] = lambda text: None
+) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
+    """The model that a recipe starts from, and its processor. ``tell`` hears what is left out of it."""
     if isinstance(recipe.model, NewModel):
         model, processor = new_model(recipe, parts)
     else:
@@ -387,6 +389,7 @@ def prepare(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditionalGe
         model.add_dense_heads(vocabulary_of(recipe, parts))
     elif model.dense_heads is not None and any(_reads(model, pattern) for pattern in recipe.trainable):
         model.drop_dense_heads()
+        tell("The dense heads are left out, as what they read from is trained: give dense a weight to train them too.")
     return model, processor
 
 
