@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,7 +147,7 @@ def test_tiles_are_asked_in_steps(pixels, monkeypatch):
                 for one in conversations]  # fmt: skip
 
     class Model(Detector):
-        model = None
+        model = SimpleNamespace(dense_heads=None)
 
     monkeypatch.setattr(scenes, "generate", generate)
     job = Job("detect", 200, classes=("ship",), steps=("count",))

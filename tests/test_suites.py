@@ -55,7 +55,9 @@ def say(question) -> str:
 
 @pytest.fixture
 def fake(processor):
-    return EarthGPT(torch.nn.Linear(1, 1), processor)
+    weights = torch.nn.Linear(1, 1)
+    weights.dense_heads = None
+    return EarthGPT(weights, processor)
 
 
 def ours(outcome) -> dict[str, dict[str, str]]:
