@@ -71,6 +71,24 @@ class Box:
         ys = [min(max(y / height, 0.0), 1.0) for y in (top, bottom)]
         return cls(xs[0], ys[0], xs[1], ys[1])
 
+    @classmethod
+    def read(cls, text: str, size: Size) -> Box:
+        """The box that people write as ``left,top,right,bottom`` in pixels of an image of ``size`` (width, height).
+
+        Raises EarthGPTError for another text, and for a box that is empty or not inside the image.
+        """
+        width, height = size
+        try:
+            left, top, right, bottom = (float(value) for value in text.split(","))
+            inside = 0 <= left < right <= width and 0 <= top < bottom <= height
+        except ValueError:
+            inside = False
+        if not inside:
+            raise EarthGPTError(
+                f"A box is left,top,right,bottom in pixels inside the image ({width} x {height}); not {text[:80]!r}."
+            )
+        return cls.from_pixels(left, top, right, bottom, size)
+
     def to_pixels(self, size: Size) -> tuple[float, float, float, float]:
         """(left, top, right, bottom) in pixels of an image of ``size`` (width, height)."""
         width, height = size

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely import MultiPoint
 
-from earthgpt.types import Box, Conversation, Message, OrientedBox, release_order
+from earthgpt.types import Box, Conversation, EarthGPTError, Message, OrientedBox, release_order
 
 DIAMOND = ((0.5, 0.0), (1.0, 0.5), (0.5, 1.0), (0.0, 0.5))
 # Corners on a grid, as they are once printed: they often coincide or lie on one line.
@@ -115,6 +115,13 @@ def test_edges_in_the_wrong_order_and_a_fifth_corner_are_refused():
         Box(0.5, 0, 0.4, 1)
     with pytest.raises(ValueError, match="four corners"):
         OrientedBox((*DIAMOND, (0.5, 0.5)))
+
+
+def test_a_box_is_read_as_people_write_it():
+    assert Box.read("10, 20,50,100", (100, 200)) == Box(0.1, 0.1, 0.5, 0.5)
+    for text in ("", "1,2,3", "a,b,c,d", "50,20,10,100", "0,0,101,10", "nan,0,1,1", "10,20,10,30"):
+        with pytest.raises(EarthGPTError, match="left,top,right,bottom in pixels inside the image \\(100 x 200\\)"):
+            Box.read(text, (100, 200))
 
 
 def test_pixels_become_fractions_and_back():

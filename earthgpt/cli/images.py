@@ -145,7 +145,7 @@ def describe(
     from earthgpt.geo.raster import open_raster
 
     raster = open_raster(image, how.sensor, **how.reading)
-    region = _box(box, raster.size)
+    region = Box.read(box, raster.size)
     text = load_model(how.model).describe(raster, region)
     say({"image": image, "box": box, "description": text}, how.as_json, text)
 
@@ -163,19 +163,6 @@ def _describe_places(image: str, places: Path, output: Path | None, overwrite: b
     say(value, how.as_json, "\n".join(region_line(feature.region, scene.size) for feature in found))
     if output:
         write_features(output, found, scene, {"model": how.model}, overwrite)
-
-
-def _box(text: str, size: tuple[int, int]) -> Box:
-    try:
-        left, top, right, bottom = (float(value) for value in text.split(","))
-        inside = 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
-    except ValueError:
-        inside = False
-    if not inside:
-        raise EarthGPTError(
-            f"A box is left,top,right,bottom in pixels inside the image ({size[0]} x {size[1]}); not {text!r}."
-        )
-    return Box.from_pixels(left, top, right, bottom, size)
 
 
 @grouped

@@ -191,7 +191,7 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
     ) -> Any:
         """A phrase for a region of the image."""
         raster = opened(image, sensor)
-        where = _box(box, raster)
+        where = Box.read(box, raster.size)
         text = assistant().describe(raster, where)
         value = Description(image=_picture(raster), box=where.to_pixels(raster.size), description=text)
         return _answered(value, [Region(where, text)], raster, format, accept)
@@ -227,18 +227,6 @@ def names_of(text: str | None) -> list[str] | None:
     if not 0 < len(names) <= _CLASSES:
         raise RefusedError(f"Give 1 to {_CLASSES} classes, with commas between them.")
     return names
-
-
-def _box(text: str, raster: Raster) -> Box:
-    width, height = raster.size
-    try:
-        left, top, right, bottom = (float(value) for value in text.split(","))
-        inside = 0 <= left < right <= width and 0 <= top < bottom <= height
-    except ValueError:
-        inside = False
-    if not inside:
-        raise RefusedError(f"A box is left,top,right,bottom in pixels inside the image ({width} x {height}).")
-    return Box.from_pixels(left, top, right, bottom, raster.size)
 
 
 def _picture(raster: Raster) -> Picture:
