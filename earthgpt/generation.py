@@ -119,13 +119,7 @@ class _Saying:
         """Writes the likeliest token [V] that is allowed, or ends the answer; which token it was."""
         token, after = top, None
         if self.constraint is not None:
-            left = self.most - len(self.written)
-            fits, after = self.constraint.after(self.state, token, left)
-            if not fits:
-                allowed = self.constraint.allowed(self.state, left)
-                numbers = list(allowed)
-                token = numbers[int(logits[torch.tensor(numbers, device=logits.device)].argmax())]
-                after = allowed[token]
+            token, after = self.constraint.take(self.state, logits, top, self.most - len(self.written))
         if token in self.ends:
             self.done = self.finished = True
             return token

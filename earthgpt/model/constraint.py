@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from functools import lru_cache
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from earthgpt.grammar import Grammar, sequence
@@ -98,6 +99,16 @@ class Constraint:
         text = self.tokens.bytes_of.get(token)
         after = state.read(text) if text else None
         return after is not None and (after.shortest < left or state.shortest > left), after
+
+    def take(self, state: Grammar, scores: torch.Tensor, top: int, left: int) -> tuple[int, Grammar | None]:
+        """The best token that is allowed, by ``scores`` [V], and the state after it. top: the best of all."""
+        fits, after = self.after(state, top, left)
+        if fits:
+            return top, after
+        allowed = self.allowed(state, left)
+        numbers = list(allowed)
+        token = numbers[int(scores[torch.tensor(numbers, device=scores.device)].argmax())]
+        return token, allowed[token]
 
     def bet(self, state: Grammar) -> tuple[int, ...]:
         """The tokens that are certain or usual from a state on; none of them ends the answer."""

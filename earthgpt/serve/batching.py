@@ -17,7 +17,9 @@ from transformers.cache_utils import Cache as KeysAndValues
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from earthgpt.generation import Answer
+from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
+from earthgpt.model.constraint import Constraint
 from earthgpt.perception import deduce
 from earthgpt.serve.cache import Cache, key_of
 from earthgpt.types import Conversation, EarthGPTError
@@ -78,7 +80,8 @@ class Request:
     rest may begin a stop text). finish: "stop" (ended by itself or by a stop text), "length", "timeout" or "cancelled";
     None while it goes on. error: what went wrong. prompt_tokens, cached_tokens: of the question, and how many of them
     were in the cache. layers: what its images became, until its question is read; None where that is yet to be done or
-    to be found in the cache. ``told`` is called in a thread of the engine whenever there is more.
+    to be found in the cache. constraint, state: of an answer of a grammar, and what may follow in it. ``told`` is
+    called in a thread of the engine whenever there is more.
     """
 
     ids: list[int]
@@ -98,6 +101,8 @@ class Request:
     written: list[int] = field(default_factory=list)
     generator: torch.Generator | None = None
     layers: list[tuple[torch.Tensor, torch.Tensor]] | None = None
+    constraint: Constraint | None = None
+    state: Grammar | None = None
     _read: tuple[int, int] = (0, 0)
 
     @classmethod
@@ -229,8 +234,10 @@ class Engine:
         decoding: Decoding = Decoding(),
         timeout_s: float = 120.0,
         told: Callable[[Request], None] = lambda request: None,
+        grammar: Grammar | None = None,
     ) -> Request:
-        """Asks for the next message of a conversation about ``squares``, its images as ``processor.square`` makes them.
+        """Asks for the next message of a conversation about ``squares``, its images as ``processor.square`` makes them;
+        one of a grammar, if any, where it is the likeliest that is asked for (``generation.generate``).
 
         Raises TooLongError where there is no room for an answer, BusyError where too many wait, and what
         ``processor.render`` does.
@@ -251,7 +258,11 @@ class Engine:
             generator.seed() if decoding.seed is None else generator.manual_seed(decoding.seed % 2**63)
         keys = tuple(key_of(square) for square in squares)
         deadline = time.monotonic() + timeout_s
-        request = Request(ids, squares, keys, prefix, decoding, deadline, told, generator=generator)
+        constraint = Constraint(grammar, self.processor.tokenizer) if grammar and decoding.temperature == 0 else None
+        request = Request(
+            ids, squares, keys, prefix, decoding, deadline, told, generator=generator,
+            constraint=constraint, state=constraint and constraint.start,
+        )  # fmt: skip
         with self._changed:
             if self._closing:
                 raise BusyError("The server is shutting down.", 5.0)
@@ -268,6 +279,7 @@ class Engine:
         squares: Sequence[np.ndarray],
         decoding: Decoding = Decoding(),
         timeout_s: float = 120.0,
+        grammar: Grammar | None = None,
     ) -> Answer:
         """The next message; this thread waits for it. Raises as ``submit`` and ``Request.answer`` do."""
         ended = threading.Event()
@@ -276,7 +288,7 @@ class Engine:
             if request.done:
                 ended.set()
 
-        request = self.submit(conversation, squares, decoding, timeout_s, told)
+        request = self.submit(conversation, squares, decoding, timeout_s, told, grammar)
         ended.wait()
         return request.answer()
 
@@ -529,6 +541,9 @@ class Engine:
         for i, request in enumerate(requests):
             decoding = request.decoding
             token = _sampled(likely[i], decoding, request.generator) if decoding.temperature > 0 else chosen[i]
+            if request.constraint is not None:
+                left = decoding.max_tokens - len(request.written)
+                token, request.state = request.constraint.take(request.state, likely[i], token, left)
             if token == end:
                 request.end("stop", self._decode)
             else:
@@ -537,7 +552,10 @@ class Engine:
                     pairs = zip(top.indices[i].tolist(), top.values[i].tolist(), strict=True)
                     others = tuple((self._decode([other]), value) for other, value in pairs)[: decoding.alternatives]
                 request.add(token, float(likely[i, token]), others, self._decode)
-                if not request.done and len(request.written) >= decoding.max_tokens:
+                full, state = len(request.written) >= decoding.max_tokens, request.state
+                if state is not None and state.ends and (full or not state.following):
+                    request.end("stop", self._decode)  # it is whole, and nothing can follow
+                elif not request.done and full:
                     request.end("length", self._decode)
             request.told(request)
         self._drop([one.done for one in self._running])

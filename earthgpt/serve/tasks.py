@@ -35,7 +35,7 @@ class BatchedEarthGPT(EarthGPT):
         if found := self.engine.deduce(conversation):
             return found
         squares = [self._square(raster) for raster in conversation.images]
-        return self.engine.ask(conversation, squares, Decoding(), self.timeout_s)
+        return self.engine.ask(conversation, squares, Decoding(), self.timeout_s, grammar)
 
     def classify(self, image, classes=None, sensor=None):
         if classes is None:

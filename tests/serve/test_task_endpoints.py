@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from servers import running
 
-from earthgpt.assistant import EarthGPT
 from earthgpt.datasets.synthetic import write_geotiff
 from earthgpt.geo.raster import open_raster
 from earthgpt.serve.cache import Cache, key_of
@@ -47,8 +46,11 @@ def test_values_are_those_of_the_assistant(served, assistant, geotiff):
     expected = assistant.classify(raster, ["harbor", "airport", "parking lot"])
     assert found["classify"]["label"] == expected.label
     assert found["classify"]["probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
-    free = EarthGPT(assistant.model, assistant.processor, constrained=False)  # as the engine decodes
-    assert len(found["detect"]["regions"]) == len(free.detect(raster, "ship", True))
+    ships = assistant.detect(raster, "ship", True)  # of random weights, but of the form of the task
+    assert [one["score"] for one in found["detect"]["regions"]] == [pytest.approx(one.score, abs=2e-4) for one in ships]
+    assert found["detect"]["regions"][0]["corners"] == [
+        pytest.approx((x * 60, y * 40), abs=0.01) for x, y in ships[0].box.corners
+    ]
     assert found["detect"]["image"] == {"width": 60, "height": 40, "sensor": "optical", "crs": "EPSG:32633"}
 
 
