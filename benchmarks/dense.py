@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from earthgpt.datasets import part_of
 from earthgpt.geo.raster import open_raster, read_pixels
 from earthgpt.metrics.detection import match_detections
 from earthgpt.model.loading import load
-from earthgpt.perception import perceive
+from earthgpt.perception import Seen
 from earthgpt.types import Region
 
 
@@ -63,8 +64,9 @@ def main() -> None:
             stated += 1
         for sample in samples:
             if sample.classes:
-                seen = perceive(model, processor, open_raster(sample.image, sample.sensor), arguments.least)
-                found.append(tuple(one for one in seen.regions if one.label in sample.classes))
+                seen = Seen(model, processor, open_raster(sample.image, sample.sensor), arguments.least).regions
+                seen = (replace(one, box=one.box.bounds) for one in seen if one.label in sample.classes)
+                found.append(tuple(seen))
                 true.append(tuple(Region(one.box.bounds, one.label) for one in sample.regions))
         accuracy = f"{right / stated:.3f}" if stated else ""
         precision = ""

@@ -76,7 +76,7 @@ def detections(assistant, samples, rasters, steps=(), oriented=False) -> list[tu
 
 def true_regions(samples, oriented: bool) -> list[tuple[Region, ...]]:
     """The objects of each sample."""
-    return [DETECTION.answer(sample, None, oriented) for sample in samples]
+    return [DETECTION.answer(sample.regions, None, oriented) for sample in samples]
 
 
 def tables(assistant, data: Path, limit: int) -> str:

@@ -15,7 +15,7 @@ from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import DEFAULT
 from earthgpt.model.loading import load as load_model
-from earthgpt.perception import deduce
+from earthgpt.perception import choose, deduce
 from earthgpt.tasks import (
     image_captioning,
     object_detection,
@@ -39,7 +39,7 @@ class EarthGPT:
     """A model and its processor, asked in the words of the six tasks.
 
     An image is a Raster, a file name, an array or a PIL image; ``sensor`` says what took it (``earthgpt.open``).
-    ``constrained``: what follows from the objects that the model's dense heads find is answered by them
+    ``constrained``: what follows from the facts that the model's dense heads find is answered by them
     (``perception.deduce``), and other answers with boxes are of the form of their task, so that none is possible that
     cannot be read (``generation.generate``); without it all are as the language model gives them.
     Every method raises EarthGPTError for an image that cannot be read and for an empty question.
@@ -84,11 +84,15 @@ class EarthGPT:
         classes = list(dict.fromkeys(name.strip() for name in classes if name.strip()))
         if not classes:
             raise EarthGPTError("The list of classes is empty; give at least one, or none at all.")
-        conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
-        square = self._square(raster)
-        likely = choice_probabilities(self.model, self.processor, conversation, [square], classes)
+        likely = self._likely(raster, classes)
         probabilities = dict(sorted(zip(classes, likely, strict=True), key=lambda pair: -pair[1]))
         return Classification(next(iter(probabilities)), probabilities)
+
+    def _likely(self, raster: Raster, classes: Sequence[str]) -> list[float]:
+        if self.constrained and (found := choose(self.model, self.processor, raster, classes)):
+            return found
+        conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
+        return choice_probabilities(self.model, self.processor, conversation, [self._square(raster)], classes)
 
     def describe(self, image: Any, box: Box | OrientedBox | Region, sensor: Sensor | str | None = None) -> str:
         """A phrase for a region of the image."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 
@@ -11,36 +11,67 @@ from earthgpt.coordinates import padded_square
 from earthgpt.generation import Answer
 from earthgpt.geo.raster import Raster
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
-from earthgpt.tasks import Task, object_detection, region_captioning, visual_grounding, visual_question_answering
-from earthgpt.types import Conversation, OrientedBox, Region, Sample, Size
+from earthgpt.tasks import (
+    Task,
+    object_detection,
+    region_captioning,
+    scene_classification,
+    visual_grounding,
+    visual_question_answering,
+)
+from earthgpt.types import Conversation, OrientedBox, Region, Size
 
-SIZES = (1.0, 1.5, 2.0, 2.5)  # that an image is looked at in, as multiples of what the language model sees
+SIZES = (1.0, 1.5, 2.0, 2.5)  # that objects are looked for in, as multiples of what the language model sees
 LEAST = 0.05  # the score of an object that is perceived at all
-_TASKS = (object_detection.TASK, visual_grounding.TASK, region_captioning.TASK, visual_question_answering.TASK)
+_TASKS = (
+    object_detection.TASK,
+    visual_grounding.TASK,
+    region_captioning.TASK,
+    visual_question_answering.TASK,
+    scene_classification.TASK,
+)
 
 
-def perceive(
-    model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, raster: Raster, least: float = LEAST
-) -> Sample:
-    """The objects that the model's dense heads find in an image, with a score of at least ``least``, best first;
-    ``classes`` are all that they look for in images of its sensor.
+class Seen:
+    """The facts (``tasks.Facts``) that the dense heads of a model find in an image, once they are asked for."""
 
-    The image is looked at in several sizes, none larger than itself.
-    """
-    vocabulary = model.dense_heads.vocabulary
-    classes = vocabulary.sensors.get(str(raster.sensor), vocabulary.objects)
-    sides = [round(size * processor.image_size / processor.patch_size) * processor.patch_size for size in SIZES]
-    sides = [side for side in sides if side <= max(processor.image_size, *raster.pixels.shape[:2])]
-    with torch.inference_mode():
-        squares = (processor.square(raster.pixels, raster.sensor, side) for side in sides)
-        views = [processor.normalise([square]).to(model.device, model.dtype) for square in squares]
-        corners, kinds, scores = model.find(views, classes, least)
-    frame, regions = padded_square(raster.size), []
-    for points, kind, score in zip(corners.tolist(), kinds.tolist(), scores.tolist(), strict=True):
-        box = OrientedBox(tuple(map(frame.fractions, points)))
-        if box.bounds.area:  # else it lies in the padding
-            regions.append(Region(box, vocabulary.objects[kind], score))
-    return Sample(raster, raster.name, raster.size, raster.sensor, regions=tuple(regions), classes=classes)
+    def __init__(
+        self,
+        model: EarthGPTForConditionalGeneration,
+        processor: EarthGPTProcessor,
+        raster: Raster,
+        least: float = LEAST,
+    ):
+        """``least``: the score of an object."""
+        self.model, self.processor, self.raster, self.least = model, processor, raster, least
+        self.vocabulary, self.size = model.dense_heads.vocabulary, raster.size
+        self.classes = self.vocabulary.sensors.get(str(raster.sensor), self.vocabulary.objects)
+
+    def _view(self, side: int) -> torch.Tensor:
+        square = self.processor.square(self.raster.pixels, self.raster.sensor, side)
+        return self.processor.normalise([square]).to(self.model.device, self.model.dtype)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The objects of ``classes``, best first; looked for in several sizes of the image, none larger than itself."""
+        usual, patch = self.processor.image_size, self.processor.patch_size
+        sides = [round(size * usual / patch) * patch for size in SIZES]
+        views = [self._view(side) for side in sides if side <= max(usual, *self.raster.pixels.shape[:2])]
+        with torch.inference_mode():
+            corners, kinds, scores = self.model.find(views, self.classes, self.least)
+        frame, regions = padded_square(self.size), []
+        for points, kind, score in zip(corners.tolist(), kinds.tolist(), scores.tolist(), strict=True):
+            box = OrientedBox(tuple(map(frame.fractions, points)))
+            if box.bounds.area:  # else it lies in the padding
+                regions.append(Region(box, self.vocabulary.objects[kind], score))
+        return tuple(regions)
+
+    @cached_property
+    def scenes(self) -> dict[str, float]:
+        """How likely each class of the scene is."""
+        with torch.inference_mode():
+            likely = self.model.scene(self._view(self.processor.image_size))[0].tolist()
+        return dict(zip(self.vocabulary.scenes, likely, strict=True))
 
 
 def deduce(
@@ -53,16 +84,15 @@ def deduce(
     """
     if model.dense_heads is None:
         return [None] * len(conversations)
-    seen = {id(raster): cache(lambda raster=raster: perceive(model, processor, raster))
-            for one in conversations for raster in one.images}  # fmt: skip
-    return [_deduce(one, seen[id(one.images[0])]) if len(one.images) == 1 else None for one in conversations]
+    seen = {id(one): Seen(model, processor, one) for talk in conversations for one in talk.images}
+    return [_deduce(talk, seen[id(talk.images[0])]) if len(talk.images) == 1 else None for talk in conversations]
 
 
-def _deduce(conversation: Conversation, facts: Callable[[], Sample]) -> Answer | None:
+def _deduce(conversation: Conversation, seen: Seen) -> Answer | None:
     for task in _TASKS:
-        found = task.deduce(conversation.messages[-1].text, facts)
+        found = task.deduce(conversation.messages[-1].text, seen)
         if found is not None:
-            return _answer(task, *found, conversation.images[0].size)
+            return _answer(task, *found, seen.size)
     return None
 
 
@@ -74,3 +104,15 @@ def _answer(task: Task, text: str, regions: Sequence[Region], size: Size) -> Ans
         probabilities += [1.0, region.score]
         place = end
     return Answer(text, (*spans, (place, len(text))), (*probabilities, 1.0), True)
+
+
+def choose(
+    model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, raster: Raster, choices: Sequence[str]
+) -> list[float] | None:
+    """How likely the dense heads find each class of a closed list, relative to the others: in [0, 1], summing to 1.
+    None where they do not know all of them."""
+    if model.dense_heads is None or not set(choices) <= set(model.dense_heads.vocabulary.scenes):
+        return None
+    scenes = Seen(model, processor, raster).scenes
+    total = sum(scenes[name] for name in choices)
+    return [scenes[name] / total for name in choices] if total else None

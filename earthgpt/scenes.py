@@ -25,7 +25,7 @@ from earthgpt.geo.scene import Scene
 from earthgpt.geo.tiles import Window, windows
 from earthgpt.grammar import Grammar
 from earthgpt.metrics.accuracy import number
-from earthgpt.perception import deduce
+from earthgpt.perception import choose, deduce
 from earthgpt.tasks import (
     image_captioning,
     object_detection,
@@ -432,7 +432,10 @@ def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Seque
     found = []
     for one in shown:
         conversation = Conversation.of((0,), task.question(job.classes))
-        likely = choice_probabilities(assistant.model, assistant.processor, conversation, [one.square], job.classes)
+        likely = choose(assistant.model, assistant.processor, one.raster, job.classes) if job.constrained else None
+        likely = likely or choice_probabilities(
+            assistant.model, assistant.processor, conversation, [one.square], job.classes
+        )
         best = int(np.argmax(likely))
         found.append({"said": job.classes[best], "score": round(likely[best], 4)})
     return found

@@ -12,7 +12,7 @@ from earthgpt.assistant import EarthGPT
 from earthgpt.geo.raster import open_raster
 from earthgpt.geo.scene import open_scene
 from earthgpt.model.dense import Vocabulary
-from earthgpt.perception import deduce, perceive
+from earthgpt.perception import Seen, choose, deduce
 from earthgpt.scenes import Job, scan
 from earthgpt.tasks import image_captioning, object_detection, visual_grounding
 from earthgpt.types import Box, Conversation, OrientedBox, Region, Sensor
@@ -41,19 +41,19 @@ def seeing(model, processor, monkeypatch):
 
 def test_objects_are_perceived_in_several_sizes_and_placed_in_the_image(seeing):
     assistant, asked = seeing
-    facts = perceive(assistant.model, assistant.processor, open_raster(WIDE), 0.3)
+    facts = Seen(assistant.model, assistant.processor, open_raster(WIDE), 0.3)
     boxes = [OrientedBox(box.corners) for box in (Box(0.5, 0, 1, 0.5), Box(0, 0.5, 0.25, 1))]
     assert facts.regions == (Region(boxes[0], "ship", 0.9), Region(boxes[1], "ship", 0.5))
     assert facts.classes == ("bridge", "ship") and facts.size == (200, 100)
     assert asked == [([64, 96, 128, 160], ("bridge", "ship"), 0.3)]
-    perceive(assistant.model, assistant.processor, open_raster(WIDE[:, :100]))
+    assert Seen(assistant.model, assistant.processor, open_raster(WIDE[:, :100])).regions
     assert asked[1] == ([64, 96], ("bridge", "ship"), perception.LEAST)  # no larger than the image
-    assert perceive(assistant.model, assistant.processor, open_raster(WIDE, Sensor.SAR)).classes == WORDS.objects
+    assert Seen(assistant.model, assistant.processor, open_raster(WIDE, Sensor.SAR)).classes == WORDS.objects
 
 
 def test_heads_with_random_weights_are_asked_as_trained_ones(model, processor):
     model.add_dense_heads(WORDS)
-    facts = perceive(model, processor, open_raster(WIDE), 0.0)
+    facts = Seen(model, processor, open_raster(WIDE), 0.0)
     assert facts.regions and all(0 <= one.score <= 1 and one.label in facts.classes for one in facts.regions)
     assert [one.score for one in facts.regions] == sorted((one.score for one in facts.regions), reverse=True)
 
@@ -86,7 +86,7 @@ def test_the_assistant_says_what_is_seen_unless_it_is_to_speak_freely(seeing, mo
     assert [(one.label, one.score) for one in found] == [("ship", 0.5), ("ship", pytest.approx(0.9))]
     assert assistant.ground(WIDE, "the leftmost ship") == Region(Box(0, 0.5, 0.25, 1), "the leftmost ship", 0.5)
     assert assistant.ask(WIDE, "How many ships are there in the image?") == "2"
-    monkeypatch.setattr(perception, "perceive", None)
+    monkeypatch.setattr(perception, "Seen", None)
     assistant.constrained = False
     assert isinstance(assistant.ask(WIDE, "How many ships are there in the image?"), str)
 
@@ -105,6 +105,21 @@ def test_an_evaluation_asks_the_language_model_for_the_rest_only(seeing, monkeyp
     answers = evaluation.ask(assistant, conversations, 8)
     assert [getattr(one, "text", one) for one in answers] == ["said 0", "yes", "said 1", "no"]
     assert left == ["What is this?", "Why?"]
+
+
+def test_a_closed_list_that_the_heads_know_is_chosen_from_by_them(model, processor, monkeypatch):
+    model.add_dense_heads(Vocabulary(("forest", "port", "sea"), ("ship",)))
+    found = model.scene(processor.normalise([processor.square(WIDE)]))[0].tolist()
+    likely = dict(zip(("forest", "port", "sea"), found, strict=True))
+    assert sum(likely.values()) == pytest.approx(1)
+    assistant = EarthGPT(model, processor)
+    found = assistant.classify(WIDE, ["sea", "port"]).probabilities
+    assert found == {one: pytest.approx(likely[one] / (likely["sea"] + likely["port"])) for one in ("port", "sea")}
+    row = scan(assistant, open_scene(WIDE), Job("classify", 200, classes=("sea", "port"))).features[0].region
+    assert (row.label, row.score) == (next(iter(found)), pytest.approx(max(found.values()), abs=1e-4))
+    assert choose(model, processor, open_raster(WIDE), ["sea", "moon"]) is None
+    monkeypatch.setattr(model, "scene", None)
+    assert set(assistant.classify(WIDE, ["sea", "moon"]).probabilities) == {"sea", "moon"}  # by the language model
 
 
 def test_tiles_of_a_scene_are_searched_by_the_heads(seeing):

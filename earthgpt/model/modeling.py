@@ -177,6 +177,12 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         return DenseHeads(self.config.text_config.hidden_size, self.config.detail_width, vocabulary)
 
     @torch.no_grad()
+    def scene(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """How likely the dense heads find each class of the scene of images [n, 3, S, S]: [n, S], rows sum to 1."""
+        tokens = self.get_image_features(pixel_values)[:, 1:-1]
+        return self.dense_heads.scene(tokens.mean(dim=1)).float().softmax(-1)
+
+    @torch.no_grad()
     def find(
         self, views: Sequence[torch.Tensor], classes: Sequence[str], least: float
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, File, Form, Header, Response, UploadFile
 from pydantic import BaseModel
 
-from earthgpt.assistant import Classification, EarthGPT
+from earthgpt.assistant import EarthGPT
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.vectors import Feature, features
+from earthgpt.perception import choose
 from earthgpt.serve.batching import Decoding, Engine
 from earthgpt.serve.guard import Reader, RefusedError
 from earthgpt.tasks import scene_classification
@@ -37,14 +38,13 @@ class BatchedEarthGPT(EarthGPT):
         squares = [self._square(raster) for raster in conversation.images]
         return self.engine.ask(conversation, squares, Decoding(), self.timeout_s, grammar)
 
-    def classify(self, image, classes=None, sensor=None):
-        if classes is None:
-            return super().classify(image, None, sensor)
-        raster = open_raster(image, sensor)
+    def _likely(self, raster, classes):
+        if self.model.dense_heads is not None:
+            found = self.engine.run(lambda: choose(self.model, self.processor, raster, classes))
+            if found:
+                return found
         conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
-        likely = self.engine.choices(conversation, self._square(raster), classes)
-        probabilities = dict(sorted(zip(classes, likely, strict=True), key=lambda pair: -pair[1]))
-        return Classification(next(iter(probabilities)), probabilities)
+        return self.engine.choices(conversation, self._square(raster), classes)
 
 
 class Picture(BaseModel):

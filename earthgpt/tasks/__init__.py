@@ -6,7 +6,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from earthgpt.coordinates import Frame, padded_square
 from earthgpt.metrics.accuracy import AnswerScores, ConfusionMatrix
@@ -25,6 +25,19 @@ class Turn:
     answer: Any
     references: tuple[Any, ...] = ()
     kind: str = ""
+
+
+class Facts(Protocol):
+    """What is known of an image.
+
+    size: (width, height) in pixels. classes: of objects that were looked for. regions: all that were found, with scores
+    where they are not certain, best first. scenes: how likely each class of the scene is, in relation to the others.
+    """
+
+    size: Size
+    classes: Sequence[str]
+    regions: Sequence[Region]
+    scenes: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -76,10 +89,10 @@ class Task(ABC):
     def compare(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Comparison:
         """Compares the predictions with the answers. A prediction of None counts as wrong."""
 
-    def deduce(self, question: str, facts: Callable[[], Sample]) -> tuple[str, tuple[Region, ...]] | None:
+    def deduce(self, question: str, facts: Facts) -> tuple[str, tuple[Region, ...]] | None:
         """The answer that follows from the facts of an image to a question in one of the task's own wordings: as text,
-        and the regions that it states, in their order there. None where the facts do not tell; only for a question that
-        they may answer are they asked for.
+        and the regions that it states, in their order there. None where the facts do not tell; they are looked at only
+        for a question that they may answer.
         """
         return None
 

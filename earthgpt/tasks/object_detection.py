@@ -13,7 +13,7 @@ from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
 from earthgpt.tasks.wording import COUNT_WORDS, class_name, count_word, plural, read_back, singular, sure
-from earthgpt.types import EarthGPTError, OrientedBox, Region, Sample, Size
+from earthgpt.types import EarthGPTError, OrientedBox, Region, Size
 
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
 _CLAUSE = re.compile(rf"\b({'|'.join(COUNT_WORDS)}|\d+)\s([^\[\]<>]*+)(?:</p>)?\s*(\[[^\]]*\])", re.IGNORECASE)
@@ -100,12 +100,14 @@ class ObjectDetection(Task):
                     else (self.class_template, self.class_variants)
                 )
                 question = self.question(label, oriented, self.wording(*usual, rng))
-                turns.append(Turn(question, self.answer(sample, label, oriented), kind="obb" if oriented else "hbb"))
+                turns.append(
+                    Turn(question, self.answer(sample.regions, label, oriented), kind="obb" if oriented else "hbb")
+                )
         return turns
 
-    def answer(self, sample: Sample, label: str | None, oriented: bool) -> tuple[Region, ...]:
-        """The sample's objects, grouped by class and then from left to right."""
-        chosen = [region for region in sample.regions if label in (None, region.label)]
+    def answer(self, regions: Sequence[Region], label: str | None, oriented: bool) -> tuple[Region, ...]:
+        """The objects of a class, or all, grouped by class and then from left to right."""
+        chosen = [region for region in regions if label in (None, region.label)]
         chosen.sort(key=lambda region: (region.label, region.box.center))
         return tuple(replace(region, box=region.box if oriented else region.box.bounds) for region in chosen)
 
@@ -114,13 +116,13 @@ class ObjectDetection(Task):
         read = read_back((self.all_template, self.class_template, *self.all_variants, *self.class_variants), question)
         if read is None or read["kind"] not in ("horizontal", "oriented"):
             return None
-        seen, label = facts(), read.get("nouns") and class_name(read["nouns"])
-        if label is not None and label not in seen.classes:
+        label = read.get("nouns") and class_name(read["nouns"])
+        if label is not None and label not in facts.classes:
             return None
-        there = {one.label for one in sure(seen.regions)}
-        told = tuple(one for one in sure(seen.regions, _TOLD) if one.label in there)
-        found = self.answer(replace(seen, regions=told), label, oriented=read["kind"] == "oriented")
-        return self.format(found, seen.size), found
+        there = {one.label for one in sure(facts.regions)}
+        told = [one for one in sure(facts.regions, _TOLD) if one.label in there]
+        found = self.answer(told, label, oriented=read["kind"] == "oriented")
+        return self.format(found, facts.size), found
 
     def format(self, answer, size):
         """``There are two ships [..;..] in the image.``, one sentence for each class, chained."""

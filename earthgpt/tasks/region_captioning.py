@@ -41,9 +41,8 @@ class RegionCaptioning(Task):
         read = read_back((self.template, *self.variants), question)
         if read is None or not BOX_LIST.fullmatch(read["box"]):
             return None
-        seen = facts()
-        asked = next(box for box, _ in find_boxes(read["box"], self.frame(seen.size))).bounds
-        overlaps = ((asked.iou(one.box.bounds), one) for one in seen.regions)
+        asked = next(box for box, _ in find_boxes(read["box"], self.frame(facts.size))).bounds
+        overlaps = ((asked.iou(one.box.bounds), one) for one in facts.regions)
         same = [(overlap * (one.score or 1.0), one.label) for overlap, one in overlaps if overlap >= _SAME]
         return (with_article(max(same)[1]), ()) if same else None
 

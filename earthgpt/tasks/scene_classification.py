@@ -46,6 +46,14 @@ class SceneClassification(Task):
         template = self.wording(self.template, self.variants, rng)
         return [Turn(self.question(choices, template), sample.label)]
 
+    def deduce(self, question, facts):
+        """The most likely class of those that are listed, where all are known."""
+        asked, _, listed = question.partition(self.list_template.partition("{choices}")[0])
+        choices = listed.removesuffix(".").split(", ")
+        if not listed or asked not in (self.template, *self.variants) or not set(choices) <= set(facts.scenes):
+            return None
+        return self.format(max(choices, key=facts.scenes.__getitem__), facts.size), ()
+
     def format(self, answer, size):
         """The class name as it is."""
         return answer

@@ -48,12 +48,11 @@ class VisualGrounding(Task):
         read = read_back((self.template, *self.variants), question)
         if read is None or read.get("kind", "horizontal") not in ("horizontal", "oriented"):
             return None
-        seen = facts()
-        found = described(read["phrase"], seen.regions, seen.classes)
+        found = described(read["phrase"], facts)
         if not found:
             return None if found is None else (NOTHING, ())
         box = found[0].box if read.get("kind") == "oriented" else found[0].box.bounds
-        return self.format(box, seen.size), (replace(found[0], box=box),)
+        return self.format(box, facts.size), (replace(found[0], box=box),)
 
     def format(self, answer, size):
         """``[xmin,ymin,xmax,ymax]`` in the padded square."""

@@ -80,11 +80,10 @@ class VisualQuestionAnswering(Task):
         wanted = read_back((self.presence, self.count, self.comparison, self.location, *_OTHER_WORDS), words)
         if wanted is None:
             return None
-        seen = facts()
         labels = {field: _label(field, noun) for field, noun in wanted.items()}
-        if not set(labels.values()) <= set(seen.classes):
+        if not set(labels.values()) <= set(facts.classes):
             return None
-        there = sure(seen.regions)
+        there = sure(facts.regions)
         groups = {field: [one for one in there if one.label == label] for field, label in labels.items()}
         match groups:
             case {"a_noun": found} | {"any_nouns": found}:

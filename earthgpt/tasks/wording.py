@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from earthgpt.tasks import Facts
 from earthgpt.types import Box, OrientedBox, Region
 
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
@@ -98,17 +99,17 @@ def _edge(which: str, box: Box | OrientedBox) -> float:
     return {"leftmost": -x, "rightmost": x, "topmost": -y, "bottommost": y, "largest": box.area**0.5}[which]
 
 
-def described(phrase: str, regions: Sequence[Region], classes: Sequence[str]) -> tuple[Region, ...] | None:
+def described(phrase: str, facts: Facts) -> tuple[Region, ...] | None:
     """The sure region that a phrase of the kinds of ``expressions`` means, or none; None where it is of another kind or
-    not of these classes. Of several without a superlative it is the one with the highest score.
+    of a class that was not looked for. Of several without a superlative it is the one with the highest score.
     """
     words = phrase.strip().rstrip(".").removeprefix("the ").removeprefix("The ")
     which, _, label = words.partition(" ")
     if which not in SUPERLATIVES:
         which, label = "", words
-    if label not in classes:
+    if label not in facts.classes:
         return None
-    group = [region for region in sure(regions) if region.label == label]
+    group = [region for region in sure(facts.regions) if region.label == label]
     return (max(group, key=lambda one: _edge(which, one.box) if which else one.score or 0.0),) if group else ()
 
 
