@@ -4,7 +4,7 @@
 
 The second argument is the folder of the data sets, as recipes/tiny.toml names them. Sets that are not there are named
 at the end. With --blind every question is asked three more times, without its image: that tells what the wording alone
-gives away.
+gives away. With --free the language model answers what the dense heads would.
 """
 
 from __future__ import annotations
@@ -94,9 +94,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--limit", type=int, default=400, help="questions of each row, drawn with a fixed seed")
     parser.add_argument("--blind", action="store_true", help="also without the image, a grey one, and another one")
+    parser.add_argument("--free", action="store_true", help="by the language model alone, without the dense heads")
     arguments = parser.parse_args()
     print(HEADER)
-    for line in lines(load(arguments.model), arguments.data, arguments.limit, arguments.blind):
+    assistant = load(arguments.model, constrained=not arguments.free)
+    for line in lines(assistant, arguments.data, arguments.limit, arguments.blind):
         print(line, flush=True)
 
 
