@@ -89,7 +89,8 @@ class Vocabulary:
 
         An object is at the place that holds its centre and at those within two of it whose own centre lies in its inner
         half (centre sampling, FCOS, Tian et al., 2019); where several are, the smallest is. Nobody knows what is at the
-        places of an object that is cut.
+        places of an object that is cut. Of a class that is stated, all objects of the image are, even where its absence
+        from others would tell nothing.
         """
         scene = torch.full((1,), UNKNOWN)
         if sample is None:
@@ -101,7 +102,8 @@ class Vocabulary:
         if sample.label is not None:
             scene[0] = self.scenes.index(sample.label)
         absent = 0.0 if sample.complete or sample.cut else float(UNKNOWN)
-        known = torch.tensor([absent if name in sample.classes else float(UNKNOWN) for name in self.objects])
+        told = {*sample.classes, *(one.label for one in sample.regions)}
+        known = torch.tensor([absent if name in told else float(UNKNOWN) for name in self.objects])
         objects = known.repeat(grid, grid, 1)
         boxes = torch.full((grid, grid, 4), float(UNKNOWN))
         turns, frame = torch.zeros(grid, grid, 4), padded_square(sample.size)

@@ -66,6 +66,15 @@ def test_boxes_are_those_of_the_padded_square_and_the_smaller_object_is_in_front
     assert targets.scene.tolist() == [-1]
 
 
+def test_of_a_class_that_is_stated_all_objects_are():
+    sample = Sample(
+        Path("c.png"), "c", (100, 100), Sensor.SAR, regions=(SHIP,), classes=("plane",), complete=True
+    )  # fmt: skip
+    assert WORDS.targets(sample, 4).objects[0, 0].tolist() == [0, 0]
+    without = Sample(Path("d.png"), "d", (100, 100), Sensor.SAR, classes=("plane",), complete=True)
+    assert WORDS.targets(without, 4).objects[0, 0].tolist() == [0, -1]
+
+
 def test_nobody_knows_what_is_where_an_object_is_cut():
     cut = Sample(
         Path("c.png"), "c", (100, 100), Sensor.SAR, regions=(SHIP,), classes=WORDS.objects,
