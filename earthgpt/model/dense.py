@@ -158,6 +158,8 @@ class DenseHeads(nn.Module):
         self.object = nn.Linear(WIDTH, len(vocabulary.objects))
         self.edges = nn.Linear(WIDTH, 4 * BINS)
         self.turn = nn.Linear(WIDTH, 4)
+        # Scale and shift that make of a logit how often it is right, once they are known (benchmarks/calibrate.py).
+        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
         nn.init.constant_(self.object.bias, -4.6)  # objects are rare: 1 % (RetinaNet, Lin et al., 2017)
 
     def read(self, tokens: torch.Tensor, detail: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -193,7 +195,7 @@ class DenseHeads(nn.Module):
         for view in views:
             _, objects, edges, turns = (one[0].float() for one in self.read(*view))
             wanted = torch.tensor([name in classes for name in self.vocabulary.objects], device=objects.device)
-            scores = objects.sigmoid()
+            scores = (objects * self.calibration[0] + self.calibration[1]).sigmoid()
             place, kind = ((scores >= least) & wanted).nonzero(as_tuple=True)
             found.append((boxes_of(edges[None])[0, place].clamp(0, 1), turns[place], kind, scores[place, kind]))
         boxes, turns, kinds, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
