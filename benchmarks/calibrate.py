@@ -1,5 +1,5 @@
-"""Makes the scores of a model's objects say how often they are right: fits scale and shift of their logits (Platt, 1999)
-on every other validation image, writes the model with them, and prints what the other images say.
+"""Makes the scores of a model's objects say how often they are right: fits scale and shift of their logits (Platt,
+1999) on every other validation image, writes the model with them, and prints what the other images say.
 
     python benchmarks/calibrate.py runs/tiny/model data -o models/tiny
 

@@ -105,8 +105,8 @@ class EarthGPT:
     ) -> Region | None:
         """The region that a phrase describes, with a score; None when the model names none.
 
-        A score is how likely a box that the dense heads found overlaps the object by half, as far as they are calibrated;
-        of a box that the language model wrote, the geometric mean of the probabilities of its tokens.
+        A score is how likely a box that the dense heads found overlaps the object by half, as far as they are
+        calibrated; of a box that the language model wrote, the geometric mean of the probabilities of its tokens.
         """
         raster = open_raster(image, sensor)
         phrase = _words(phrase, "phrase")
