@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from earthgpt import evaluation, perception
-from earthgpt.assistant import EarthGPT
+from earthgpt.assistant import EarthGPT, load
+from earthgpt.datasets import synthetic
 from earthgpt.geo.raster import open_raster
 from earthgpt.geo.scene import open_scene
+from earthgpt.metrics.detection import match_detections
 from earthgpt.model.dense import Vocabulary
 from earthgpt.perception import Seen, choose, deduce
 from earthgpt.scenes import Job, scan
@@ -45,7 +47,7 @@ def test_objects_are_perceived_in_several_sizes_and_placed_in_the_image(seeing):
     boxes = [OrientedBox(box.corners) for box in (Box(0.5, 0, 1, 0.5), Box(0, 0.5, 0.25, 1))]
     assert facts.regions == (Region(boxes[0], "ship", 0.9), Region(boxes[1], "ship", 0.5))
     assert facts.classes == ("bridge", "ship") and facts.size == (200, 100)
-    assert asked == [([64, 96, 128, 160], ("bridge", "ship"), 0.3)]
+    assert asked == [([64, 96, 128, 176], ("bridge", "ship"), 0.3)]
     assert Seen(assistant.model, assistant.processor, open_raster(WIDE[:, :100])).regions
     assert asked[1] == ([64, 96], ("bridge", "ship"), perception.LEAST)  # no larger than the image
     assert Seen(assistant.model, assistant.processor, open_raster(WIDE, Sensor.SAR)).classes == WORDS.objects
@@ -172,3 +174,20 @@ def test_a_server_answers_as_the_assistant_does(seeing):
         assert short["finish_reason"] in ("length", "stop") and len(short["logprobs"]["content"]) <= 4
         say(task.question("ship"), temperature=1.0)
         assert len(asked) == count + 1
+
+
+def test_the_default_model_finds_what_it_is_shown():
+    """Scenes that the package draws, of a split that no recipe trains on."""
+    assistant, task = load(), object_detection.TASK
+    found, true, kinds = [], [], []
+    for seed in range(400, 408):
+        for sensor in Sensor:
+            sample = synthetic.scene(seed, sensor, (224, 224))
+            raster = open_raster(sample.image, sensor)
+            found.append(tuple(assistant.detect(raster, oriented=True)))
+            true.append(task.answer(sample.regions, None, oriented=True))
+            kinds.append(assistant.classify(raster, sample.choices).label == sample.label)
+    assert np.mean(kinds) > 0.9
+    assert match_detections(found, true, protocol="coco").summary(None)["f1"] > 0.4
+    upright = [tuple(replace(one, box=one.box.bounds) for one in each) for each in (*found, *true)]
+    assert match_detections(upright[:24], upright[24:]).summary(None)["f1"] > 0.6

@@ -18,7 +18,7 @@ from earthgpt.types import EarthGPTError, OrientedBox, Region, Size
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
 _CLAUSE = re.compile(rf"\b({'|'.join(COUNT_WORDS)}|\d+)\s([^\[\]<>]*+)(?:</p>)?\s*(\[[^\]]*\])", re.IGNORECASE)
 _NOTHING = re.compile(r"\bthere (?:is|are) no\b", re.IGNORECASE)
-_TOLD = 0.2  # the least score of an object that is told where another of its class is sure
+_TOLD = 0.1  # the least score of an object that is told where another of its class is sure
 NOTHING = "There are no such objects in the image."
 # A noun that is not known beforehand is of all letters that cannot be taken for a tag or a list of boxes.
 _LETTERS = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"[]<>")

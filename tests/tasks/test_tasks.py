@@ -414,7 +414,7 @@ FACTS = Known(
     SIZE, ("bridge", "ship", "storage tank"),
     (
         Region(BOX, "ship", 0.9), Region(OTHER, "ship", 0.5), TANK, Region(Box(0, 0.3, 0.1, 0.4), "ship", 0.3),
-        Region(Box(0, 0.5, 0.1, 0.6), "bridge", 0.3), Region(Box(0, 0, 0.1, 0.1), "ship", 0.1),
+        Region(Box(0, 0.5, 0.1, 0.6), "bridge", 0.3), Region(Box(0, 0, 0.1, 0.1), "ship", 0.05),
     ),
     {"harbor": 0.3, "airport": 0.5, "river": 0.2},
 )  # fmt: skip
