@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from earthgpt.coordinates import padded_square
-from earthgpt.metrics.overlaps import ious
+from earthgpt.metrics.overlaps import areas, over_union, overlaps
 from earthgpt.types import OrientedBox, Region, Sample
 
 FINER = 2  # places along a side for each visual token
@@ -188,8 +188,8 @@ class DenseHeads(nn.Module):
         numbers of their classes in the vocabulary [k], scores [k] in [0, 1] of at least ``least``; the best ``most``,
         best first.
 
-        views: tokens and maps of the image in one or several sizes, as ``read`` takes them. Of boxes of a class that
-        overlap by half, upright, and of any that overlap by 0.8, the best is kept.
+        views: tokens and maps of the image in one or several sizes, as ``read`` takes them. Of upright boxes of a class
+        that overlap by half, or one of which lies in the other by 0.7, and of any that overlap by 0.8, the best is kept.
         """
         found = []
         for view in views:
@@ -261,12 +261,14 @@ def corners_of(boxes: np.ndarray, turns: np.ndarray) -> np.ndarray:
 
 def _best(boxes: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """Which boxes [k, 4], best first, are kept: those that no better one overlaps too much."""
-    kept, left = [], np.arange(len(boxes))
+    kept, left, covered = [], np.arange(len(boxes)), areas(boxes)
     while len(left):
         first, left = left[0], left[1:]
         kept.append(first)
-        overlap = ious(np.repeat(boxes[first][None], len(left), 0), boxes[left])
-        left = left[overlap < np.where(kinds[left] == kinds[first], 0.5, 0.8)]
+        both, union = overlaps(np.repeat(boxes[first][None], len(left), 0), boxes[left])
+        part = over_union(both, np.minimum(covered[first], covered[left]))  # of the smaller of the two
+        near, same = over_union(both, union), kinds[left] == kinds[first]
+        left = left[np.where(same, (near < 0.5) & (part < 0.7), near < 0.8)]
     return np.array(kept, int)
 
 

@@ -223,8 +223,11 @@ def test_turns_are_targets_where_boxes_are_oriented():
 
 
 def test_the_best_of_boxes_that_overlap_is_kept():
-    near = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 6], [0, 0, 10, 4.0], [20, 0, 30, 10]])
-    assert dense._best(near, np.array([0, 1, 1, 0, 0])).tolist() == [0, 2, 3, 4]
+    near = np.array([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 4], [20, 0, 30, 10], [20, 5, 30, 15], [29, 0, 32, 1.0]])
+    # The second is another class in the same place, which goes; the third a part of the first, of another class.
+    assert dense._best(near, np.array([0, 1, 1, 0, 0, 1])).tolist() == [0, 2, 3, 4, 5]
+    assert dense._best(near, np.array([0, 1, 0, 0, 1, 1])).tolist() == [0, 3, 4, 5]  # of the same
+    assert dense._best(near[2:4], np.array([0, 0])).tolist() == [0, 1]
     assert dense._best(near[:0], np.zeros(0, int)).tolist() == []
 
 
