@@ -189,7 +189,7 @@ class DenseHeads(nn.Module):
         best first.
 
         views: tokens and maps of the image in one or several sizes, as ``read`` takes them. Of upright boxes of a class
-        that overlap by half, or one of which lies in the other by 0.7, and of any that overlap by 0.8, the best is kept.
+        that overlap by half, or of which one lies in the other by 0.7, and of any that overlap by 0.8, the best stays.
         """
         found = []
         for view in views:

@@ -66,7 +66,8 @@ PRESETS = {
 class Size:
     """How large a model is.
 
-    parameters: of its vit, cnn, projector (with image start and end), language_model and their total.
+    parameters: of its vit, cnn, projector (with image start and end), language_model, dense_heads where it has them,
+    and their total.
     image_size: side of the square in pixels. grid: visual tokens along a side. tokens_per_image: places in the
     sequence. visual_width: channels of the fused features that the projector takes.
     """
@@ -129,13 +130,9 @@ def size_of(model: EarthGPTForConditionalGeneration) -> Size:
     """How large a model is; one on the meta device will do."""
     encoder, config = model.vision_encoder, model.config
     parts = {"vit": encoder.vit, "cnn": encoder.cnn, "language_model": model.language_model}
+    parts |= {"dense_heads": model.dense_heads} if model.dense_heads is not None else {}
     count = {name: sum(one.numel() for one in part.parameters()) for name, part in parts.items()}
     total = sum(one.numel() for one in model.parameters())
-    parameters = {
-        "vit": count["vit"],
-        "cnn": count["cnn"],
-        "projector": total - sum(count.values()),
-        "language_model": count["language_model"],
-        "total": total,
-    }
+    first = {"vit": count.pop("vit"), "cnn": count.pop("cnn")}
+    parameters = {**first, "projector": total - sum(first.values()) - sum(count.values()), **count, "total": total}
     return Size(parameters, config.image_size, config.grid, config.tokens_per_image, config.visual_width)
