@@ -107,7 +107,7 @@ def test_what_cannot_be_asked_is_told_in_one_line(run, tmp_path, words, told):
 @pytest.mark.slow
 def test_what_was_answered_is_kept_when_it_is_stopped(tmp_path):
     def answer(request, number):
-        time.sleep(0.05)
+        time.sleep(0.2)
         return completion("harbor")
 
     with serve(answer) as server:
