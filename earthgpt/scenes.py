@@ -378,20 +378,31 @@ def look(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[S
 def _ask(
     assistant: EarthGPT,
     dialogues: Sequence[Sequence[str]],
-    squares: Sequence[np.ndarray],
+    shown: Sequence[Shown],
+    constrained: bool,
     grammars: Sequence[Grammar] | None = None,
-) -> list:
-    """The answers, of grammars, to the last question of each dialogue; all have as many, each about one square."""
-    told: list[list[str]] = [[] for _ in dialogues]
-    for turn in range(len(dialogues[0])):
-        for texts, questions in zip(told, dialogues, strict=True):
-            texts.append(questions[turn])
-        conversations = [Conversation.of((i,), *texts) for i, texts in enumerate(told)]
-        wanted = grammars if turn == len(dialogues[0]) - 1 else None
-        answers = generate(assistant.model, assistant.processor, conversations, squares, grammars=wanted)
-        for texts, answer in zip(told, answers, strict=True):
+) -> list[Answer]:
+    """The answers to the last question of each dialogue about a tile; all have as many. constrained: where they follow
+    from what is seen, they are that; the others are of ``grammars``, if any (``EarthGPT``)."""
+    answers: list[Answer | None] = [None] * len(dialogues)
+    if constrained:
+        talks = [Conversation.of((one.raster,), texts[-1]) for one, texts in zip(shown, dialogues, strict=True)]
+        answers = deduce(assistant.model, assistant.processor, talks)
+    left = [i for i, answer in enumerate(answers) if answer is None]
+    told: list[list[str]] = [[] for _ in left]
+    said: list[Answer] = []
+    for turn in range(len(dialogues[0]) if left else 0):
+        for texts, i in zip(told, left, strict=True):
+            texts.append(dialogues[i][turn])
+        conversations = [Conversation.of((i,), *texts) for i, texts in zip(left, told, strict=True)]
+        last = turn == len(dialogues[0]) - 1
+        wanted = [grammars[i] for i in left] if grammars and constrained and last else None
+        squares = [shown[i].square for i in left]
+        said = generate(assistant.model, assistant.processor, conversations, squares, grammars=wanted)
+        for texts, answer in zip(told, said, strict=True):
             texts.append(answer.text.strip())
-    return answers
+    rest = iter(said)
+    return [answer or next(rest) for answer in answers]
 
 
 def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[Shown]) -> list[dict]:
@@ -400,17 +411,11 @@ def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequenc
     pairs = [(i, label) for i in range(len(tiles)) for label in job.classes or (None,)]  # a tile is read once for all
     for start in range(0, len(pairs), MOST_ROWS):
         part = pairs[start : start + MOST_ROWS]
-        answers: list[Answer | None] = [None] * len(part)
-        if job.constrained:
-            questions = [Conversation.of((shown[i].raster,), task.question(label, job.oriented)) for i, label in part]
-            answers = deduce(assistant.model, assistant.processor, questions)
-        if left := [pair for pair, answer in zip(part, answers, strict=True) if answer is None]:
-            dialogues = [
-                [*task.steps(job.steps, label, job.oriented), task.question(label, job.oriented)] for _, label in left
-            ]
-            grammars = [task.grammar(label, job.oriented) for _, label in left] if job.constrained else None
-            said = iter(_ask(assistant, dialogues, [shown[i].square for i, _ in left], grammars))
-            answers = [answer or next(said) for answer in answers]
+        dialogues = [
+            [*task.steps(job.steps, label, job.oriented), task.question(label, job.oriented)] for _, label in part
+        ]
+        grammars = [task.grammar(label, job.oriented) for _, label in part]
+        answers = _ask(assistant, dialogues, [shown[i] for i, _ in part], job.constrained, grammars)
         for (i, _), answer in zip(part, answers, strict=True):
             size = tiles[i].window[2:]
             for region, span in task.spans(answer.text, size):
@@ -427,7 +432,7 @@ def _detect(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequenc
 def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[Shown]) -> list[dict]:
     task = scene_classification.TASK
     if not job.classes:
-        answers = _ask(assistant, [[task.question()]] * len(tiles), [one.square for one in shown])
+        answers = _ask(assistant, [[task.question()]] * len(tiles), shown, job.constrained)
         return [{"said": answer.text.strip(), "score": round(answer.probability(), 4)} for answer in answers]
     found = []
     for one in shown:
@@ -444,7 +449,7 @@ def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Seque
 def _say(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[Shown]) -> list[dict]:
     asks = job.task == "ask"
     question = visual_question_answering.TASK.question(job.question) if asks else image_captioning.TASK.question()
-    answers = _ask(assistant, [[question]] * len(tiles), [one.square for one in shown])
+    answers = _ask(assistant, [[question]] * len(tiles), shown, job.constrained)
     return [{"said": answer.text.strip(), "score": round(answer.probability(), 4)} for answer in answers]
 
 
@@ -521,7 +526,7 @@ def describe(assistant: EarthGPT, scene: Scene, areas: Sequence[Area], batch_siz
     eighth of a tile. Raises EarthGPTError for places outside the scene, with the number of the first.
     """
     tile, task = tile_for(scene, assistant.processor.image_size), region_captioning.TASK
-    boxes, questions, shown = [], [], []
+    boxes, questions, frames = [], [], []
     for place, area in enumerate(areas, 1):
         pixels = to_pixels(scene, [point for ring in area.rings for point in ring])
         if len(pixels) == 1:
@@ -535,15 +540,15 @@ def describe(assistant: EarthGPT, scene: Scene, areas: Sequence[Area], batch_siz
         seen = Box.from_pixels(left - x, top - y, left + width - x, top + height - y, tuple(size))
         boxes.append(Box.from_pixels(left, top, left + width, top + height, scene.size))
         questions.append(task.question(seen, tuple(size)))
-        shown.append(window)
+        frames.append(window)
     found = []
     for start in range(0, len(areas), batch_size):
         part = slice(start, start + batch_size)
-        squares = [assistant.processor.square(scene.window(*one)[0], scene.sensor) for one in shown[part]]
-        answers = _ask(assistant, questions[part], squares)
+        shown = [_shown(assistant, scene, Tile(window, window)) for window in frames[part]]
+        answers = _ask(assistant, [[question] for question in questions[part]], shown, assistant.constrained)
         found += [
             Feature(Region(box, answer.text.strip(), answer.probability()), {"tile": ",".join(map(str, window))})
-            for box, window, answer in zip(boxes[part], shown[part], answers, strict=True)
+            for box, window, answer in zip(boxes[part], frames[part], answers, strict=True)
         ]
     return found
 

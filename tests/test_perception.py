@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from earthgpt import evaluation, perception
+from earthgpt import evaluation, perception, scenes
 from earthgpt.assistant import EarthGPT, load
 from earthgpt.datasets import synthetic
+from earthgpt.geo.areas import Area
 from earthgpt.geo.raster import open_raster
 from earthgpt.geo.scene import open_scene
 from earthgpt.metrics.detection import match_detections
@@ -135,6 +136,20 @@ def test_tiles_of_a_scene_are_searched_by_the_heads(seeing):
     sure = scan(assistant, open_scene(WIDE), replace(job, classes=("ship",), min_score=0.6))
     assert [feature.region.score for feature in sure.features] == [0.9, 0.9]
     assert not scan(assistant, open_scene(WIDE), replace(job, constrained=False)).counts["ship"] and len(asked) == 4
+
+
+def test_a_folder_and_places_of_a_scene_are_answered_as_one_image_is(seeing, monkeypatch, tmp_path):
+    assistant, _ = seeing
+    question = "How many ships are there in the image?"
+    job = Job("ask", 200, question=question)
+    ((_, said, _, wrong),) = scenes.each(assistant, job, [WIDE], lambda source: (open_scene(source), None))
+    assert (said, wrong) == (assistant.ask(WIDE, question), "") == ("2", "")
+    synthetic.write_geotiff(tmp_path / "wide.tif", WIDE, 500_000, 5_000_000, 1.0, 32633)
+    scene = open_scene(tmp_path / "wide.tif")
+    corners = scene.to_wgs84(np.array([[100.0, 0.0], [200.0, 50.0]]))
+    monkeypatch.setattr(scenes, "generate", None)  # nothing is left to the language model
+    (found,) = scenes.describe(assistant, scene, [Area((tuple(tuple(map(float, one)) for one in corners),), {})])
+    assert found.region.label == "a ship"
 
 
 def test_a_server_answers_as_the_assistant_does(seeing):

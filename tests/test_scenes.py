@@ -329,10 +329,17 @@ def test_objects_and_tiles_outside_the_outlines_are_left_out(detector, pixels):
     assert found.tiles == detector.asked < len(list(plan(Job("detect", 100, 20), SIZE)))
 
 
-def test_places_are_described_in_a_window_round_them(model, processor, pixels, tmp_path):
+def test_places_are_described_in_a_window_round_them(model, processor, pixels, tmp_path, monkeypatch):
     from earthgpt.assistant import EarthGPT
     from earthgpt.geo.areas import Area
 
+    asked, generate = [], scenes.generate
+
+    def hear(model, processor, conversations, squares, **options):
+        asked.extend(conversations)
+        return generate(model, processor, conversations, squares, **options)
+
+    monkeypatch.setattr(scenes, "generate", hear)
     scene = open_scene(write(tmp_path / "scene.tif", pixels))
     corners = [tuple(map(float, point)) for point in scene.to_wgs84(np.array([[100.0, 100.0], [140, 130]]))]
     areas = [Area((tuple(corners),), {}), Area(((corners[0],),), {})]
@@ -341,6 +348,8 @@ def test_places_are_described_in_a_window_round_them(model, processor, pixels, t
     assert point.region.box.to_pixels(SIZE) == pytest.approx((84, 84, 116, 116), abs=1)
     assert scenes.around((100, 100, 40, 30), 256, SIZE) == (0, 0, 256, 256)
     assert box.properties["tile"] == "0,0,256,256" and box.region.label == box.region.label.strip()
+    texts = [[message.text for message in one.messages] for one in asked]
+    assert [text.startswith("Please provide a short description") for (text,) in texts] == [True, True]
     with pytest.raises(EarthGPTError, match=r"Place 1: .*does not lie in"):
         scenes.describe(EarthGPT(model, processor), scene, [Area((((16.0, 45.0),),), {})])
 
