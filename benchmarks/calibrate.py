@@ -21,10 +21,9 @@ from earthgpt.geo.raster import open_raster
 from earthgpt.metrics.calibration import expected_calibration_error
 from earthgpt.metrics.detection import match_detections
 from earthgpt.model.loading import load
-from earthgpt.perception import Seen
+from earthgpt.perception import LEAST, Seen
 from earthgpt.types import Region
 
-LEAST = 0.05  # as perceived
 FEWEST = 50  # objects of a set that can be learned from
 
 

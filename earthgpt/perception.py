@@ -12,6 +12,7 @@ from earthgpt.generation import Answer
 from earthgpt.geo.raster import Raster
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.tasks import (
+    Deduced,
     Task,
     object_detection,
     region_captioning,
@@ -80,7 +81,8 @@ def deduce(
     """The next message of each conversation about an open image, where it follows from what the dense heads find there;
     None where the language model is to answer.
 
-    The tokens of such an answer are its boxes, with their scores as probabilities, and what is written between them.
+    The tokens of such an answer are its boxes, with their scores as probabilities, and what is written between them,
+    with the probability of the rest (``tasks.Deduced``).
     """
     if model.dense_heads is None:
         return [None] * len(conversations)
@@ -92,18 +94,18 @@ def _deduce(conversation: Conversation, seen: Seen) -> Answer | None:
     for task in _TASKS:
         found = task.deduce(conversation.messages[-1].text, seen)
         if found is not None:
-            return _answer(task, *found, seen.size)
+            return _answer(task, found, seen.size)
     return None
 
 
-def _answer(task: Task, text: str, regions: Sequence[Region], size: Size) -> Answer:
+def _answer(task: Task, found: Deduced, size: Size) -> Answer:
     spans, probabilities, place = [], [], 0
-    stated = [span for _, span in task.spans(text, size)] if regions else []
-    for (start, end), region in zip(stated, regions, strict=True):
+    stated = [span for _, span in task.spans(found.text, size)] if found.regions else []
+    for (start, end), region in zip(stated, found.regions, strict=True):
         spans += [(place, start), (start, end)]
-        probabilities += [1.0, region.score]
+        probabilities += [found.probability, region.score]
         place = end
-    return Answer(text, (*spans, (place, len(text))), (*probabilities, 1.0), True)
+    return Answer(found.text, (*spans, (place, len(found.text))), (*probabilities, found.probability), True)
 
 
 def choose(

@@ -90,7 +90,7 @@ class EarthGPTConfig(PretrainedConfig):
     @property
     def detail_width(self) -> int:
         """Channels of the CNN's two finest maps, which the dense heads see."""
-        return sum(self.cnn_config.hidden_sizes[i - 1] for i in self.cnn_stages[:2])
+        return sum(self.cnn_config.hidden_sizes[i - 1] for i in sorted(self.cnn_stages)[:2])
 
 
 def _configuration(value, default: str) -> PretrainedConfig:

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from earthgpt.coordinates import padded_square
 from earthgpt.metrics.overlaps import areas, over_union, overlaps
-from earthgpt.types import OrientedBox, Region, Sample
+from earthgpt.types import EarthGPTError, OrientedBox, Region, Sample
 
 FINER = 2  # places along a side for each visual token
 WIDTH = 128  # channels of the heads
@@ -75,7 +75,9 @@ class Vocabulary:
 
     @classmethod
     def from_dict(cls, names: Mapping[str, Any]) -> Vocabulary:
-        """What ``to_dict`` gave."""
+        """What ``to_dict`` gave. Raises EarthGPTError for what an older version wrote, whose heads were others."""
+        if "sensors" not in names:
+            raise EarthGPTError("The dense heads of this model are of an older form: train it again, with `dense`.")
         sensors = {sensor: tuple(objects) for sensor, objects in names["sensors"].items()}
         return cls(tuple(names["scenes"]), tuple(names["objects"]), sensors)
 

@@ -178,7 +178,10 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def scene(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """How likely the dense heads find each class of the scene of images [n, 3, S, S]: [n, S], rows sum to 1."""
+        """How likely the dense heads find each class of the scene of images [n, 3, S, S]: [n, S], rows sum to 1.
+
+        Only a model with dense heads can be asked, here and in ``find``.
+        """
         tokens = self.get_image_features(pixel_values)[:, 1:-1]
         return self.dense_heads.scene(tokens.mean(dim=1)).float().softmax(-1)
 

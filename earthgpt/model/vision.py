@@ -50,7 +50,9 @@ class VisionEncoder(nn.Module):
         features = torch.cat(features, dim=-1)
         if detail is None:
             return features
-        return features, torch.cat([_resample(stages[stage], detail * side) for stage in self.cnn_stages[:2]], dim=1)
+        return features, torch.cat(
+            [_resample(stages[stage], detail * side) for stage in sorted(self.cnn_stages)[:2]], dim=1
+        )
 
     def pixels_for_cnn(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[n, 3, S, S] pixels normalised for the ViT, with the mean and deviation that the CNN was trained on."""

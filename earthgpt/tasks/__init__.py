@@ -6,7 +6,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from earthgpt.coordinates import Frame, padded_square
 from earthgpt.metrics.accuracy import AnswerScores, ConfusionMatrix
@@ -38,6 +38,18 @@ class Facts(Protocol):
     classes: Sequence[str]
     regions: Sequence[Region]
     scenes: Mapping[str, float]
+
+
+class Deduced(NamedTuple):
+    """An answer that follows from facts.
+
+    regions: those whose boxes the text states, in their order there. probability: that the rest of it is right, in
+    [0, 1], as far as the scores of the facts are probabilities that do not depend on each other.
+    """
+
+    text: str
+    regions: tuple[Region, ...] = ()
+    probability: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,10 +101,10 @@ class Task(ABC):
     def compare(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Comparison:
         """Compares the predictions with the answers. A prediction of None counts as wrong."""
 
-    def deduce(self, question: str, facts: Facts) -> tuple[str, tuple[Region, ...]] | None:
-        """The answer that follows from the facts of an image to a question in one of the task's own wordings: as text,
-        and the regions that it states, in their order there. None where the facts do not tell; they are looked at only
-        for a question that they may answer.
+    def deduce(self, question: str, facts: Facts) -> Deduced | None:
+        """The answer that follows from the facts of an image to a question in one of the task's own wordings.
+
+        None where the facts do not tell; they are looked at only for a question that they may answer.
         """
         return None
 

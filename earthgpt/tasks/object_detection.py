@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import DIGITS, Coordinates, Grammar, OneOf, Repeated, either, letter, sequence, some
 from earthgpt.metrics.detection import match_detections
-from earthgpt.tasks import Comparison, Task, Turn
+from earthgpt.tasks import Comparison, Deduced, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
 from earthgpt.tasks.wording import COUNT_WORDS, class_name, count_word, plural, read_back, singular, sure
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Size
@@ -122,7 +122,7 @@ class ObjectDetection(Task):
         there = {one.label for one in sure(facts.regions)}
         told = [one for one in sure(facts.regions, _TOLD) if one.label in there]
         found = self.answer(told, label, oriented=read["kind"] == "oriented")
-        return self.format(found, facts.size), found
+        return Deduced(self.format(found, facts.size), found)
 
     def format(self, answer, size):
         """``There are two ships [..;..] in the image.``, one sentence for each class, chained."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from earthgpt.coordinates import BOX_LIST, find_boxes, write_boxes
 from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.metrics.captions import caption_scores
-from earthgpt.tasks import Comparison, Task, Turn, right_or_wrong
-from earthgpt.tasks.wording import read_back, with_article
+from earthgpt.tasks import Comparison, Deduced, Task, Turn, right_or_wrong
+from earthgpt.tasks.wording import likely, read_back, with_article
 from earthgpt.types import Box, OrientedBox, Size
 
 _SAME = 0.3  # overlap from which an object is what a box shows
@@ -42,9 +42,12 @@ class RegionCaptioning(Task):
         if read is None or not BOX_LIST.fullmatch(read["box"]):
             return None
         asked = next(box for box, _ in find_boxes(read["box"], self.frame(facts.size))).bounds
-        overlaps = ((asked.iou(one.box.bounds), one) for one in facts.regions)
-        same = [(overlap * (one.score or 1.0), one.label) for overlap, one in overlaps if overlap >= _SAME]
-        return (with_article(max(same)[1]), ()) if same else None
+        overlaps = [(asked.iou(one.box.bounds), one) for one in facts.regions]
+        same = [(overlap * likely(one), one.label, likely(one)) for overlap, one in overlaps if overlap >= _SAME]
+        if not same:
+            return None
+        _, label, probability = max(same)
+        return Deduced(with_article(label), probability=probability)
 
     def format(self, answer, size):
         """The phrase as it is."""

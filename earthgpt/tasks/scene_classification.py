@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from earthgpt.metrics.accuracy import accuracy_by, answer_scores, confusion_matrix
-from earthgpt.tasks import Comparison, Task, Turn, right_or_wrong
+from earthgpt.tasks import Comparison, Deduced, Task, Turn, right_or_wrong
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class SceneClassification(Task):
         choices = listed.removesuffix(".").split(", ")
         if not listed or asked not in (self.template, *self.variants) or not set(choices) <= set(facts.scenes):
             return None
-        return self.format(max(choices, key=facts.scenes.__getitem__), facts.size), ()
+        best, total = max(choices, key=facts.scenes.__getitem__), sum(facts.scenes[one] for one in choices)
+        return Deduced(self.format(best, facts.size), probability=facts.scenes[best] / total if total else 0.0)
 
     def format(self, answer, size):
         """The class name as it is."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import Coordinates, Grammar, either, sequence
 from earthgpt.metrics.grounding import grounding_scores
-from earthgpt.tasks import Comparison, Task, Turn
+from earthgpt.tasks import Comparison, Deduced, Task, Turn
 from earthgpt.tasks.wording import SUPERLATIVES, described, expressions, read_back
 from earthgpt.types import Box, OrientedBox, Size
 
@@ -50,9 +50,9 @@ class VisualGrounding(Task):
             return None
         found = described(read["phrase"], facts)
         if not found:
-            return None if found is None else (NOTHING, ())
+            return None if found is None else Deduced(NOTHING)
         box = found[0].box if read.get("kind") == "oriented" else found[0].box.bounds
-        return self.format(box, facts.size), (replace(found[0], box=box),)
+        return Deduced(self.format(box, facts.size), (replace(found[0], box=box),))
 
     def format(self, answer, size):
         """``[xmin,ymin,xmax,ymax]`` in the padded square."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 
 from earthgpt.metrics.accuracy import answer_scores
-from earthgpt.tasks import Comparison, Task, Turn, right_or_wrong
-from earthgpt.tasks.wording import class_name, place, plural, read_back, single, sure, with_article
+from earthgpt.tasks import Comparison, Deduced, Task, Turn, right_or_wrong
+from earthgpt.tasks.wording import SURE, class_name, likely, place, plural, read_back, single, sure, with_article
 from earthgpt.types import Question
 
 _OTHER_WORDS = (
@@ -83,17 +84,22 @@ class VisualQuestionAnswering(Task):
         labels = {field: _label(field, noun) for field, noun in wanted.items()}
         if not set(labels.values()) <= set(facts.classes):
             return None
-        there = sure(facts.regions)
-        groups = {field: [one for one in there if one.label == label] for field, label in labels.items()}
-        match groups:
+        groups = {field: [one for one in facts.regions if one.label == label] for field, label in labels.items()}
+        there = {field: sure(group) for field, group in groups.items()}
+        # That all that are sure are there, and that no other is.
+        right = math.prod(likely(one) for group in there.values() for one in group)
+        alone = math.prod(1 - likely(one) for group in groups.values() for one in group if likely(one) < SURE)
+        match there:
+            case {"a_noun": []} | {"any_nouns": []}:
+                return Deduced("no", probability=alone)
             case {"a_noun": found} | {"any_nouns": found}:
-                return "yes" if found else "no", ()
+                return Deduced("yes", probability=1 - math.prod(1 - likely(one) for one in found))
             case {"nouns": found, "others": others}:
-                return "yes" if len(found) > len(others) else "no", ()
+                return Deduced("yes" if len(found) > len(others) else "no", probability=right * alone)
             case {"nouns": found}:
-                return str(len(found)), ()
+                return Deduced(str(len(found)), probability=right * alone)
             case {"noun": [found, *_]}:  # the first is the one with the highest score
-                return place(found.box), ()
+                return Deduced(place(found.box), probability=likely(found))
         return None
 
     def format(self, answer, size):

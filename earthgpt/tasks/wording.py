@@ -83,12 +83,17 @@ def read_back(templates: Iterable[str], text: str) -> dict[str, str] | None:
     return None
 
 
+def likely(region: Region) -> float:
+    """How likely it is that a region is there: its score; 1 for a fact without one."""
+    return 1.0 if region.score is None else region.score
+
+
 SURE = 0.4  # the score from which an object is taken to be there
 
 
 def sure(regions: Sequence[Region], least: float = SURE) -> list[Region]:
-    """The regions that are facts, without a score, or have one of at least ``least``."""
-    return [region for region in regions if region.score is None or region.score >= least]
+    """The regions that are at least that likely."""
+    return [region for region in regions if likely(region) >= least]
 
 
 SUPERLATIVES = ("leftmost", "rightmost", "topmost", "bottommost", "largest")
@@ -110,7 +115,7 @@ def described(phrase: str, facts: Facts) -> tuple[Region, ...] | None:
     if label not in facts.classes:
         return None
     group = [region for region in sure(facts.regions) if region.label == label]
-    return (max(group, key=lambda one: _edge(which, one.box) if which else one.score or 0.0),) if group else ()
+    return (max(group, key=lambda one: _edge(which, one.box) if which else likely(one)),) if group else ()
 
 
 def expressions(regions: Sequence[Region], margin: float = 0.04) -> list[Region]:

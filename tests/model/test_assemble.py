@@ -15,6 +15,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageTextT
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.assemble import assemble, make_room, merge
 from earthgpt.model.bias_tuning import BiasTunedLinear
+from earthgpt.model.dense import Vocabulary
 from earthgpt.model.open_clip import read_release, renamed
 from earthgpt.model.presets import IMAGE_SIZES, PRESETS, configuration, on_meta, size_of
 from earthgpt.model.vision import VisionEncoder, without_pooling
@@ -397,6 +398,17 @@ def test_a_model_without_bias_tuning_is_not_merged(assembled, tmp_path):
     with pytest.raises(EarthGPTError, match="nothing to merge"):
         merge(assembled, tmp_path / "merged")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dense_heads_stay_where_bias_tuning_is_merged(assembled, tmp_path):
+    model, processor = loaded(assembled)
+    model.add_dense_heads(Vocabulary(("sea", "port"), ("ship",)))
+    model.add_bias_tuning()
+    model.save_pretrained(tmp_path / "tuned")
+    processor.save_pretrained(tmp_path / "tuned")
+    assert merge(tmp_path / "tuned", tmp_path / "merged") > 0
+    merged, _ = loaded(tmp_path / "merged")
+    assert same(merged.dense_heads, model.dense_heads) and not merged.config.bias_tuning
 
 
 # --- mistakes ----------------------------------------------------------------------------------------------------

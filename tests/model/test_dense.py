@@ -24,7 +24,7 @@ from earthgpt.model.dense import (
     quality_focal_loss,
     turn_of,
 )
-from earthgpt.types import Box, Conversation, OrientedBox, Region, Sample, Sensor
+from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Region, Sample, Sensor
 
 SHIP = Region(Box(0.25, 0.5, 0.5, 0.75), "ship")  # in the middle of an image of 100 x 100
 SCENE = Sample(
@@ -36,6 +36,8 @@ WORDS = Vocabulary.of([SCENE])
 def test_the_classes_are_all_that_the_samples_choose_from():
     assert Vocabulary(("port", "sea"), ("plane", "ship"), {"sar": ("plane", "ship")}) == WORDS
     assert Vocabulary.from_dict(WORDS.to_dict()) == WORDS
+    with pytest.raises(EarthGPTError, match="older form: train it again"):
+        Vocabulary.from_dict({"scenes": ["sea"], "objects": ["ship"]})
 
 
 def test_an_object_is_at_the_places_of_its_inner_half():

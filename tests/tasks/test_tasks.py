@@ -402,7 +402,8 @@ def test_what_follows_from_true_facts_is_the_true_answer(name, varied):
             if found is None:
                 left.add(turn.kind)
             else:
-                assert found[0] == task.format(turn.answer, seen.size), turn.question
+                assert found.text == task.format(turn.answer, seen.size), turn.question
+                assert found.probability == 1
                 told += 1
     # Whether it is a harbor scene, and what it is without a list, is left to the language model.
     assert told > (20 if name == "scene_classification" else 100) and left <= {"scene", ""}
@@ -451,8 +452,23 @@ class Never:
     ],
 )  # fmt: skip
 def test_answers_from_facts(task, question, expected):
-    text, stated = task.deduce(question, FACTS)
-    assert expected[0] in text and [region.score for region in stated] == expected[1]
+    found = task.deduce(question, FACTS)
+    assert expected[0] in found.text and [region.score for region in found.regions] == expected[1]
+
+
+@pytest.mark.parametrize(
+    ("task", "question", "probability"),
+    [
+        (VisualQuestionAnswering(), "Is there a ship in the image?", 1 - 0.1 * 0.5),
+        (VisualQuestionAnswering(), "Is there a bridge in the image?", 1 - 0.3),
+        (VisualQuestionAnswering(), "How many ships are there in the image?", 0.9 * 0.5 * (1 - 0.3) * (1 - 0.05)),
+        (VisualQuestionAnswering(), "Where is the storage tank in the image?", 0.8),
+        (RegionCaptioning(), RegionCaptioning().question(Box(0, 0.49, 0.11, 0.6), SIZE), 0.3),
+        (SceneClassification(), SceneClassification().question(["harbor", "river"]), 0.6),
+    ],
+)
+def test_an_answer_from_facts_is_as_likely_as_they_are(task, question, probability):
+    assert task.deduce(question, FACTS).probability == pytest.approx(probability)
 
 
 @pytest.mark.parametrize(
