@@ -32,7 +32,7 @@ def rows(quick: bool = False) -> list[Row]:
     from earthgpt.datasets.synthetic import scene
     from earthgpt.types import Sensor
 
-    assistant = load()
+    assistant = load(constrained=False)  # the language model, not the dense heads, which know these classes
     image = scene(300, Sensor.OPTICAL, (256, 256)).image()
     timings = in_turn(
         {"one": lambda: assistant.classify(image), "thirty": lambda: assistant.classify(image, CLASSES)},
