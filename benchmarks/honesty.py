@@ -1,12 +1,14 @@
-"""Whether the model is as sure as it is right, whether it says that something is not there, and whether it finds more
+"""Whether a model is as sure as it is right, whether it says that something is not there, and whether it finds more
 when it is asked in steps; on the validation parts, as Markdown tables.
 
     python benchmarks/honesty.py earthgpt-tiny data
 
 Calibration: expected calibration error of classes (probabilities over the closed list of the set) and of boxes (one is
-right when it overlaps an object of its class by half). Refusals: of classes that an image does not show and of those
-that it does, how often the answer is that there is none. Steps: AP50 of detections asked for at once,
-after "How many ... are there?", and of oriented ones after upright ones.
+right when it overlaps an object of its class by half): of those told where all are asked for, and of all that are
+found, down to the lowest score, of the classes that the set marks. Only images are asked about that `calibrate = 0.5`,
+as in recipes/tiny.toml, does not take. Refusals: of classes that an image does not show and of those that it does, how
+often the answer is that there is none. Steps: AP50 of detections asked for at once, after "How many ... are there?",
+and of oriented ones after upright ones.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from figures import ROWS
 
 from earthgpt import lookup
 from earthgpt.assistant import load
+from earthgpt.calibration import judge
+from earthgpt.config import Source
 from earthgpt.datasets import part_of
 from earthgpt.evaluation import ask
 from earthgpt.geo.raster import open_raster
@@ -28,20 +32,24 @@ from earthgpt.metrics.calibration import expected_calibration_error
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks.object_detection import TASK as DETECTION
 from earthgpt.tasks.visual_grounding import TASK as GROUNDING
+from earthgpt.training import held_out
 from earthgpt.types import Conversation, OrientedBox, Region
 
 BATCH = 8
 
 
 def samples_of(data: Path, limit: int) -> dict[str, list]:
-    """Up to ``limit`` validation samples of each set that is there, drawn with a fixed seed."""
+    """Up to ``limit`` validation samples of each set that is there, drawn with a fixed seed; none that calibration
+    takes."""
     found = {}
     for name, folder, split, part in dict.fromkeys((name, *where) for _, name, *where, _, _, _ in ROWS):
         root = data / folder if folder else ""
         if folder and not root.is_dir():
             continue
         card = lookup.find("datasets", name)
+        taken = {one.name for one in held_out(Source(dataset=name, root=str(root), split=split, part=part), 0.5)}
         samples = [one for one in card.read(root, split, Counter()) if part in (None, part_of(one.name))]
+        samples = [one for one in samples if one.name not in taken]
         found[name] = random.Random(0).sample(samples, min(limit, len(samples)))
     return found
 
@@ -104,6 +112,11 @@ def tables(assistant, data: Path, limit: int) -> str:
         sure, right = matched.score, matched.hits[0]
         error = expected_calibration_error(sure, right)
         calibration.append(f"| {name} boxes | {len(sure)} | {np.mean(right):.3f} | {np.mean(sure):.3f} | {error:.3f} |")
+        if assistant.model.dense_heads is not None:
+            found = judge(assistant.model, assistant.processor, samples)
+            error = expected_calibration_error(found.scores, found.right)
+            cells = [f"{name} boxes of marked classes", len(found.right), f"{np.mean(found.right):.3f}"]
+            calibration.append(f"| {' | '.join(map(str, cells))} | {found.scores.mean():.3f} | {error:.3f} |")
         rng, cells = random.Random(0), []
         for worded in (DETECTION.question, lambda label: GROUNDING.question(f"the {label}")):
             for there in (False, True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from dataclasses import replace
@@ -21,12 +22,15 @@ _DIRECTIONS = re.compile(
 def augment(sample: Sample, pixels: np.ndarray, rng: random.Random) -> tuple[Sample, np.ndarray]:
     """One of the eight turns and mirrors, a crop, and other light. ``pixels`` is uint8 [H, W] or [H, W, 3].
 
-    An image whose words name directions is not turned; one whose words may count or place its objects is not cropped.
+    An image without objects may be turned by any angle. One whose words name directions is not turned; one whose words
+    may count or place its objects is not cropped.
     """
     words = [*sample.captions, *(region.label for region in sample.expressions)]
     words += [text for question in sample.questions for text in (question.text, question.answer)]
     if not any(_DIRECTIONS.search(text) for text in words):
         sample, pixels = turn(sample, pixels, rng.randrange(8))
+        if not (sample.regions or sample.expressions or sample.cut) and rng.random() < 0.5:
+            pixels = spin(pixels, rng.uniform(-45, 45))
     if not (words and (sample.regions or sample.expressions)) and rng.random() < 0.7:
         share = rng.uniform(0.3, 1.0) if sample.regions else rng.uniform(0.7, 1.0)
         width, height = max(32, round(sample.size[0] * share)), max(32, round(sample.size[1] * share))
@@ -64,6 +68,18 @@ def turn(sample: Sample, pixels: np.ndarray, which: int) -> tuple[Sample, np.nda
         ),
         np.ascontiguousarray(pixels),
     )
+
+
+def spin(pixels: np.ndarray, degrees: float) -> np.ndarray:
+    """An image turned about its middle by any angle; the corners that come in are the mirror image of what they touch.
+    Same shape and type."""
+    height, width = pixels.shape[:2]
+    # The corners of the frame reach this far beyond it, at the most.
+    across, down = (math.ceil((math.hypot(width, height) - side) / 2) for side in (width, height))
+    margins = ((down, down), (across, across), (0, 0))[: pixels.ndim]
+    wide = Image.fromarray(np.pad(pixels, margins, mode="symmetric"))
+    turned = np.asarray(wide.rotate(degrees, Image.Resampling.BILINEAR))
+    return np.ascontiguousarray(turned[down : down + height, across : across + width])
 
 
 def crop(sample: Sample, pixels: np.ndarray, window: tuple[int, int, int, int]) -> tuple[Sample, np.ndarray]:

@@ -27,7 +27,7 @@ from earthgpt.types import EarthGPTError
 # A run may go on with others of these.
 FREE = {
     "save_every", "keep", "workers", "output", "accumulate", "checkpointing", "compile", "cache", "validate_every",
-    "validation", "wandb", "pixels_gb", "after",
+    "validation", "validation_questions", "calibrate", "wandb", "pixels_gb", "after",
 }  # fmt: skip
 
 

@@ -31,6 +31,8 @@ class Source(_Tree):
         paths start from and ``sensor`` for images that are not 8-bit; or the folder of a built instruction set.
     shards: a folder, pattern or list file of WebDataset tars, as img2dataset writes them (``shards``).
     repeat: how often each image comes in an epoch; may be a fraction.
+    rare: images of a data set come more often where they show a class that fewer than this share of its images show:
+        sqrt(rare / its share) times (repeat factor sampling, Gupta et al., LVIS, 2019, section 4.2). 0 repeats none.
     """
 
     dataset: str = ""
@@ -42,6 +44,7 @@ class Source(_Tree):
     tasks: tuple[str, ...] = ()
     sensor: Sensor = Sensor.OPTICAL
     repeat: Annotated[float, Field(gt=0)] = 1.0
+    rare: Share = 0.0
 
     @model_validator(mode="after")
     def _one_kind(self) -> Source:
@@ -113,6 +116,8 @@ class Recipe(_Tree):
         prepares them in this one.
     validate_every: steps between looks at the ``validation`` data sets, of which at most ``validation_questions`` are
         asked for each task; None never looks.
+    calibrate: share of the images of each ``validation`` data set on which the scores of the dense heads are made true,
+        once all steps are done (``calibration.calibrate``); 0 leaves scores as they were learned.
     wandb: a project of Weights & Biases that is told the figures; empty tells nobody.
     """
 
@@ -149,6 +154,7 @@ class Recipe(_Tree):
     validate_every: Positive | None = None
     validation: tuple[Source, ...] = ()
     validation_questions: Positive = 64
+    calibrate: Share = 0.0
     wandb: str = ""
 
     @model_validator(mode="after")
@@ -165,6 +171,8 @@ class Recipe(_Tree):
             raise ValueError("dense learns from facts: name a dataset among the sources")
         if self.validate_every and not self.validation:
             raise ValueError("validate_every needs [[validation]] data sets")
+        if self.calibrate and not (self.validation and self.dense):
+            raise ValueError("calibrate makes scores of dense heads true: it needs [[validation]] data sets, and dense")
         if not all(source.dataset for source in self.validation):
             raise ValueError("a validation source names a dataset")
         return self

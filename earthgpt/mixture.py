@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -93,19 +94,21 @@ class Facts(_Shuffled):
             for sample in dataset.read(source.root, source.split, self.defects)
             if source.part in (None, part_of(sample.name)) and at_hand(sample)
         ]
+        self.rows = rows_with_rare(self.samples, source.rare)
+        self.defects["come again as they show rare classes"] = len(self.rows) - len(self.samples)
         self.name = f"{source.dataset} {source.split}"
         # Three times the side that the model sees, as a part of the image may be cut out.
         share = len([one for one in recipe.sources if one.dataset])
         self.pixels = Pixels(int(recipe.pixels_gb * 2**30 / share), 3 * (recipe.image_size or 512))
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self.rows)
 
     def show(self, row: int, rng: random.Random, look: bool = True) -> Shown:
         """A sample, augmented when the recipe says so."""
-        sample, pixels = self.samples[row], None
+        sample, pixels = self.samples[self.rows[row]], None
         if look:
-            pixels = self.pixels.read(row, sample)
+            pixels = self.pixels.read(self.rows[row], sample)
             sample = replace(sample, size=pixels.shape[1::-1])
             if self.augment:
                 sample, pixels = augment(sample, pixels, rng)
@@ -117,7 +120,19 @@ class Facts(_Shuffled):
 
     def texts(self, row: int, rng: random.Random) -> Turns:
         """What is said, without looking at the image."""
-        return [turn for task in self.tasks for turn in _texts(task, self.samples[row], rng)]
+        return [turn for task in self.tasks for turn in _texts(task, self.samples[self.rows[row]], rng)]
+
+
+def rows_with_rare(samples: list[Sample], rare: float) -> list[int]:
+    """The index of each sample, as often as its rarest class is to be seen (``config.Source.rare``); a fraction is
+    drawn once for each, by its name."""
+    shown = [{region.label for region in sample.regions} | ({sample.label} - {None}) for sample in samples]
+    images = Counter(name for names in shown for name in names)
+    rows = []
+    for index, (sample, names) in enumerate(zip(samples, shown, strict=True)):
+        often = max((math.sqrt(rare * len(samples) / images[name]) for name in names), default=1.0)
+        rows += [index] * int(max(1.0, often) + random.Random(sample.name).random())
+    return rows
 
 
 class Told(_Shuffled):

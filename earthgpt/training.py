@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import math
+import random
 import signal
 import threading
 import time
@@ -23,8 +24,10 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
+from earthgpt.calibration import calibrate
 from earthgpt.checkpoints import Checkpoints, save_model, swap
-from earthgpt.config import NewModel, Recipe, load_recipe, save_recipe
+from earthgpt.config import NewModel, Recipe, Source, load_recipe, save_recipe
+from earthgpt.datasets import at_hand, part_of
 from earthgpt.evaluation import evaluate
 from earthgpt.features import FeatureCache, fingerprint
 from earthgpt.logs import RunLog
@@ -39,7 +42,7 @@ from earthgpt.model.tokenization import train_tokenizer
 from earthgpt.model.vision import start_positions
 from earthgpt.order import share
 from earthgpt.parallel import Ranks, joined, shard, whole
-from earthgpt.types import EarthGPTError
+from earthgpt.types import EarthGPTError, Sample
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,9 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
         console.print(f"{count:,} {kind}")
     folder = output / "model"
     save_model(folder, model, processor, ranks)
+    if recipe.calibrate and ranks.first:
+        calibrate_saved(folder, recipe, console.print)
+    ranks.wait()
     console.print(f"The model is in {folder}")
     return Trained(folder, tuple(losses))
 
@@ -334,6 +340,25 @@ def validate(recipe: Recipe, model: EarthGPTForConditionalGeneration, processor:
                 for one in report.answers[:3]
             ]
     return figures, answers
+
+
+def calibrate_saved(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -> None:
+    """Calibrates the dense heads of a model in its folder (``calibration.calibrate``) on the validation data sets."""
+    model, processor = load(folder)
+    sets = [held_out(source, recipe.calibrate) for source in recipe.validation]
+    calibrate(model, processor, sets, tell)
+    save_model(folder, model, processor, Ranks(0, 1, torch.device("cpu")))
+
+
+def held_out(source: Source, share: float) -> list[Sample]:
+    """A share of the samples of a data set, drawn with a fixed seed."""
+    card = lookup.find("datasets", source.dataset)
+    samples = [
+        one
+        for one in card.read(source.root, source.split, Counter())
+        if source.part in (None, part_of(one.name)) and at_hand(one)
+    ]
+    return random.Random(0).sample(samples, round(share * len(samples)))
 
 
 def micro_batch(recipe: Recipe, ranks: Ranks) -> int:

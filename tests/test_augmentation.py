@@ -2,11 +2,13 @@
 
 import random
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from earthgpt.augmentation import augment, crop, relight, turn
+from earthgpt import augmentation
+from earthgpt.augmentation import augment, crop, relight, spin, turn
 from earthgpt.types import Box, OrientedBox, Question, Region, Sample, Sensor
 
 WIDTH, HEIGHT = 40, 24
@@ -210,3 +212,29 @@ def test_an_object_that_a_crop_cuts_is_named_as_cut_and_others_are_still_known()
     again, _ = crop(part, pixels[:, 12:], (0, 0, 10, 24))  # what was cut stays so, and the bridge is gone
     assert again.regions == () and [one.label for one in again.cut] == ["ship"] and not again.complete
     assert crop(replace(sample, complete=False), pixels, (12, 0, 28, 24))[0].cut == ()  # more may be there anyway
+
+
+def test_a_spin_turns_about_the_middle_and_mirrors_what_comes_in():
+    pixels = np.zeros((41, 61, 3), np.uint8)
+    pixels[20, 40:50] = 200  # a line from the middle to the right
+    turned = spin(pixels, 90)  # counter-clockwise, as PIL has it
+    assert turned.shape == pixels.shape and turned.dtype == np.uint8
+    assert (turned[1:10, 30] > 150).all() and turned[20, 40:50].max() == 0
+    assert np.array_equal(spin(pixels, 0), pixels)
+    flat = np.full((30, 50), 77, np.uint8)
+    assert all(np.array_equal(spin(flat, degrees), flat) for degrees in (-45, -7, 30, 45))  # no dark corner
+
+
+def test_only_images_without_objects_are_turned_by_any_angle(monkeypatch):
+    turned = []
+    monkeypatch.setattr(augmentation, "spin", lambda pixels, degrees: turned.append(degrees) or pixels)
+    pixels = np.zeros((40, 60), np.uint8)
+    scene = Sample(Path("a"), "a", (60, 40), Sensor.SAR, label="harbor", choices=("harbor",))
+    box = Region(Box(0.1, 0.1, 0.5, 0.5), "ship")
+    for seed in range(40):
+        augment(replace(scene, regions=(box,)), pixels, random.Random(seed))
+        augment(replace(scene, captions=("a ship on the left",)), pixels, random.Random(seed))
+    assert not turned
+    for seed in range(40):
+        augment(scene, pixels, random.Random(seed))
+    assert 10 < len(turned) < 30 and min(turned) < -20 and max(turned) > 20 and max(map(abs, turned)) <= 45

@@ -4,7 +4,9 @@ import io
 import re
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import downloads
 import numpy as np
@@ -14,8 +16,8 @@ from PIL import Image
 from earthgpt.config import Recipe, Source
 from earthgpt.conversations import write
 from earthgpt.datasets import synthetic
-from earthgpt.mixture import Mixture, open_sources
-from earthgpt.types import Conversation, EarthGPTError
+from earthgpt.mixture import Mixture, open_sources, rows_with_rare
+from earthgpt.types import Box, Conversation, EarthGPTError, Region, Sample, Sensor
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,7 @@ def mixture(output, processor, **changes) -> Mixture:
     some = recipe(output, **changes)
     parts = open_sources(some)
     for number, part in enumerate(parts):
-        part.samples = part.samples[: 4 if number else 6]
+        part.rows = part.rows[: 4 if number else 6]
     return Mixture(some, parts, processor)
 
 
@@ -203,3 +205,19 @@ def test_a_source_is_of_one_kind():
         Source(dataset="aid", records="x.json")
     with pytest.raises(ValueError, match="name one of dataset, records and shards"):
         Source(root="x")
+
+
+def test_images_of_rare_classes_come_again():
+    def sample(name, *labels):
+        regions = tuple(Region(Box(0, 0, 1, 1), label) for label in labels)
+        return Sample(Path(name), name, (9, 9), Sensor.INFRARED, regions=regions, classes=("car", "bus"))
+
+    samples = [sample(f"{i}", "car") for i in range(97)] + [sample(f"bus {i}", "car", "bus") for i in range(3)]
+    assert rows_with_rare(samples, 0.0) == list(range(100))
+    often = Counter(rows_with_rare(samples, 0.75))  # sqrt(0.75 / 0.03) = 5 times; cars are in all images
+    assert often == {**dict.fromkeys(range(97), 1), 97: 5, 98: 5, 99: 5}
+    half = Counter(rows_with_rare(samples, 0.1875))  # 2.5 times: each two or three times
+    assert {half[i] for i in (97, 98, 99)} <= {2, 3} and sum(half.values()) > 103
+    scenes = [replace(one, regions=(), label=one.regions[-1].label) for one in samples]
+    assert Counter(rows_with_rare(scenes, 0.75)) == often  # classes of scenes count as well
+    assert rows_with_rare([replace(samples[0], regions=())], 1.0) == [0]

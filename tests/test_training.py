@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -11,7 +12,7 @@ import torch
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from transformers import LlamaForCausalLM
 
-from earthgpt import checkpoints, training
+from earthgpt import calibration, checkpoints, training
 from earthgpt import mixture as mixtures
 from earthgpt.checkpoints import Checkpoints
 from earthgpt.config import LoRA, NewModel, Recipe, Source, load_recipe
@@ -387,6 +388,20 @@ def test_encoders_learn_from_facts_alone_and_go_on_exactly(tmp_path, monkeypatch
     assert model.dense_heads is None and model.config.dense is None
     spoken = load(str(train(recipe(tmp_path / "spoken", trainable=("language_model.*",), **more)).folder))[0]
     assert all(torch.equal(value, one[name]) for name, value in spoken.dense_heads.named_parameters())
+
+
+def test_a_run_may_end_with_true_scores(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(calibration, "FEWEST", 2)
+    eyes = {"text_tokens": 0, "dense": 1.0, "steps": 2}
+    plain = load(train(recipe(tmp_path / "plain", **eyes)).folder)[0].dense_heads
+    with pytest.raises(ValueError, match=r"needs \[\[validation\]\] data sets, and dense"):
+        recipe(tmp_path, calibrate=0.5)
+    held = (Source(dataset="synthetic", split="val"),)
+    true = load(train(recipe(tmp_path / "true", calibrate=1.0, validation=held, **eyes)).folder)[0].dense_heads
+    told = capsys.readouterr().err
+    scale = float(re.search(r"Classes of scenes: logits are scaled by (-?[\d.]+\d)", told)[1])
+    assert torch.allclose(true.scene.weight, plain.scene.weight * scale, rtol=0.02, atol=1e-3)
+    assert torch.equal(true.coarse.weight, plain.coarse.weight)
 
 
 def test_parts_of_a_batch_have_the_dense_loss_of_the_whole(tmp_path):

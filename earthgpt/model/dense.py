@@ -160,8 +160,6 @@ class DenseHeads(nn.Module):
         self.object = nn.Linear(WIDTH, len(vocabulary.objects))
         self.edges = nn.Linear(WIDTH, 4 * BINS)
         self.turn = nn.Linear(WIDTH, 4)
-        # Scale and shift that make of a logit how often it is right, once they are known (benchmarks/calibrate.py).
-        self.register_buffer("calibration", torch.tensor([1.0, 0.0]))
         nn.init.constant_(self.object.bias, -4.6)  # objects are rare: 1 % (RetinaNet, Lin et al., 2017)
 
     def read(self, tokens: torch.Tensor, detail: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -197,7 +195,7 @@ class DenseHeads(nn.Module):
         for view in views:
             _, objects, edges, turns = (one[0].float() for one in self.read(*view))
             wanted = torch.tensor([name in classes for name in self.vocabulary.objects], device=objects.device)
-            scores = (objects * self.calibration[0] + self.calibration[1]).sigmoid()
+            scores = objects.sigmoid()
             place, kind = ((scores >= least) & wanted).nonzero(as_tuple=True)
             found.append((boxes_of(edges[None])[0, place].clamp(0, 1), turns[place], kind, scores[place, kind]))
         boxes, turns, kinds, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
@@ -205,6 +203,18 @@ class DenseHeads(nn.Module):
         boxes, kinds, scores = boxes[order].double().numpy(), kinds[order].numpy(), scores[order].double().numpy()
         kept = _best(boxes, kinds)[:most]
         return corners_of(boxes[kept], turns[order].double().numpy()[kept]), kinds[kept], scores[kept]
+
+    @torch.no_grad()
+    def rescale_objects(self, scale: float, shift: float) -> None:
+        """Scales and shifts the logits of objects, from now on."""
+        self.object.weight *= scale
+        self.object.bias.mul_(scale).add_(shift)
+
+    @torch.no_grad()
+    def rescale_scenes(self, scale: float) -> None:
+        """Scales the logits of scenes, from now on."""
+        self.scene.weight *= scale
+        self.scene.bias *= scale
 
     def forward(self, tokens: torch.Tensor, detail: torch.Tensor, targets: DenseTargets) -> torch.Tensor:
         """The loss (scalar): cross entropy of the scene among its choices, and of the objects the quality focal loss,

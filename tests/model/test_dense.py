@@ -181,7 +181,7 @@ def test_heads_learn_where_things_are_and_find_them():
         (left, top), (right, bottom) = corners[0].min(axis=0), corners[0].max(axis=0)
         assert (left, top, right, bottom) == pytest.approx(bounds, abs=0.03) and scores[0] > 0.8
         assert len(heads.find([view], ("ship",), 0.5)[0]) == i % 2
-    heads.calibration.copy_(torch.tensor([2.0, -1.0]))
+    heads.rescale_objects(2.0, -1.0)
     calibrated = heads.find([view], WORDS.objects, 0.0)[2][0]
     assert math.log(calibrated / (1 - calibrated)) == pytest.approx(
         2 * math.log(scores[0] / (1 - scores[0])) - 1, rel=1e-3
