@@ -181,6 +181,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
     for kind, count in sorted(ranks.gather(left_out).items()):
         console.print(f"{count:,} {kind}")
     folder = output / "model"
+    model.config.runs = [*model.config.runs, run_of(recipe, recipe.steps)]
     save_model(folder, model, processor, ranks)
     if recipe.calibrate and ranks.first:
         calibrate_saved(folder, recipe, console.print)
@@ -212,8 +213,24 @@ def export(run: str | Path, folder: str | Path) -> int:
         step = Checkpoints(run / "checkpoints", recipe, ranks).restore(model, optimizer)
     if not step:
         raise EarthGPTError(f"{run} has no checkpoint yet.")
+    model.config.runs = [*model.config.runs, run_of(recipe, step)]
     save_model(folder, model, processor, ranks)
     return step
+
+
+def run_of(recipe: Recipe, steps: int) -> dict[str, Any]:
+    """What a model keeps of a run of so many steps: how it learned, and from what; no folders."""
+    how = ("batch_size", "image_size", "learning_rate", "trainable", "text_tokens", "dense", "calibrate", "seed")
+    sources = [
+        {
+            "dataset": source.dataset or Path(source.records or source.shards).name,
+            **source.model_dump(
+                mode="json", include={"split", "part", "tasks", "repeat", "rare"}, exclude_defaults=True
+            ),
+        }
+        for source in recipe.sources
+    ]
+    return {"steps": steps, **recipe.model_dump(mode="json", include=set(how)), "sources": sources}
 
 
 def arithmetic(recipe: Recipe, device: torch.device) -> torch.autocast:

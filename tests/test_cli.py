@@ -210,7 +210,7 @@ def test_train_takes_overrides_and_the_trained_model_answers(run, harbor, monkey
 def test_a_kind_of_model_that_is_not_known_is_told(run, monkeypatch, tmp_path, request):
     monkeypatch.setitem(synthetic.SPLITS, "val", range(6))
     words = ("train", request.config.rootpath / "recipes" / "debug.toml", f"output={tmp_path / 'run'}")
-    for part, says in (('{model_type = "patches"}', "Import the module that registers it"), ("{}", "model_type")):
+    for part, says in (('{model_type = "no_such_kind"}', "Import the module that registers it"), ("{}", "model_type")):
         code, out, err = run(*words, f"model.vit={part}")
         assert (code, out) == (1, "") and says in err.splitlines()[-1] and len(err) < 300
 
@@ -279,7 +279,10 @@ def test_models_and_presets_are_listed_and_shown(run):
     assert code == 0 and "6,738,415,616" in out and "448 px takes 1,026 places: 32 x 32" in out
     value = json.loads(run("models", "show", "earthgpt-13b", "--image-size", 224, "--json")[1])
     assert value["parameters"]["language_model"] == 13_015_864_320 and value["tokens_per_image"] == 258
-    assert "9,545,606" in run("models", "show", "earthgpt-tiny")[1]
+    shown = run("models", "show", "earthgpt-tiny")[1]
+    assert "9,545,606" in shown and "3,600 steps, 57,600 images of rsicd, rsscn7," in shown
+    runs = json.loads(run("models", "show", "earthgpt-tiny", "--json")[1])["runs"]
+    assert runs[1]["sources"][2] == {"dataset": "nwpu_vhr10", "split": "all", "part": "train", "repeat": 6.0}
     assert told(run("models", "show", "earthgpt-9b"), "No model 'earthgpt-9b'", "earthgpt-7b")
     assert told(run("models", "show", "earthgpt-7b", "--image-size", 500), "490 or 504")
 

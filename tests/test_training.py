@@ -374,12 +374,16 @@ def test_encoders_learn_from_facts_alone_and_go_on_exactly(tmp_path, monkeypatch
     assert train(recipe(tmp_path / "broken", **eyes)).losses == whole.losses[2:]
     export(tmp_path / "broken", tmp_path / "exported")
     heads = {str(path): load(str(path))[0].dense_heads for path in (whole.folder, tmp_path / "exported")}
+    assert load(tmp_path / "exported")[0].config.runs == load(whole.folder)[0].config.runs
     one, other = (dict(found.named_parameters()) for found in heads.values())
     assert all(torch.equal(one[name], other[name]) for name in one)
     # The heads go on into the next stage. One without them keeps them as they are, or leaves them out where it trains
     # what they read from.
     more = {"model": str(whole.folder), "steps": 1}
     both = train(recipe(tmp_path / "both", dense=0.5, **more))
+    told = load(str(both.folder))[0].config.runs  # a model knows what runs it comes from
+    assert [(run["steps"], run["text_tokens"], run["dense"]) for run in told] == [(4, 0, 1.0), (1, 96, 0.5)]
+    assert told[0]["sources"] == [{"dataset": "synthetic", "split": "val"}]
     line = json.loads((tmp_path / "both" / "log.jsonl").read_text())
     assert 0 < 0.5 * line["dense_loss"] < line["loss"] == both.losses[0]
     assert load(str(both.folder))[0].dense_heads is not None

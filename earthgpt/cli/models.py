@@ -38,7 +38,7 @@ def show_model(
     image_size: ImageSize = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how large a model is, part by part. A preset needs no download.
+    """Show how large a model is, part by part, and the runs that trained it. A preset needs no download.
 
     Example: earthgpt models show earthgpt-7b --image-size 336
     """
@@ -47,11 +47,19 @@ def show_model(
 
     from earthgpt.model.presets import configuration, on_meta, size_of
 
-    size = size_of(on_meta(configuration(name, image_size)))
+    config = configuration(name, image_size)
+    size = size_of(on_meta(config))
     if as_json:
-        typer.echo(json.dumps({"name": name, **asdict(size)}))
-    else:
-        _print_size(name, size)
+        typer.echo(json.dumps({"name": name, **asdict(size), "runs": config.runs}))
+        return
+    _print_size(name, size)
+    if config.runs:
+        out.print("Trained in these runs:", highlight=False)
+    for run in config.runs:
+        seen = run["steps"] * run["batch_size"]
+        sources = ", ".join(one["dataset"] for one in run["sources"])
+        text = f"{run['steps']:,} steps, {seen:,} images of {sources}"
+        out.print(text, highlight=False, soft_wrap=True)
 
 
 def _print_size(title: str, size: Any) -> None:

@@ -28,6 +28,7 @@ class EarthGPTConfig(PretrainedConfig):
     lora: rank, alpha, dropout and targets of the language model's LoRA (``earthgpt.model.lora``); None without one.
     dense: names of ``scenes`` and ``objects`` that dense heads on the visual tokens tell apart, and of ``sensors`` with
         the objects that their images may show (``earthgpt.model.dense``); None without them.
+    runs: the training runs that the weights come from, in order, as ``training.run_of`` tells each.
     """
 
     model_type = "earthgpt"
@@ -49,6 +50,7 @@ class EarthGPTConfig(PretrainedConfig):
         bias_tuning: bool = False,
         lora: dict[str, Any] | None = None,
         dense: dict[str, Sequence[str]] | None = None,
+        runs: Sequence[dict[str, Any]] = (),
         initializer_range: float = 0.02,
         **kwargs,
     ):
@@ -65,6 +67,7 @@ class EarthGPTConfig(PretrainedConfig):
         self.bias_tuning = bias_tuning
         self.lora = lora
         self.dense = dense
+        self.runs = list(runs)
         self.initializer_range = initializer_range
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             kwargs.setdefault(name, getattr(self.text_config, name, None))
