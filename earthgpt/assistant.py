@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from earthgpt.generation import Answer, choice_probabilities, generate
+from earthgpt.generation import Answer, Reading, choice_probabilities, generate
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import DEFAULT
 from earthgpt.model.loading import load as load_model
-from earthgpt.perception import choose, deduce
+from earthgpt.perception import choose, deduce, remembered
 from earthgpt.tasks import (
     image_captioning,
     object_detection,
@@ -53,15 +53,25 @@ class EarthGPT:
         return f"<EarthGPT of {parameters / 1e6:,.1f} million parameters on {self.model.device}>"
 
     def say(
-        self, conversation: Conversation, sensor: Sensor | str | None = None, grammar: Grammar | None = None
+        self,
+        conversation: Conversation,
+        sensor: Sensor | str | None = None,
+        grammar: Grammar | None = None,
+        memory: Memory | None = None,
     ) -> Answer:
-        """The next message of a conversation, with the probability of each of its tokens; one of a grammar, if any."""
+        """The next message of a conversation, with the probability of each of its tokens; one of a grammar, if any.
+
+        memory: of the turns before; what was seen and read there is not looked at again.
+        """
         conversation = replace(conversation, images=tuple(open_raster(one, sensor) for one in conversation.images))
-        if self.constrained and (found := deduce(self.model, self.processor, [conversation])[0]):
+        memory = memory or Memory(self)
+        if self.constrained and (found := deduce(self.model, self.processor, [conversation], memory.look)[0]):
             return found
-        squares = [self._square(raster) for raster in conversation.images]
+        squares = [memory.square(raster) for raster in conversation.images]
         grammars = [grammar if self.constrained else None]
-        return generate(self.model, self.processor, [conversation], squares, grammars=grammars)[0]
+        return generate(self.model, self.processor, [conversation], squares, grammars=grammars, reading=memory.reading)[
+            0
+        ]
 
     def ask(self, image: Any, question: str, sensor: Sensor | str | None = None) -> str:
         """A short answer to a question in words."""
@@ -152,11 +162,29 @@ class EarthGPT:
         return self.processor.square(raster.pixels, raster.sensor)
 
 
+class Memory:
+    """What a model saw in the images of a dialogue and read of its words, from turn to turn."""
+
+    def __init__(self, assistant: EarthGPT):
+        self.look, self.reading = remembered(assistant.model, assistant.processor), Reading()
+        self._assistant, self._squares = assistant, {}
+
+    def square(self, raster: Raster) -> np.ndarray:
+        """What the language model sees of an image."""
+        if id(raster) not in self._squares:
+            self._squares[id(raster)] = (
+                raster,
+                self._assistant._square(raster),
+            )  # the image, so that its id stays its own
+        return self._squares[id(raster)][1]
+
+
 class Chat:
-    """A dialogue: what was said before is part of what is asked next."""
+    """A dialogue: what was said before is part of what is asked next, and is not read again."""
 
     def __init__(self, assistant: EarthGPT, images: tuple[Raster, ...]):
         self.assistant = assistant
+        self._memory = Memory(assistant)
         self.conversation = Conversation(images)
 
     def __repr__(self) -> str:
@@ -171,7 +199,7 @@ class Chat:
         """What ``ask`` answers, with the probability of each token; one of a grammar, if any."""
         asked = Message("user", _words(text, "question"))
         longer = replace(self.conversation, messages=(*self.conversation.messages, asked))
-        answer = self.assistant.say(longer, grammar=grammar)
+        answer = self.assistant.say(longer, grammar=grammar, memory=self._memory)
         self.conversation = replace(longer, messages=(*longer.messages, Message("assistant", answer.text.strip())))
         return answer
 

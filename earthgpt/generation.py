@@ -43,6 +43,27 @@ class Answer:
         return float(np.exp(np.mean(np.log(np.maximum(inside, 1e-12))))) if inside else 0.0
 
 
+class Reading:
+    """What a model has read of one conversation: its next turn goes on from there (``generate``).
+
+    It is the same conversation where the images are, byte for byte, and as far as its tokens are; of what differs,
+    nothing is kept.
+    """
+
+    def __init__(self) -> None:
+        self.rows: Rows | None = None
+        self.ids: list[int] = []
+        self.shown: list[bytes] = []
+
+    def known(self, ids: list[int], shown: list[bytes], image: int) -> int:
+        """How many of the tokens of a conversation need not be read again; ``image`` is the token of images."""
+        if self.rows is None or shown != self.shown:
+            return 0
+        same = next((i for i, pair in enumerate(zip(ids, self.ids)) if pair[0] != pair[1]), None)  # noqa: B905
+        same = min(len(ids) - 1, len(self.ids)) if same is None else same
+        return 0 if image in ids[same:] else same
+
+
 @torch.inference_mode()
 def generate(
     model: EarthGPTForConditionalGeneration,
@@ -52,6 +73,7 @@ def generate(
     max_new_tokens: int = 512,
     grammars: Sequence[Grammar | None] | None = None,
     plain: bool = False,
+    reading: Reading | None = None,
 ) -> list[Answer]:
     """The most likely next message of each conversation, token by token (greedy).
 
@@ -64,6 +86,7 @@ def generate(
     is of it.
     plain: go the way of transformers' ``generate``, a token at a time: the reference, with the same answers. So go
     models that ``model.decoding`` cannot read, and those whose ``generation_config`` has rules of its own.
+    reading: of the one conversation that is asked; what was read of it in the turns before is not read again.
     """
     grammars = grammars or [None] * len(conversations)
     constraints = [None if grammar is None else Constraint(grammar, processor.tokenizer) for grammar in grammars]
@@ -77,20 +100,20 @@ def generate(
     if plain or _has_rules(model) or not readable(model, longest + max_new_tokens):
         _say_plainly(model, processor, conversations, squares, said)
     else:
-        _say(model, processor, conversations, squares, said)
+        _say(model, processor, conversations, squares, said, reading)
     return [_answer(processor, one.written, one.probabilities, one.finished) for one in said]
 
 
 class _Saying:
     """An answer that is being made.
 
-    written, probabilities: its tokens so far. feed: the tokens to be read next, the last ``bets`` of them bets on what
-    the answer will be. start: the place of the first of them. done, finished: whether no more comes, and whether the
-    answer came to its end.
+    asked: the tokens that it answers. written, probabilities: its tokens so far. feed: the tokens to be read next, the
+    last ``bets`` of them bets on what the answer will be. start: the place of the first of them. done, finished:
+    whether no more comes, and whether the answer came to its end.
     """
 
     def __init__(self, asked: list[int], constraint: Constraint | None, most: int, ends: frozenset[int]):
-        self.constraint, self.most, self.ends = constraint, most, ends
+        self.asked, self.constraint, self.most, self.ends = asked, constraint, most, ends
         self.state = None if constraint is None else constraint.start
         self.written: list[int] = []
         self.probabilities: list[float] = []
@@ -138,13 +161,20 @@ def _say(
     conversations: Sequence[Conversation],
     squares: Sequence[np.ndarray],
     said: Sequence[_Saying],
+    reading: Reading | None = None,
 ) -> None:
     """Makes the answers together; one that is done leaves room to the others."""
-    beginnings, which, shown = _beginnings(processor, conversations, squares, said)
-    pixels = processor.normalise(shown).to(model.device) if shown else None
     rows, running, keep = Rows(), list(said), [one.bets + 1 for one in said]
-    own = [one.feed[len(beginnings[number]) :] for one, number in zip(said, which, strict=True)]
-    logits, places = begin(model, rows, beginnings, which, own, keep, pixels)
+    asked, images = said[0].asked, [square.tobytes() for square in squares] if reading else []
+    if reading and (known := reading.known(asked, images, processor.image_token_id)):
+        (one,), rows, reading.rows = said, reading.rows, None  # nothing is kept of a turn that fails
+        one.start, one.feed = known, one.feed[known:]
+        logits, places = read(model, rows, [one.feed], [known], keep)
+    else:
+        beginnings, which, shown = _beginnings(processor, conversations, squares, said)
+        pixels = processor.normalise(shown).to(model.device) if shown else None
+        own = [one.feed[len(beginnings[number]) :] for one, number in zip(said, which, strict=True)]
+        logits, places = begin(model, rows, beginnings, which, own, keep, pixels)
     while True:
         logits = logits.float()
         totals, tops = logits.logsumexp(-1), logits.argmax(-1).tolist()  # [B, K]
@@ -154,6 +184,9 @@ def _say(
                 one.hear(logits[i, last], totals[i, last], tops[i][last])
         left = [i for i, one in enumerate(running) if not one.done]
         if not left:
+            if reading:
+                reading.rows, reading.shown = rows, images
+                reading.ids = [*asked, *said[0].written][: said[0].start]
             return
         if len(left) <= _WORTH_KEEPING * len(running):
             running = [running[i] for i in left]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import torch
@@ -76,18 +76,28 @@ class Seen:
 
 
 def deduce(
-    model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, conversations: Sequence[Conversation]
+    model: EarthGPTForConditionalGeneration,
+    processor: EarthGPTProcessor,
+    conversations: Sequence[Conversation],
+    look: Callable[[Raster], Seen] | None = None,
 ) -> list[Answer | None]:
     """The next message of each conversation about an open image, where it follows from what the dense heads find there;
     None where the language model is to answer.
 
     The tokens of such an answer are its boxes, with their scores as probabilities, and what is written between them,
-    with the probability of the rest (``tasks.Deduced``).
+    with the probability of the rest (``tasks.Deduced``). look: what is seen in an image, where that is kept from turn
+    to turn; None looks at each image once for this call.
     """
     if model.dense_heads is None:
         return [None] * len(conversations)
-    seen = {id(one): Seen(model, processor, one) for talk in conversations for one in talk.images}
-    return [_deduce(talk, seen[id(talk.images[0])]) if len(talk.images) == 1 else None for talk in conversations]
+    look = look or remembered(model, processor)
+    return [_deduce(talk, look(talk.images[0])) if len(talk.images) == 1 else None for talk in conversations]
+
+
+def remembered(model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor) -> Callable[[Raster], Seen]:
+    """What is seen in each image, looked for once as long as this function is there."""
+    kept: dict[int, Seen] = {}  # they hold the images, so that no other gets the same id
+    return lambda raster: kept.setdefault(id(raster), Seen(model, processor, raster))
 
 
 def _deduce(conversation: Conversation, seen: Seen) -> Answer | None:

@@ -7,6 +7,7 @@ from PIL import Image
 import earthgpt
 from earthgpt import assistant as assistant_module
 from earthgpt.assistant import EarthGPT, load
+from earthgpt.datasets import synthetic
 from earthgpt.generation import Answer
 from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Region
 
@@ -115,6 +116,32 @@ def test_a_chat_remembers_what_was_said(scripted):
     assert (chat.ask("What is this?"), chat.ask("How many ships?\n")) == ("A harbor.", "Two.")
     assert [message.text for message in asked[1].messages] == ["What is this?", "A harbor.", "How many ships?"]
     assert len(asked[1].images) == 1
+
+
+def test_a_chat_looks_at_its_image_once(monkeypatch):
+    assistant = load()
+    scene = next(iter(synthetic.DATASET.read("", "val")))
+    raster = earthgpt.open(scene.image, scene.sensor)
+    counts, encoder = [], assistant.model.vision_encoder
+    hook = encoder.register_forward_pre_hook(lambda module, args: counts.append(len(args[0])))
+    chat, said, looks = assistant.chat(raster), [], []
+    questions = (
+        "How many ships are there in the image?",
+        "Describe the image.",
+        "Is there a ship in the image?",
+        "Why?",
+    )
+    for question in questions:
+        counts.clear()
+        said.append(chat.ask(question))
+        looks.append(len(counts))
+    assert (
+        looks[0] > 0 and looks[1] == 1 and looks[2:] == [0, 0]
+    )  # for its objects, for the language model, and no more
+    hook.remove()
+    for number, question in enumerate(questions):
+        texts = [text for pair in zip(questions[:number], said, strict=False) for text in pair]
+        assert assistant.say(Conversation.of((raster,), *texts, question)).text.strip() == said[number]
 
 
 def test_a_question_that_fails_is_not_kept_in_a_chat(scripted):

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from earthgpt.generation import Answer, _answer, choice_probabilities, generate
+from earthgpt.generation import Answer, Reading, _answer, choice_probabilities, generate
 from earthgpt.grammar import either, sequence
 from earthgpt.model import EarthGPTProcessor
 from earthgpt.model.constraint import Constraint
@@ -157,6 +157,48 @@ def test_images_that_differ_in_one_value_are_not_shared(model, processor, square
     talks = [Conversation.of((name,), "What is this?") for name in "abc"]
     generate(model, processor, talks, [squares[0], other, squares[0]], 2)
     assert encoded == [2]
+
+
+def test_the_next_turn_of_a_conversation_reads_what_is_new_alone(model, processor, squares):
+    read, encoded, reading = [], [], Reading()
+    model.language_model.register_forward_pre_hook(
+        lambda module, args, given: read.append(given["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    model.vision_encoder.register_forward_pre_hook(lambda module, args: encoded.append(len(args[0])))
+    shown, texts = squares[:1], []
+    for question in ("What is this?", "How many ships are there?", "And where are they in the image?"):
+        talk = Conversation.of(("a",), *texts, question)
+        read.clear(), encoded.clear()
+        (after,) = generate(model, processor, [talk], shown, 12, reading=reading)
+        first, images = read[0], sum(encoded)
+        (alone,) = generate(model, processor, [talk], shown, 12)
+        assert after.text == alone.text and after.probabilities == pytest.approx(alone.probabilities, rel=1e-3)
+        length = len(processor.render(talk)["input_ids"])
+        assert (images, first) == ((0, first) if texts else (1, length))
+        if texts:
+            assert first < 40 < length  # its words, and the end of the answer before
+        texts += [question, after.text.strip()]
+    # Where the words differ nothing is taken over from there on; of another image, by one value, nothing at all.
+    other = shown[0].copy()
+    other[0, 0, 0] ^= 1
+    for images, changed in ((shown, ["What is that?", *texts[1:]]), ([other], texts)):
+        talk = Conversation.of(("a",), *changed, "Is there a ship?")
+        encoded.clear()
+        (after,) = generate(model, processor, [talk], images, 12, reading=reading)
+        assert sum(encoded) == (images is not shown)
+        (alone,) = generate(model, processor, [talk], images, 12)
+        assert after.text == alone.text and after.probabilities == pytest.approx(alone.probabilities, rel=1e-3)
+
+
+def test_nothing_is_kept_of_a_turn_that_fails(model, processor, squares, monkeypatch):
+    reading, talk = Reading(), Conversation.of(("a",), "What is this?")
+    generate(model, processor, [talk], squares[:1], 4, reading=reading)
+    assert reading.ids and reading.rows is not None
+    longer = Conversation.of(("a",), "What is this?", "a ship", "How many?")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(model.language_model, "forward", lambda *args, **given: (_ for _ in ()).throw(KeyboardInterrupt))
+        generate(model, processor, [longer], squares[:1], 4, reading=reading)
+    assert reading.rows is None
 
 
 def test_conversations_without_images_or_with_several_are_answered(model, processor, squares):

@@ -17,10 +17,11 @@ from transformers.cache_utils import Cache as KeysAndValues
 from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from earthgpt.generation import Answer
+from earthgpt.geo.raster import Raster
 from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.constraint import Constraint
-from earthgpt.perception import deduce
+from earthgpt.perception import Seen, deduce
 from earthgpt.serve.cache import Cache, key_of
 from earthgpt.types import Conversation, EarthGPTError
 
@@ -304,10 +305,19 @@ class Engine:
         return found.result()
 
     def deduce(self, conversation: Conversation) -> Answer | None:
-        """As ``perception.deduce``. Raises as ``run`` does."""
+        """As ``perception.deduce``, from what was seen in the image before. Raises as ``run`` does."""
         if self.model.dense_heads is None:
             return None
-        return self.run(lambda: deduce(self.model, self.processor, [conversation])[0])
+        return self.run(lambda: deduce(self.model, self.processor, [conversation], self._seen)[0])
+
+    def _seen(self, raster: Raster) -> Seen:
+        key = ("seen", key_of(raster.pixels), raster.size, raster.sensor)
+        with self._cache_lock:
+            found = self.cache.get(key)
+            if found is None:
+                found = Seen(self.model, self.processor, raster)
+                self.cache.put(key, found, raster.pixels.nbytes)
+        return found
 
     def choices(self, conversation: Conversation, square: np.ndarray, choices: Sequence[str]) -> list[float]:
         """As ``generation.choice_probabilities``, from the kept image. Raises as ``submit`` does."""

@@ -31,7 +31,7 @@ class BatchedEarthGPT(EarthGPT):
         super().__init__(engine.model, engine.processor)
         self.engine, self.timeout_s = engine, timeout_s
 
-    def say(self, conversation, sensor=None, grammar=None):
+    def say(self, conversation, sensor=None, grammar=None, memory=None):  # the engine keeps its own
         conversation = replace(conversation, images=tuple(open_raster(one, sensor) for one in conversation.images))
         if found := self.engine.deduce(conversation):
             return found
