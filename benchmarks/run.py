@@ -24,8 +24,8 @@ from pathlib import Path
 from table import Row, table
 
 NAMES = (
-    "startup", "answers", "asking", "decoding", "boxes", "choices", "evaluating", "folder", "scenes", "reading", "pixels",
-    "serving", "training", "records", "building", "parsing", "metrics", "quantised",
+    "startup", "answers", "asking", "decoding", "boxes", "choices", "evaluating", "folder", "scenes", "reading",
+    "pixels", "serving", "training", "records", "building", "parsing", "metrics", "quantised",
 )  # fmt: skip
 MARGIN = 0.8  # of a ratio that was expected; below is a failure
 

@@ -42,7 +42,7 @@ from earthgpt.model.tokenization import train_tokenizer
 from earthgpt.model.vision import start_positions
 from earthgpt.order import share
 from earthgpt.parallel import Ranks, joined, shard, whole
-from earthgpt.types import EarthGPTError, Sample
+from earthgpt.types import EarthGPTError, Sample, StoppedError
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def train(recipe: Recipe | str | Path) -> Trained:
     it counts the same. A batch is one packed row, without padding. Writes ``log.jsonl`` and what else ``logs.RunLog``
     tells, ``checkpoints/``, and at the end ``model/``.
     Raises EarthGPTError for what a user can mend: no data, no such model, patterns that match no parameter; for a loss
-    that is not finite, with the batch kept; and after SIGTERM or SIGINT, with a checkpoint.
+    that is not finite, with the batch kept; and StoppedError after SIGTERM or SIGINT, with a checkpoint.
     """
     recipe = load_recipe(recipe) if not isinstance(recipe, Recipe) else recipe
     if recipe.after and isinstance(recipe.model, str) and not Path(recipe.model).is_dir():
@@ -72,7 +72,7 @@ def train(recipe: Recipe | str | Path) -> Trained:
         return _train(recipe, ranks, asked)
 
 
-def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
+def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
     output, device = Path(recipe.output), ranks.device
     output.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, quiet=not ranks.first)
@@ -164,7 +164,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
             lr = optimizer.param_groups[0]["lr"]
             figures = {"loss": losses[-1], "lr": lr, "norm": norm, **meter.figures()}
             log.step(step, figures | ({"dense_loss": float(ranks.sum(dense_loss))} if recipe.dense else {}))
-            news = torch.tensor([int(asked()), int(checkpoints.written)], device=device)
+            news = torch.tensor([asked(), int(checkpoints.written)], device=device)
             stop, written = ranks.sum(news).tolist()
             if written == ranks.count:
                 checkpoints.put_in_place()
@@ -172,7 +172,8 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], bool]) -> Trained:
                 checkpoints.save(step + 1, model, optimizer)
             if stop and step + 1 < recipe.steps:
                 checkpoints.put_in_place()
-                raise EarthGPTError(f"Stopped after step {step + 1} of {recipe.steps}; the same command goes on.")
+                text = f"Stopped after step {step + 1} of {recipe.steps}; the same command goes on."
+                raise StoppedError(text, asked() or signal.SIGTERM)
             if recipe.validate_every and (step + 1) % recipe.validate_every == 0:
                 with arithmetic(recipe, device):
                     log.validation(step, *validate(recipe, model, processor))
@@ -390,8 +391,8 @@ def micro_batch(recipe: Recipe, ranks: Ranks) -> int:
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGINT came; a second SIGINT stops at once."""
+def asked_to_stop() -> Iterator[Callable[[], int]]:
+    """Which of SIGTERM and SIGINT came last, 0 for none; a second SIGINT stops at once."""
     came: list[int] = []
 
     def note(number: int, frame: object) -> None:
@@ -400,11 +401,11 @@ def asked_to_stop() -> Iterator[Callable[[], bool]]:
         came.append(number)
 
     if threading.current_thread() is not threading.main_thread():  # only the main thread may listen
-        yield lambda: False
+        yield lambda: 0
         return
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield lambda: bool(came)
+        yield lambda: came[-1] if came else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -21,6 +21,14 @@ class EarthGPTError(Exception):
     """Something a user can act on. The message says what is wrong, where, and what to do."""
 
 
+class StoppedError(EarthGPTError):
+    """Work that a signal stopped, with all kept that it takes to go on. number: of the signal."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.number = number
+
+
 class Sensor(StrEnum):
     """What took the image; it decides how raw values become pixels (``earthgpt.geo.sensors``)."""
 

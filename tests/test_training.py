@@ -4,6 +4,10 @@ import functools
 import json
 import re
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -486,3 +490,21 @@ def test_a_new_model_starts_from_published_weights_of_its_cnn(tmp_path):
     path.write_text(text.replace("vocabulary = 512", f'vocabulary = 512\ncnn_weights = "{tmp_path / "lite0.pth"}"'))
     with pytest.raises(EarthGPTError, match="EfficientNet-Lite"):
         train(load_recipe(path, [f"output={tmp_path / 'other'}"]))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_command_that_a_signal_stops_says_so_by_its_code_and_goes_on(tmp_path, number):
+    small = tmp_path / "small.toml"
+    small.write_text(
+        SMALL.format(output=tmp_path / "run", rest="text_tokens = 96").replace("steps = ", "steps = 9999 # ")
+    )
+    command = [sys.executable, "-m", "earthgpt", "train", str(small)]
+    run = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / "run" / "log.jsonl"
+    while run.poll() is None and not (log.exists() and log.read_text()):
+        time.sleep(0.1)
+    run.send_signal(number)
+    said = run.communicate(timeout=60)[1]
+    assert run.returncode == 128 + number
+    step = int(re.search(r"Stopped after step (\d+) of 9999; the same command goes on", " ".join(said.split()))[1])
+    assert (tmp_path / "run" / "checkpoints" / f"{step:08d}").is_dir()

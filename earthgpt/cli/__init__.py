@@ -10,7 +10,7 @@ import typer
 
 from earthgpt import __version__
 from earthgpt.cli import data, evaluation, images, models, serving, training
-from earthgpt.types import EarthGPTError
+from earthgpt.types import EarthGPTError, StoppedError
 
 # The order is that of the help.
 COMMANDS = {
@@ -84,13 +84,14 @@ for name, (text, commands) in GROUPS.items():
 
 
 def main() -> None:
-    """The program: a user's error is one line and exit code 1; Ctrl-C is exit code 130."""
+    """The program: a user's error is one line and exit code 1; a signal is 128 and its number, so Ctrl-C is 130."""
     try:
         code = app(standalone_mode=False, prog_name="earthgpt")
     except EarthGPTError as error:
         typer.echo(f"earthgpt: {error}", err=True)
-        code = 1
+        code = 128 + error.number if isinstance(error, StoppedError) else 1
     except (typer.Abort, KeyboardInterrupt):
+        typer.echo("Stopped.", err=True)
         code = 130
     except BrokenPipeError:  # whoever reads has enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -108,6 +109,4 @@ def main() -> None:
             message = f"{message.rstrip('.')}. {' '.join(error.ctx.get_usage().split())}"
         typer.echo(message if message.startswith("Usage:") else f"earthgpt: {message}", err=True)
         code = 1
-    if code == 130:
-        typer.echo("Stopped.", err=True)
     sys.exit(code or 0)
