@@ -15,7 +15,7 @@ from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import DEFAULT
 from earthgpt.model.loading import load as load_model
-from earthgpt.perception import choose, deduce, remembered
+from earthgpt.perception import Seen, deduce
 from earthgpt.tasks import (
     image_captioning,
     object_detection,
@@ -99,7 +99,8 @@ class EarthGPT:
         return Classification(next(iter(probabilities)), probabilities)
 
     def _likely(self, raster: Raster, classes: Sequence[str]) -> list[float]:
-        if self.constrained and (found := choose(self.model, self.processor, raster, classes)):
+        heads = self.constrained and self.model.dense_heads is not None
+        if heads and (found := Seen(self.model, self.processor, raster).choose(classes)):
             return found
         conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
         return choice_probabilities(self.model, self.processor, conversation, [self._square(raster)], classes)
@@ -166,16 +167,18 @@ class Memory:
     """What a model saw in the images of a dialogue and read of its words, from turn to turn."""
 
     def __init__(self, assistant: EarthGPT):
-        self.look, self.reading = remembered(assistant.model, assistant.processor), Reading()
-        self._assistant, self._squares = assistant, {}
+        self.assistant, self.reading = assistant, Reading()
+        self._seen: dict[int, Seen] = {}  # they hold the images, so that no other gets the same id
+        self._squares: dict[int, tuple[Raster, np.ndarray]] = {}
+
+    def look(self, raster: Raster) -> Seen:
+        """What the dense heads find in an image."""
+        return self._seen.setdefault(id(raster), Seen(self.assistant.model, self.assistant.processor, raster))
 
     def square(self, raster: Raster) -> np.ndarray:
         """What the language model sees of an image."""
         if id(raster) not in self._squares:
-            self._squares[id(raster)] = (
-                raster,
-                self._assistant._square(raster),
-            )  # the image, so that its id stays its own
+            self._squares[id(raster)] = raster, self.assistant._square(raster)
         return self._squares[id(raster)][1]
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
 
 from earthgpt.coordinates import padded_square
@@ -34,7 +35,10 @@ _TASKS = (
 
 
 class Seen:
-    """The facts (``tasks.Facts``) that the dense heads of a model find in an image, once they are asked for."""
+    """The facts (``tasks.Facts``) that the dense heads of a model find in an image, once they are asked for.
+
+    Images that are seen ``together`` are looked at in one pass. Only a model with dense heads can be asked.
+    """
 
     def __init__(
         self,
@@ -47,32 +51,71 @@ class Seen:
         self.model, self.processor, self.raster, self.least = model, processor, raster, least
         self.vocabulary, self.size = model.dense_heads.vocabulary, raster.size
         self.classes = self.vocabulary.sensors.get(str(raster.sensor), self.vocabulary.objects)
+        self.group: Sequence[Seen] = (self,)
 
-    def _view(self, side: int) -> torch.Tensor:
-        square = self.processor.square(self.raster.pixels, self.raster.sensor, side)
-        return self.processor.normalise([square]).to(self.model.device, self.model.dtype)
+    @classmethod
+    def together(
+        cls, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, rasters: Iterable[Raster]
+    ) -> list[Seen]:
+        """What is seen in some images: where one is looked at, so are all others."""
+        group = [cls(model, processor, raster) for raster in rasters]
+        for one in group:
+            one.group = group
+        return group
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Of the squares that objects are looked for in: several sizes of the image, none larger than itself."""
+        usual, patch = self.processor.image_size, self.processor.patch_size
+        sides = (round(size * usual / patch) * patch for size in SIZES)
+        return tuple(side for side in sides if side <= max(usual, *self.raster.pixels.shape[:2]))
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
-        """The objects of ``classes``, best first; looked for in several sizes of the image, none larger than itself."""
-        usual, patch = self.processor.image_size, self.processor.patch_size
-        sides = [round(size * usual / patch) * patch for size in SIZES]
-        views = [self._view(side) for side in sides if side <= max(usual, *self.raster.pixels.shape[:2])]
-        with torch.inference_mode():
-            corners, kinds, scores = self.model.find(views, self.classes, self.least)
-        frame, regions = padded_square(self.size), []
-        for points, kind, score in zip(corners.tolist(), kinds.tolist(), scores.tolist(), strict=True):
-            box = OrientedBox(tuple(map(frame.fractions, points)))
-            if box.bounds.area:  # else it lies in the padding
-                regions.append(Region(box, self.vocabulary.objects[kind], score))
-        return tuple(regions)
+        """The objects of ``classes``, best first."""
+        alike = [one for one in self.group if (one.sides, one.classes) == (self.sides, self.classes)]
+        for part in self._parts([one for one in alike if "regions" not in vars(one)], self.sides[-1]):
+            with torch.inference_mode():
+                views = (self._view(part, side) for side in self.sides)
+                found = self.model.find(views, self.classes, self.least)
+            for one, objects in zip(part, found, strict=True):
+                vars(one)["regions"] = tuple(one._regions(*objects))
+        return vars(self)["regions"]
 
     @cached_property
     def scenes(self) -> dict[str, float]:
         """How likely each class of the scene is."""
-        with torch.inference_mode():
-            likely = self.model.scene(self._view(self.processor.image_size))[0].tolist()
-        return dict(zip(self.vocabulary.scenes, likely, strict=True))
+        side = self.processor.image_size
+        for part in self._parts([one for one in self.group if "scenes" not in vars(one)], side):
+            with torch.inference_mode():
+                likely = self.model.scene(self._view(part, side)).tolist()
+            for one, row in zip(part, likely, strict=True):
+                vars(one)["scenes"] = dict(zip(self.vocabulary.scenes, row, strict=True))
+        return vars(self)["scenes"]
+
+    def choose(self, choices: Sequence[str]) -> list[float] | None:
+        """How likely each class of a closed list is, relative to the others: in [0, 1], summing to 1. None where the
+        heads do not know all of them."""
+        if not set(choices) <= set(self.vocabulary.scenes):
+            return None
+        total = sum(self.scenes[name] for name in choices)
+        return [self.scenes[name] / total for name in choices] if total else None
+
+    def _parts(self, group: Sequence[Seen], side: int) -> list[Sequence[Seen]]:
+        """Images that one pass looks at, in squares of such a side: as many as take the memory of 16 of the usual."""
+        count = max(1, int(16 * (self.processor.image_size / side) ** 2))
+        return [group[start : start + count] for start in range(0, len(group), count)]
+
+    def _view(self, group: Sequence[Seen], side: int) -> torch.Tensor:
+        squares = [self.processor.square(one.raster.pixels, one.raster.sensor, side) for one in group]
+        return self.processor.normalise(squares).to(self.model.device, self.model.dtype)
+
+    def _regions(self, corners: np.ndarray, kinds: np.ndarray, scores: np.ndarray) -> Iterator[Region]:
+        frame = padded_square(self.size)
+        for points, kind, score in zip(corners.tolist(), kinds.tolist(), scores.tolist(), strict=True):
+            box = OrientedBox(tuple(map(frame.fractions, points)))
+            if box.bounds.area:  # else it lies in the padding
+                yield Region(box, self.vocabulary.objects[kind], score)
 
 
 def deduce(
@@ -90,7 +133,10 @@ def deduce(
     """
     if model.dense_heads is None:
         return [None] * len(conversations)
-    look = look or remembered(model, processor)
+    if look is None:
+        shown = {id(one.images[0]): one.images[0] for one in conversations if len(one.images) == 1}
+        seen = dict(zip(shown, Seen.together(model, processor, shown.values()), strict=True))
+        return [_deduce(talk, seen[id(talk.images[0])]) if len(talk.images) == 1 else None for talk in conversations]
     return [_deduce(talk, look(talk.images[0])) if len(talk.images) == 1 else None for talk in conversations]
 
 
@@ -116,15 +162,3 @@ def _answer(task: Task, found: Deduced, size: Size) -> Answer:
         probabilities += [found.probability, region.score]
         place = end
     return Answer(found.text, (*spans, (place, len(found.text))), (*probabilities, found.probability), True)
-
-
-def choose(
-    model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, raster: Raster, choices: Sequence[str]
-) -> list[float] | None:
-    """How likely the dense heads find each class of a closed list, relative to the others: in [0, 1], summing to 1.
-    None where they do not know all of them."""
-    if model.dense_heads is None or not set(choices) <= set(model.dense_heads.vocabulary.scenes):
-        return None
-    scenes = Seen(model, processor, raster).scenes
-    total = sum(scenes[name] for name in choices)
-    return [scenes[name] / total for name in choices] if total else None

@@ -25,7 +25,7 @@ from earthgpt.geo.scene import Scene
 from earthgpt.geo.tiles import Window, windows
 from earthgpt.grammar import Grammar
 from earthgpt.metrics.accuracy import number
-from earthgpt.perception import choose, deduce
+from earthgpt.perception import Seen, deduce
 from earthgpt.tasks import (
     image_captioning,
     object_detection,
@@ -434,13 +434,13 @@ def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Seque
     if not job.classes:
         answers = _ask(assistant, [[task.question()]] * len(tiles), shown, job.constrained)
         return [{"said": answer.text.strip(), "score": round(answer.probability(), 4)} for answer in answers]
-    found = []
-    for one in shown:
+    model, processor, found = assistant.model, assistant.processor, []
+    heads = job.constrained and model.dense_heads is not None
+    seen = Seen.together(model, processor, [one.raster for one in shown]) if heads else [None] * len(shown)
+    for one, facts in zip(shown, seen, strict=True):
         conversation = Conversation.of((0,), task.question(job.classes))
-        likely = choose(assistant.model, assistant.processor, one.raster, job.classes) if job.constrained else None
-        likely = likely or choice_probabilities(
-            assistant.model, assistant.processor, conversation, [one.square], job.classes
-        )
+        likely = facts and facts.choose(job.classes)
+        likely = likely or choice_probabilities(model, processor, conversation, [one.square], job.classes)
         best = int(np.argmax(likely))
         found.append({"said": job.classes[best], "score": round(likely[best], 4)})
     return found

@@ -15,7 +15,7 @@ from earthgpt.geo.raster import open_raster
 from earthgpt.geo.scene import open_scene
 from earthgpt.metrics.detection import match_detections
 from earthgpt.model.dense import Vocabulary
-from earthgpt.perception import Seen, choose, deduce
+from earthgpt.perception import Seen, deduce
 from earthgpt.scenes import Job, scan
 from earthgpt.tasks import image_captioning, object_detection, visual_grounding
 from earthgpt.types import Box, Conversation, OrientedBox, Region, Sensor
@@ -35,8 +35,9 @@ def seeing(model, processor, monkeypatch):
     asked = []
 
     def find(views, classes, least):
+        views = list(views)
         asked.append(([view.shape[-1] for view in views], classes, least))
-        return SEEN
+        return [SEEN] * len(views[0])
 
     monkeypatch.setattr(model, "find", find)
     return EarthGPT(model, processor), asked
@@ -59,6 +60,36 @@ def test_heads_with_random_weights_are_asked_as_trained_ones(model, processor):
     facts = Seen(model, processor, open_raster(WIDE), 0.0)
     assert facts.regions and all(0 <= one.score <= 1 and one.label in facts.classes for one in facts.regions)
     assert [one.score for one in facts.regions] == sorted((one.score for one in facts.regions), reverse=True)
+
+
+def test_images_that_are_seen_together_are_looked_at_in_one_pass(model, processor, monkeypatch):
+    model.add_dense_heads(WORDS)
+    model.dense_heads.rescale_objects(1.0, 3.0)  # some are likely enough
+    shapes = ((100, 200), (100, 200), (60, 60), (200, 100), (100, 200))
+    rng = np.random.default_rng(0)
+    rasters = [open_raster(rng.integers(0, 256, (*shape, 3), np.uint8)) for shape in shapes]
+    rasters[4] = replace(rasters[4], sensor=Sensor.INFRARED)  # it may show other objects
+    passes = []
+    find, scene = model.find, model.scene
+    monkeypatch.setattr(model, "scene", lambda pixels: passes.append(len(pixels)) or scene(pixels))
+
+    def found(views, *rest):
+        views = list(views)
+        passes.append(len(views[0]))
+        return find(views, *rest)
+
+    monkeypatch.setattr(model, "find", found)
+    alone = [Seen(model, processor, one) for one in rasters]
+    singly = [(one.regions, one.scenes) for one in alone]
+    passes.clear()
+    together = Seen.together(model, processor, rasters)
+    assert together[1].scenes and passes == [5]
+    assert together[1].regions and passes == [5, 2, 1] and together[0].regions and together[3].regions
+    assert passes == [5, 2, 1], "those of one size and kind, as many in a pass as its memory is for"
+    for one, (regions, likely) in zip(together, singly, strict=True):
+        assert [region.label for region in one.regions] == [region.label for region in regions]
+        assert [region.score for region in one.regions] == pytest.approx([one.score for one in regions], abs=1e-5)
+        assert one.scenes == pytest.approx(likely, abs=1e-5)
 
 
 def test_the_tokens_of_a_deduced_answer_are_its_boxes(seeing):
@@ -120,7 +151,7 @@ def test_a_closed_list_that_the_heads_know_is_chosen_from_by_them(model, process
     assert found == {one: pytest.approx(likely[one] / (likely["sea"] + likely["port"])) for one in ("port", "sea")}
     row = scan(assistant, open_scene(WIDE), Job("classify", 200, classes=("sea", "port"))).features[0].region
     assert (row.label, row.score) == (next(iter(found)), pytest.approx(max(found.values()), abs=1e-4))
-    assert choose(model, processor, open_raster(WIDE), ["sea", "moon"]) is None
+    assert Seen(model, processor, open_raster(WIDE)).choose(["sea", "moon"]) is None
     monkeypatch.setattr(model, "scene", None)
     assert set(assistant.classify(WIDE, ["sea", "moon"]).probabilities) == {"sea", "moon"}  # by the language model
 
@@ -131,11 +162,11 @@ def test_tiles_of_a_scene_are_searched_by_the_heads(seeing):
     found = scan(assistant, open_scene(WIDE), job)
     # Each of two tiles has a ship in its upper right quarter and one at its left; "car" is left to the language model.
     ships = [one.region for one in found.features if one.region.label == "ship"]
-    assert len(asked) == found.tiles == 2 and len(ships) == 4
+    assert len(asked) == 1 and found.tiles == 2 and len(ships) == 4  # tiles are looked at together
     assert Region(Box(0.75, 0.25, 1, 0.5), "ship", 0.9) in ships
     sure = scan(assistant, open_scene(WIDE), replace(job, classes=("ship",), min_score=0.6))
     assert [feature.region.score for feature in sure.features] == [0.9, 0.9]
-    assert not scan(assistant, open_scene(WIDE), replace(job, constrained=False)).counts["ship"] and len(asked) == 4
+    assert not scan(assistant, open_scene(WIDE), replace(job, constrained=False)).counts["ship"] and len(asked) == 2
 
 
 def test_a_folder_and_places_of_a_scene_are_answered_as_one_image_is(seeing, monkeypatch, tmp_path):
@@ -188,7 +219,7 @@ def test_a_server_answers_as_the_assistant_does(seeing):
         short = say(task.question("ship"), max_tokens=4).json()["choices"][0]  # no room: the language model's own
         assert short["finish_reason"] in ("length", "stop") and len(short["logprobs"]["content"]) <= 4
         say(task.question("ship"), temperature=1.0)
-        assert len(asked) == count + 1
+        assert len(asked) == count == 1  # the image is looked at once for all of them
 
 
 def test_the_default_model_finds_what_it_is_shown():

@@ -183,26 +183,26 @@ class DenseHeads(nn.Module):
         classes: Sequence[str],
         least: float,
         most: int = 300,
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The objects of some ``classes`` in an image: corners of oriented boxes [k, 4, 2] in the padded square,
-        numbers of their classes in the vocabulary [k], scores [k] in [0, 1] of at least ``least``; the best ``most``,
-        best first.
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The objects of some ``classes`` in each of n images: corners of oriented boxes [k, 4, 2] in the padded
+        square, numbers of their classes in the vocabulary [k], scores [k] in [0, 1] of at least ``least``; the best
+        ``most``, best first.
 
-        views: tokens and maps of the image in one or several sizes, as ``read`` takes them. Of upright boxes of a class
-        that overlap by half, or of which one lies in the other by 0.7, and of any that overlap by 0.8, the best stays.
+        views: tokens and maps of the images in one or several sizes, as ``read`` takes them. Of upright boxes of a
+        class that overlap by half, or of which one lies in the other by 0.7, and of any that overlap by 0.8, the best
+        stays.
         """
-        found = []
+        found: list[list[tuple[torch.Tensor, ...]]] = []
         for view in views:
-            _, objects, edges, turns = (one[0].float() for one in self.read(*view))
+            _, objects, edges, turns = (one.float() for one in self.read(*view))
             wanted = torch.tensor([name in classes for name in self.vocabulary.objects], device=objects.device)
-            scores = objects.sigmoid()
-            place, kind = ((scores >= least) & wanted).nonzero(as_tuple=True)
-            found.append((boxes_of(edges[None])[0, place].clamp(0, 1), turns[place], kind, scores[place, kind]))
-        boxes, turns, kinds, scores = (torch.cat(parts).cpu() for parts in zip(*found, strict=True))
-        order = scores.argsort(descending=True, stable=True)[: 10 * most]
-        boxes, kinds, scores = boxes[order].double().numpy(), kinds[order].numpy(), scores[order].double().numpy()
-        kept = _best(boxes, kinds)[:most]
-        return corners_of(boxes[kept], turns[order].double().numpy()[kept]), kinds[kept], scores[kept]
+            scores = objects.sigmoid()  # [n, N, C]
+            found = found or [[] for _ in scores]
+            for parts, own, score, turn in zip(found, edges, scores, turns, strict=True):
+                place, kind = ((score >= least) & wanted).nonzero(as_tuple=True)
+                boxes = boxes_of(own[None], place)[0].clamp(0, 1)
+                parts.append((boxes, turn[place], kind, score[place, kind]))
+        return [_kept([torch.cat(one).cpu() for one in zip(*parts, strict=True)], most) for parts in found]
 
     @torch.no_grad()
     def rescale_objects(self, scale: float, shift: float) -> None:
@@ -271,6 +271,15 @@ def corners_of(boxes: np.ndarray, turns: np.ndarray) -> np.ndarray:
     return np.stack([np.stack(xs, axis=-1), np.stack(ys, axis=-1)], axis=-1)
 
 
+def _kept(found: Sequence[torch.Tensor], most: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of boxes [m, 4], turns, kinds and scores those that stay, as ``DenseHeads.find`` tells them."""
+    boxes, turns, kinds, scores = found
+    order = scores.argsort(descending=True, stable=True)[: 10 * most]
+    boxes, kinds, scores = boxes[order].double().numpy(), kinds[order].numpy(), scores[order].double().numpy()
+    kept = _best(boxes, kinds)[:most]
+    return corners_of(boxes[kept], turns[order].double().numpy()[kept]), kinds[kept], scores[kept]
+
+
 def _best(boxes: np.ndarray, kinds: np.ndarray) -> np.ndarray:
     """Which boxes [k, 4], best first, are kept: those that no better one overlaps too much."""
     kept, left, covered = [], np.arange(len(boxes)), areas(boxes)
@@ -296,11 +305,14 @@ def places(grid: int, device: torch.device | None = None) -> torch.Tensor:
     return torch.stack([line.repeat(grid), line.repeat_interleave(grid)], dim=-1)
 
 
-def boxes_of(edges: torch.Tensor) -> torch.Tensor:
-    """Logits of distances [n, N, 4, BINS] to boxes [n, N, 4] in the padded square: those of the expected distances."""
+def boxes_of(edges: torch.Tensor, chosen: torch.Tensor | None = None) -> torch.Tensor:
+    """Logits of distances [n, N, 4, BINS] to boxes [n, N, 4] in the padded square: those of the expected distances; of
+    some of the places only, if they are ``chosen`` [k]."""
     grid = math.isqrt(edges.shape[1])
-    distances = (edges.float().softmax(-1) * distances_of_bins(edges.device)).sum(-1) / grid
     centres = places(grid, edges.device)
+    if chosen is not None:
+        edges, centres = edges[:, chosen], centres[chosen]
+    distances = (edges.float().softmax(-1) * distances_of_bins(edges.device)).sum(-1) / grid
     return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], dim=-1)
 
 

@@ -98,7 +98,7 @@ class Convolution(nn.Module):
             half, (height, width) = self.conv.kernel_size[0] // 2, maps.shape[-2:]
             maps = functional.pad(maps, (half - 1 + width % 2, half, half - 1 + height % 2, half))
         maps = self.norm(self.conv(maps))
-        return maps if self.linear else functional.relu6(maps)
+        return maps if self.linear else functional.relu6(maps, inplace=True)
 
 
 class Block(nn.Module):

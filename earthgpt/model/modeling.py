@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -187,10 +187,10 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     @torch.no_grad()
     def find(
-        self, views: Sequence[torch.Tensor], classes: Sequence[str], least: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The objects that the dense heads find in an image (``DenseHeads.find``), which is given in one or several
-        sizes, pixels [1, 3, S, S] each."""
+        self, views: Iterable[torch.Tensor], classes: Sequence[str], least: float
+    ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """The objects that the dense heads find in each of n images (``DenseHeads.find``), which are given in one or
+        several sizes, pixels [n, 3, S, S] each."""
         read = ((self._visual_tokens(features)[:, 1:-1], detail)
                 for features, detail in (self._encode(view, FINER) for view in views))  # fmt: skip
         return self.dense_heads.find(read, classes, least)

@@ -308,9 +308,10 @@ class Engine:
         """As ``perception.deduce``, from what was seen in the image before. Raises as ``run`` does."""
         if self.model.dense_heads is None:
             return None
-        return self.run(lambda: deduce(self.model, self.processor, [conversation], self._seen)[0])
+        return self.run(lambda: deduce(self.model, self.processor, [conversation], self.seen)[0])
 
-    def _seen(self, raster: Raster) -> Seen:
+    def seen(self, raster: Raster) -> Seen:
+        """What the dense heads see in an image, kept in the cache."""
         key = ("seen", key_of(raster.pixels), raster.size, raster.sensor)
         with self._cache_lock:
             found = self.cache.get(key)

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from earthgpt.assistant import EarthGPT
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.vectors import Feature, features
-from earthgpt.perception import choose
 from earthgpt.serve.batching import Decoding, Engine
 from earthgpt.serve.guard import Reader, RefusedError
 from earthgpt.tasks import scene_classification
@@ -39,10 +38,9 @@ class BatchedEarthGPT(EarthGPT):
         return self.engine.ask(conversation, squares, Decoding(), self.timeout_s, grammar)
 
     def _likely(self, raster, classes):
-        if self.model.dense_heads is not None:
-            found = self.engine.run(lambda: choose(self.model, self.processor, raster, classes))
-            if found:
-                return found
+        heads = self.model.dense_heads is not None
+        if heads and (found := self.engine.run(lambda: self.engine.seen(raster).choose(classes))):
+            return found
         conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
         return self.engine.choices(conversation, self._square(raster), classes)
 

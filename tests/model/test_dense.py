@@ -175,14 +175,17 @@ def test_heads_learn_where_things_are_and_find_them():
         optimizer.step()
     for i, sample in enumerate(samples):
         view, region = (tokens[i : i + 1], detail[i : i + 1]), sample.regions[0]
-        corners, kinds, scores = heads.find([view, view], WORDS.objects, 0.5)
+        ((corners, kinds, scores),) = heads.find([view, view], WORDS.objects, 0.5)
         bounds = region.box.left, region.box.top, region.box.right, region.box.bottom
         assert [WORDS.objects[kind] for kind in kinds] == [region.label]
         (left, top), (right, bottom) = corners[0].min(axis=0), corners[0].max(axis=0)
         assert (left, top, right, bottom) == pytest.approx(bounds, abs=0.03) and scores[0] > 0.8
-        assert len(heads.find([view], ("ship",), 0.5)[0]) == i % 2
+        assert len(heads.find([view], ("ship",), 0.5)[0][0]) == i % 2
+    for i, (together, alone) in enumerate(zip(heads.find([(tokens, detail)] * 2, WORDS.objects, 0.3), range(4))):  # noqa: B905
+        (single,) = heads.find([(tokens[alone : alone + 1], detail[alone : alone + 1])] * 2, WORDS.objects, 0.3)
+        assert len(single[0]) and all(np.allclose(a, b, atol=1e-5) for a, b in zip(together, single, strict=True)), i
     heads.rescale_objects(2.0, -1.0)
-    calibrated = heads.find([view], WORDS.objects, 0.0)[2][0]
+    calibrated = heads.find([view], WORDS.objects, 0.0)[0][2][0]
     assert math.log(calibrated / (1 - calibrated)) == pytest.approx(
         2 * math.log(scores[0] / (1 - scores[0])) - 1, rel=1e-3
     )
