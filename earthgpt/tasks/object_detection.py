@@ -12,7 +12,7 @@ from earthgpt.grammar import DIGITS, Coordinates, Grammar, OneOf, Repeated, eith
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Deduced, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
-from earthgpt.tasks.wording import COUNT_WORDS, class_name, count_word, plural, read_back, singular, sure
+from earthgpt.tasks.wording import COUNT_WORDS, alone, class_name, count_word, plural, read_back, singular, sure
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Size
 
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
@@ -122,7 +122,8 @@ class ObjectDetection(Task):
         there = {one.label for one in sure(facts.regions)}
         told = [one for one in sure(facts.regions, _TOLD) if one.label in there]
         found = self.answer(told, label, oriented=read["kind"] == "oriented")
-        return Deduced(self.format(found, facts.size), found)
+        nothing = alone(one for one in facts.regions if label in (None, one.label))
+        return Deduced(self.format(found, facts.size), found, 1.0 if found else nothing)
 
     def format(self, answer, size):
         """``There are two ships [..;..] in the image.``, one sentence for each class, chained."""

@@ -9,7 +9,7 @@ from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import Coordinates, Grammar, either, sequence
 from earthgpt.metrics.grounding import grounding_scores
 from earthgpt.tasks import Comparison, Deduced, Task, Turn
-from earthgpt.tasks.wording import SUPERLATIVES, described, expressions, read_back
+from earthgpt.tasks.wording import SUPERLATIVES, alone, described, expressions, named, read_back
 from earthgpt.types import Box, OrientedBox, Size
 
 NOTHING = "There is no such object in the image."
@@ -48,11 +48,14 @@ class VisualGrounding(Task):
         read = read_back((self.template, *self.variants), question)
         if read is None or read.get("kind", "horizontal") not in ("horizontal", "oriented"):
             return None
-        found = described(read["phrase"], facts)
-        if not found:
-            return None if found is None else Deduced(NOTHING)
-        box = found[0].box if read.get("kind") == "oriented" else found[0].box.bounds
-        return Deduced(self.format(box, facts.size), (replace(found[0], box=box),))
+        meant = named(read["phrase"], facts)
+        if meant is None:
+            return None
+        found = described(*meant, facts)
+        if found is None:
+            return Deduced(NOTHING, probability=alone(one for one in facts.regions if one.label == meant[1]))
+        box = found.box if read.get("kind") == "oriented" else found.box.bounds
+        return Deduced(self.format(box, facts.size), (replace(found, box=box),))
 
     def format(self, answer, size):
         """``[xmin,ymin,xmax,ymax]`` in the padded square."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.tasks import Comparison, Deduced, Task, Turn, right_or_wrong
-from earthgpt.tasks.wording import SURE, class_name, likely, place, plural, read_back, single, sure, with_article
+from earthgpt.tasks.wording import alone, class_name, likely, place, plural, read_back, single, sure, with_article
 from earthgpt.types import Question
 
 _OTHER_WORDS = (
@@ -88,16 +88,16 @@ class VisualQuestionAnswering(Task):
         there = {field: sure(group) for field, group in groups.items()}
         # That all that are sure are there, and that no other is.
         right = math.prod(likely(one) for group in there.values() for one in group)
-        alone = math.prod(1 - likely(one) for group in groups.values() for one in group if likely(one) < SURE)
+        no_other = alone(one for group in groups.values() for one in group)
         match there:
             case {"a_noun": []} | {"any_nouns": []}:
-                return Deduced("no", probability=alone)
+                return Deduced("no", probability=no_other)
             case {"a_noun": found} | {"any_nouns": found}:
                 return Deduced("yes", probability=1 - math.prod(1 - likely(one) for one in found))
             case {"nouns": found, "others": others}:
-                return Deduced("yes" if len(found) > len(others) else "no", probability=right * alone)
+                return Deduced("yes" if len(found) > len(others) else "no", probability=right * no_other)
             case {"nouns": found}:
-                return Deduced(str(len(found)), probability=right * alone)
+                return Deduced(str(len(found)), probability=right * no_other)
             case {"noun": [found, *_]}:  # the first is the one with the highest score
                 return Deduced(place(found.box), probability=likely(found))
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -96,6 +97,11 @@ def sure(regions: Sequence[Region], least: float = SURE) -> list[Region]:
     return [region for region in regions if likely(region) >= least]
 
 
+def alone(regions: Iterable[Region]) -> float:
+    """How likely it is that none of the regions is there that are not sure."""
+    return math.prod(1 - likely(region) for region in regions if likely(region) < SURE)
+
+
 SUPERLATIVES = ("leftmost", "rightmost", "topmost", "bottommost", "largest")
 
 
@@ -104,18 +110,19 @@ def _edge(which: str, box: Box | OrientedBox) -> float:
     return {"leftmost": -x, "rightmost": x, "topmost": -y, "bottommost": y, "largest": box.area**0.5}[which]
 
 
-def described(phrase: str, facts: Facts) -> tuple[Region, ...] | None:
-    """The sure region that a phrase of the kinds of ``expressions`` means, or none; None where it is of another kind or
-    of a class that was not looked for. Of several without a superlative it is the one with the highest score.
-    """
+def named(phrase: str, facts: Facts) -> tuple[str, str] | None:
+    """The superlative ("" for none) and the class of a phrase of the kinds of ``expressions``; None for one of another
+    kind, or of a class that was not looked for."""
     words = phrase.strip().rstrip(".").removeprefix("the ").removeprefix("The ")
     which, _, label = words.partition(" ")
-    if which not in SUPERLATIVES:
-        which, label = "", words
-    if label not in facts.classes:
-        return None
+    which, label = (which, label) if which in SUPERLATIVES else ("", words)
+    return (which, label) if label in facts.classes else None
+
+
+def described(which: str, label: str, facts: Facts) -> Region | None:
+    """The sure region of a class that is the one with a superlative; without one, that with the highest score."""
     group = [region for region in sure(facts.regions) if region.label == label]
-    return (max(group, key=lambda one: _edge(which, one.box) if which else likely(one)),) if group else ()
+    return max(group, key=lambda one: _edge(which, one.box) if which else likely(one), default=None)
 
 
 def expressions(regions: Sequence[Region], margin: float = 0.04) -> list[Region]:

@@ -463,6 +463,13 @@ def test_answers_from_facts(task, question, expected):
         (VisualQuestionAnswering(), "Is there a bridge in the image?", 1 - 0.3),
         (VisualQuestionAnswering(), "How many ships are there in the image?", 0.9 * 0.5 * (1 - 0.3) * (1 - 0.05)),
         (VisualQuestionAnswering(), "Where is the storage tank in the image?", 0.8),
+        (ObjectDetection(), ObjectDetection().question("bridge"), 1 - 0.3),
+        (
+            ObjectDetection(),
+            ObjectDetection().question("ship"),
+            1.0,
+        ),  # of the words beside the boxes, which have their own
+        (VisualGrounding(), "Find the leftmost bridge.", 1 - 0.3),
         (RegionCaptioning(), RegionCaptioning().question(Box(0, 0.49, 0.11, 0.6), SIZE), 0.3),
         (SceneClassification(), SceneClassification().question(["harbor", "river"]), 0.6),
     ],
