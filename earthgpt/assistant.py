@@ -211,20 +211,21 @@ def load(
     name: str | Path = DEFAULT,
     device: str | None = None,
     constrained: bool = True,
-    dtype: str = "float32",
+    dtype: str | None = None,
     compiled: bool = False,
 ) -> EarthGPT:
     """The default model, or one by folder or hub id, on a device ("cpu", "cuda", ...; None: a GPU where there is one).
 
-    constrained: as of ``EarthGPT``. dtype: of the weights; "auto" takes them as they were saved. compiled: answers are
+    constrained: as of ``EarthGPT``. dtype: of the weights; "auto" takes them as they were saved, and so does None on a
+    GPU, while on a processor it is "float32". compiled: answers are
     decoded by a program that is compiled now for this processor, in a few seconds: faster, with the same answers to
     rounding.
     Raises EarthGPTError when there is no such model, and where ``compiled`` cannot be: on a GPU, without a compiler.
     """
     import torch
 
-    model, processor = load_model(name, dtype)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, processor = load_model(name, dtype or ("float32" if torch.device(device).type == "cpu" else "auto"))
     model = model.to(device)
     if compiled:
         model.compile_decoding()

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import earthgpt
@@ -213,6 +214,19 @@ def test_load_takes_a_folder_and_refuses_what_is_no_model(model_folder, tmp_path
     with pytest.raises(EarthGPTError, match="Cannot load the model") as told:
         load(tmp_path)
     assert "\n" not in str(told.value)
+
+
+def test_weights_are_of_the_type_that_is_asked_for_and_float32_on_a_processor(monkeypatch):
+    assert {str(load(device="cpu", dtype=dtype).model.dtype) for dtype in (None, "float32")} == {"torch.float32"}
+    half = load(device="cpu", dtype="bfloat16")
+    assert half.model.dtype == torch.bfloat16
+    scene = next(iter(synthetic.DATASET.read("", "val")))
+    assert half.classify(scene.image(), scene.choices, scene.sensor).label == scene.label
+    asked = []
+    monkeypatch.setattr(assistant_module, "load_model", lambda name, dtype: asked.append(dtype) or (half.model, None))
+    monkeypatch.setattr(type(half.model), "to", lambda self, device: self)
+    load(device="cuda")
+    assert asked == ["auto"]
 
 
 def test_a_name_that_is_no_folder_may_be_a_typing_error(monkeypatch):

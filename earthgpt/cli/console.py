@@ -36,12 +36,12 @@ def be_quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def load_model(model: str) -> Any:
+def load_model(model: str, dtype: str | None = None) -> Any:
     be_quiet()
     from earthgpt.assistant import load
 
     with waiting("Loading the model ..."):
-        return load(model)
+        return load(model, dtype=dtype)
 
 
 def ready(image: str | Path, how: Look) -> tuple[Any, Any]:

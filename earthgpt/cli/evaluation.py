@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from earthgpt.cli.console import be_quiet, err, load_model, note, out, print_wide, waiting
-from earthgpt.cli.options import AsJson, Reports, TaskOptions
+from earthgpt.cli.options import AsJson, Dtype, Reports, TaskOptions
 from earthgpt.types import EarthGPTError
 
 Rounds = Annotated[int, typer.Option(min=0, help="Resamples of the images for intervals and tests.")]
@@ -29,6 +29,7 @@ def evaluate(
     kind: Annotated[str | None, typer.Option(help="Only questions of these kinds: hbb, presence,count, ...")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="That many questions, drawn with a fixed seed.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions asked at a time.")] = 16,
+    dtype: Dtype = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, help="The longest answer.")] = 512,
     baselines: Annotated[
         str, typer.Option(help="Other passes: text-only,blank,shuffled-images. Each takes as long as the first.")
@@ -73,7 +74,7 @@ def evaluate(
         raise EarthGPTError("A --suite writes into one folder.")
     for path in (output or ()) if suite is None else ():
         _writable(path)
-    asked = _asked(f"{endpoint}#{model}" if endpoint else model, concurrency, timeout, probabilities, fields)
+    asked = _asked(f"{endpoint}#{model}" if endpoint else model, concurrency, timeout, probabilities, fields, dtype)
     options = {
         "limit": limit, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "name": model, "frame": frame,
         "blind": [one.strip() for one in baselines.split(",") if one.strip()], "instruction": instruction,
@@ -137,7 +138,7 @@ def _rows(table: Any) -> list[dict[str, str]]:
     return [dict(zip(table.header, row, strict=True)) for row in table.rows]
 
 
-def _asked(model: str, concurrency: int, timeout: float, probabilities: bool, fields: str) -> Any:
+def _asked(model: str, concurrency: int, timeout: float, probabilities: bool, fields: str, dtype: str | None) -> Any:
     """The model to evaluate: one behind an address, or one that is loaded."""
     from earthgpt.endpoints import endpoint_of
 
@@ -149,7 +150,7 @@ def _asked(model: str, concurrency: int, timeout: float, probabilities: bool, fi
         raise EarthGPTError(f'--fields is a JSON object, such as {{"max_tokens": null}}; not {fields!r}.')
     key = os.environ.get("OPENAI_API_KEY", "").strip()
     options = {"concurrency": concurrency, "timeout_s": timeout, "probabilities": probabilities, "fields": given}
-    return endpoint_of(model, key=key, **options) or load_model(model)
+    return endpoint_of(model, key=key, **options) or load_model(model, dtype)
 
 
 def score(

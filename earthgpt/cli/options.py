@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -23,6 +23,10 @@ Classes = Annotated[
     typer.Option("--class", "--classes", "-c", help="A class, in the singular; repeated, or several with commas."),
 ]
 ModelName = Annotated[str, typer.Option("--model", "-m", help="A model's name, folder or hub id.")]
+Dtype = Annotated[
+    Literal["auto", "float32", "bfloat16", "float16"] | None,
+    typer.Option(help="Of the weights: auto is as saved, the default on a GPU; float32 is that on a processor."),
+]
 SensorName = Annotated[str | None, typer.Option("--sensor", "-s", help=f"What took the image: {', '.join(Sensor)}.")]
 Oriented = Annotated[bool, typer.Option("--oriented", help="Ask for oriented boxes.")]
 Free = Annotated[

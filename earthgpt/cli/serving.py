@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from earthgpt.cli.console import load_model
-from earthgpt.cli.options import DEFAULT, ModelName
+from earthgpt.cli.options import DEFAULT, Dtype, ModelName
 from earthgpt.types import EarthGPTError
 
 
@@ -18,6 +18,7 @@ def serve(
     ),
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     model: ModelName = DEFAULT,
+    dtype: Dtype = None,
     name: Annotated[str | None, typer.Option(help="The model's name for clients; its own without it.")] = None,
     api_key: Annotated[
         list[str] | None, typer.Option("--api-key", envvar="EARTHGPT_API_KEY", help="Keys of which one is needed.")
@@ -56,6 +57,6 @@ def serve(
     if engine == "ray":
         from earthgpt.serve import ray_serve
 
-        ray_serve.run(settings, model, host, port, replicas)
+        ray_serve.run(settings, model, host, port, replicas, dtype)
     else:
-        run(settings, load_model(model), host, port)
+        run(settings, load_model(model, dtype), host, port)

@@ -8,11 +8,12 @@ from earthgpt.serve.app import Settings
 from earthgpt.types import EarthGPTError
 
 
-def application(settings: Settings, model: str, replicas: int, gpus: float = 0.0) -> Any:
+def application(settings: Settings, model: str, replicas: int, gpus: float = 0.0, dtype: str | None = None) -> Any:
     """What ``ray.serve.run`` takes: replicas that each load the model and have an engine and kept images of their own.
 
-    model: a name, folder or hub id, found under the same path on every machine. gpus: of each replica. A reply says
-    in ``x-replica`` which one it is from. Raises EarthGPTError where Ray is not installed, and for jobs.
+    model: a name, folder or hub id, found under the same path on every machine. gpus: of each replica. dtype: as of
+    ``earthgpt.load``. A reply says in ``x-replica`` which one it is from. Raises EarthGPTError where Ray is not
+    installed, and for jobs.
     """
     try:
         from ray import serve
@@ -25,7 +26,7 @@ def application(settings: Settings, model: str, replicas: int, gpus: float = 0.0
         from earthgpt.assistant import load
         from earthgpt.serve.app import create_app
 
-        app = create_app(settings, load(model))
+        app = create_app(settings, load(model, dtype=dtype))
         app.add_middleware(_Named, name=serve.get_replica_context().replica_id.unique_id)
         return app
 
@@ -41,7 +42,7 @@ def application(settings: Settings, model: str, replicas: int, gpus: float = 0.0
     return deployed.bind()
 
 
-def run(settings: Settings, model: str, host: str, port: int, replicas: int) -> None:
+def run(settings: Settings, model: str, host: str, port: int, replicas: int, dtype: str | None = None) -> None:
     """Serves until it is told to stop, on the cluster that RAY_ADDRESS names, or else on this machine.
 
     Raises EarthGPTError as ``application`` does, and where it cannot start.
@@ -51,7 +52,7 @@ def run(settings: Settings, model: str, host: str, port: int, replicas: int) -> 
 
     import torch
 
-    bound = application(settings, model, replicas, gpus=float(torch.cuda.is_available()))
+    bound = application(settings, model, replicas, gpus=float(torch.cuda.is_available()), dtype=dtype)
     import ray
     from ray import serve
 
