@@ -258,13 +258,13 @@ def beside_sahi(side: int = 4096, count: int = BOXES) -> tuple[Timing, Timing] |
     class Assistant:
         processor = Processor
 
-    def detect(assistant, job, tiles, squares):
+    def detect(assistant, job, tiles, shown):
         return [
             {"objects": [
                 {"label": "ship", "corners": [[a, b], [c, b], [c, d], [a, d]], "upright": True, "score": 0.9}
-                for a, b, c, d in visible(pixels)
+                for a, b, c, d in visible(one.raster.pixels)
             ]}
-            for pixels in squares
+            for one in shown
         ]  # fmt: skip
 
     scenes._detect = detect
