@@ -31,8 +31,9 @@ def augment(sample: Sample, pixels: np.ndarray, rng: random.Random) -> tuple[Sam
         sample, pixels = turn(sample, pixels, rng.randrange(8))
         if not (sample.regions or sample.expressions or sample.cut) and rng.random() < 0.5:
             pixels = spin(pixels, rng.uniform(-45, 45))
-    if not (words and (sample.regions or sample.expressions)) and rng.random() < 0.7:
-        share = rng.uniform(0.3, 1.0) if sample.regions else rng.uniform(0.7, 1.0)
+    if not (words and (sample.regions or sample.expressions)) and rng.random() < 0.8:
+        # Small parts as often as large ones: in a third of a side objects have about the size of the original.
+        share = 0.28 ** rng.random() if sample.regions else rng.uniform(0.7, 1.0)
         width, height = max(32, round(sample.size[0] * share)), max(32, round(sample.size[1] * share))
         width, height = min(width, sample.size[0]), min(height, sample.size[1])
         left, top = rng.randint(0, sample.size[0] - width), rng.randint(0, sample.size[1] - height)
