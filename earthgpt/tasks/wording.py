@@ -89,7 +89,7 @@ def likely(region: Region) -> float:
     return 1.0 if region.score is None else region.score
 
 
-SURE = 0.4  # the score from which an object is taken to be there
+SURE = 0.5  # the score from which an object is taken to be there: it is then as likely there as not
 
 
 def sure(regions: Sequence[Region], least: float = SURE) -> list[Region]:
