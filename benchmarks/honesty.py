@@ -110,13 +110,16 @@ def tables(assistant, data: Path, limit: int) -> str:
         plain = detections(assistant, samples, rasters)
         matched = match_detections(plain, true_regions(samples, False), (0.5,))
         sure, right = matched.score, matched.hits[0]
-        error = expected_calibration_error(sure, right)
-        calibration.append(f"| {name} boxes | {len(sure)} | {np.mean(right):.3f} | {np.mean(sure):.3f} | {error:.3f} |")
+        if len(sure):
+            error = expected_calibration_error(sure, right)
+            row = f"| {name} boxes | {len(sure)} | {np.mean(right):.3f} | {np.mean(sure):.3f} | {error:.3f} |"
+            calibration.append(row)
         if assistant.model.dense_heads is not None:
             found = judge(assistant.model, assistant.processor, samples)
-            error = expected_calibration_error(found.scores, found.right)
-            cells = [f"{name} boxes of marked classes", len(found.right), f"{np.mean(found.right):.3f}"]
-            calibration.append(f"| {' | '.join(map(str, cells))} | {found.scores.mean():.3f} | {error:.3f} |")
+            if len(found.right):
+                error = expected_calibration_error(found.scores, found.right)
+                cells = [f"{name} boxes of marked classes", len(found.right), f"{np.mean(found.right):.3f}"]
+                calibration.append(f"| {' | '.join(map(str, cells))} | {found.scores.mean():.3f} | {error:.3f} |")
         rng, cells = random.Random(0), []
         for worded in (DETECTION.question, lambda label: GROUNDING.question(f"the {label}")):
             for there in (False, True):

@@ -87,6 +87,8 @@ def main() -> None:
     """The program: a user's error is one line and exit code 1; a signal is 128 and its number, so Ctrl-C is 130."""
     try:
         code = app(standalone_mode=False, prog_name="earthgpt")
+        if code == 130:  # typer's for Ctrl-C
+            typer.echo("Stopped.", err=True)
     except EarthGPTError as error:
         typer.echo(f"earthgpt: {error}", err=True)
         code = 128 + error.number if isinstance(error, StoppedError) else 1
