@@ -65,7 +65,7 @@ def test_every_benchmark_of_the_table_is_there(run):
     text = (FOLDER / "run.py").read_text()
     names = text.split("NAMES = (")[1].split(")")[0].replace('"', "").replace(",", " ").split()
     assert all("\ndef rows(" in (FOLDER / f"{name}.py").read_text() for name in names)
-    assert len(names) == 17
+    assert len(names) == 18
 
 
 def test_ways_go_in_turn_and_the_best_sample_counts(monkeypatch):
