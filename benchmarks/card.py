@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import figures
@@ -47,6 +48,13 @@ def renewed(text: str, name: str, table: str) -> str:
     return pattern.sub(lambda found: f"{found[1]}\n{table}\n{found[2]}", text, count=1)
 
 
+def told(lines: Iterable[str]) -> Iterator[str]:
+    """Lines, as they are found also on the terminal: all of them take long."""
+    for line in lines:
+        print(line, flush=True)
+        yield line
+
+
 def main() -> None:
     """Renews the card, table by table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,7 +69,7 @@ def main() -> None:
     tables = {
         "runs": lambda: run_rows(assistant.model.config.runs),
         "figures": lambda: "\n".join(
-            [figures.HEADER, *figures.lines(assistant, arguments.data, arguments.limit, True)]
+            [figures.HEADER, *told(figures.lines(assistant, arguments.data, arguments.limit, True))]
         ),
         "honesty": lambda: honesty.tables(assistant, arguments.data, arguments.images),
     }
