@@ -157,7 +157,8 @@ class EarthGPTForConditionalGeneration(nn.Module, SupportsMultiModal, SupportsPP
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]]) -> set[str]:
         """Puts weights in their places by name, but those of dense heads; returns the names that were filled."""
         encoders = {f"vision_encoder.{part}.": getattr(self.vision_encoder, part) for part in ("vit", "cnn")}
-        return AutoWeightsLoader(self, skip_prefixes=["dense_heads."]).load_weights(_renamed(weights, encoders))
+        used = ((name, weight) for name, weight in weights if not name.startswith("dense_heads."))
+        return AutoWeightsLoader(self).load_weights(_renamed(used, encoders))
 
 
 def _renamed(
