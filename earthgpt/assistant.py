@@ -68,10 +68,8 @@ class EarthGPT:
         if self.constrained and (found := deduce(self.model, self.processor, [conversation], memory.look)[0]):
             return found
         squares = [memory.square(raster) for raster in conversation.images]
-        grammars = [grammar if self.constrained else None]
-        return generate(self.model, self.processor, [conversation], squares, grammars=grammars, reading=memory.reading)[
-            0
-        ]
+        options = {"grammars": [grammar if self.constrained else None], "reading": memory.reading}
+        return generate(self.model, self.processor, [conversation], squares, **options)[0]
 
     def ask(self, image: Any, question: str, sensor: Sensor | str | None = None) -> str:
         """A short answer to a question in words."""

@@ -136,14 +136,11 @@ def deduce(
     if look is None:
         shown = {id(one.images[0]): one.images[0] for one in conversations if len(one.images) == 1}
         seen = dict(zip(shown, Seen.together(model, processor, shown.values()), strict=True))
-        return [_deduce(talk, seen[id(talk.images[0])]) if len(talk.images) == 1 else None for talk in conversations]
+
+        def look(raster: Raster) -> Seen:
+            return seen[id(raster)]
+
     return [_deduce(talk, look(talk.images[0])) if len(talk.images) == 1 else None for talk in conversations]
-
-
-def remembered(model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor) -> Callable[[Raster], Seen]:
-    """What is seen in each image, looked for once as long as this function is there."""
-    kept: dict[int, Seen] = {}  # they hold the images, so that no other gets the same id
-    return lambda raster: kept.setdefault(id(raster), Seen(model, processor, raster))
 
 
 def _deduce(conversation: Conversation, seen: Seen) -> Answer | None:

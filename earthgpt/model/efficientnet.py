@@ -101,8 +101,9 @@ class Convolution(nn.Module):
             maps = self.norm(self.conv(maps))
         else:  # the norm in the weights: a pass over the weights is less than one over the maps
             norm, conv = self.norm, self.conv
-            scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
+            scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
             weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+            weight, bias = weight.to(maps.dtype), bias.to(maps.dtype)
             maps = functional.conv2d(maps, weight, bias, conv.stride, conv.padding, groups=conv.groups)
         return maps if self.linear else functional.relu6(maps, inplace=True)
 
