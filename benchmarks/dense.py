@@ -7,7 +7,6 @@ objects of lower scores than answers speak of.
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,6 @@ import torch
 from figures import ROWS
 
 from earthgpt import lookup
-from earthgpt.datasets import part_of
 from earthgpt.geo.raster import open_raster, read_pixels
 from earthgpt.metrics.detection import match_detections
 from earthgpt.model.loading import load
@@ -50,11 +48,7 @@ def main() -> None:
     print("| data set | images | scene accuracy | objects AP50 |\n|---|---:|---:|---:|")
     for name, folder, split, part in sets:
         root = str(arguments.data / folder) if folder else ""
-        samples = [
-            one
-            for one in lookup.find("datasets", name).read(root, split, Counter())
-            if part in (None, part_of(one.name))
-        ]
+        samples = list(lookup.find("datasets", name).read(root, split, part=part))
         step = max(1, len(samples) // arguments.limit)
         samples = samples[::step][: arguments.limit]
         right, stated, found, true = 0, 0, [], []

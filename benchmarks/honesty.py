@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import random
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +24,6 @@ from earthgpt import lookup
 from earthgpt.assistant import load
 from earthgpt.calibration import judge
 from earthgpt.config import Source
-from earthgpt.datasets import part_of
 from earthgpt.evaluation import ask
 from earthgpt.geo.raster import open_raster
 from earthgpt.metrics.calibration import expected_calibration_error
@@ -48,8 +46,7 @@ def samples_of(data: Path, limit: int) -> dict[str, list]:
             continue
         card = lookup.find("datasets", name)
         taken = {one.name for one in held_out(Source(dataset=name, root=str(root), split=split, part=part), 0.5)}
-        samples = [one for one in card.read(root, split, Counter()) if part in (None, part_of(one.name))]
-        samples = [one for one in samples if one.name not in taken]
+        samples = [one for one in card.read(root, split, part=part) if one.name not in taken]
         found[name] = random.Random(0).sample(samples, min(limit, len(samples)))
     return found
 

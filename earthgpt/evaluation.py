@@ -18,7 +18,7 @@ import numpy as np
 from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
 from earthgpt.coordinates import FRAMES, Frame, padded_square
-from earthgpt.datasets import Dataset, at_hand, part_of
+from earthgpt.datasets import Dataset, at_hand
 from earthgpt.endpoints import Endpoint
 from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
@@ -269,9 +269,7 @@ def _questions(
     kinds = None if kind is None else kind.split(",")
     texts: dict[str, str] = {}  # a question that is asked of every image is one string
     for one in card.splits if split == "all" and "all" not in card.splits else (split,):
-        for sample in card.read(root, one, defects):
-            if part not in (None, part_of(sample.name)):
-                continue
+        for sample in card.read(root, one, defects, part=part):
             there = at_hand(sample)
             for number, turn in enumerate(once(task.turns(sample, random.Random(sample.name)))):
                 if (kinds is not None and turn.kind not in kinds) or not keep(sample, turn):

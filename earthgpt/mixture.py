@@ -22,7 +22,7 @@ from earthgpt import lookup
 from earthgpt.augmentation import augment
 from earthgpt.config import Recipe, Source
 from earthgpt.conversations import Records
-from earthgpt.datasets import at_hand, part_of
+from earthgpt.datasets import at_hand
 from earthgpt.features import FeatureCache
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import parse_fragment
@@ -91,8 +91,8 @@ class Facts(_Shuffled):
         dataset = lookup.find("datasets", source.dataset)
         self.samples = [
             sample
-            for sample in dataset.read(source.root, source.split, self.defects)
-            if source.part in (None, part_of(sample.name)) and at_hand(sample)
+            for sample in dataset.read(source.root, source.split, self.defects, part=source.part)
+            if at_hand(sample)
         ]
         self.rows = rows_with_rare(self.samples, source.rare)
         self.defects["come again as they show rare classes"] = len(self.rows) - len(self.samples)

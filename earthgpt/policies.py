@@ -10,7 +10,7 @@ from pathlib import Path
 
 from earthgpt import lookup
 from earthgpt.config import BuildSource
-from earthgpt.datasets import Dataset, Paper, part_of
+from earthgpt.datasets import Dataset, Paper
 from earthgpt.tasks import Task, Turn
 from earthgpt.types import EarthGPTError, Sample
 
@@ -76,8 +76,7 @@ def take(card: Dataset, root: str | Path, taken: Plan, seed: int, defects: Count
     other = lookup.find("datasets", taken.oriented_set) if taken.oriented_set else None
     for split in taken.splits:
         turned = _by_image(other, root, split, taken, defects) if other else {}
-        samples = card.read(root, split, defects, taken.unnamed)
-        samples = (sample for sample in samples if taken.part in (None, part_of(sample.name)))
+        samples = card.read(root, split, defects, taken.unnamed, taken.part)
         samples = (sample for sample in samples if taken.keep is None or taken.keep(sample))
         for sample in samples if taken.share is None else _part(samples, taken.share, seed):
             oriented = turned.get(Path(sample.name).stem) if other else sample

@@ -27,7 +27,7 @@ from earthgpt.assistant import EarthGPT
 from earthgpt.calibration import calibrate
 from earthgpt.checkpoints import Checkpoints, save_model, swap
 from earthgpt.config import NewModel, Recipe, Source, load_recipe, save_recipe
-from earthgpt.datasets import at_hand, part_of
+from earthgpt.datasets import at_hand
 from earthgpt.evaluation import evaluate
 from earthgpt.features import FeatureCache, fingerprint
 from earthgpt.logs import RunLog
@@ -371,11 +371,7 @@ def calibrate_saved(folder: Path, recipe: Recipe, tell: Callable[[str], None]) -
 def held_out(source: Source, share: float) -> list[Sample]:
     """A share of the samples of a data set, drawn with a fixed seed."""
     card = lookup.find("datasets", source.dataset)
-    samples = [
-        one
-        for one in card.read(source.root, source.split, Counter())
-        if source.part in (None, part_of(one.name)) and at_hand(one)
-    ]
+    samples = [one for one in card.read(source.root, source.split, part=source.part) if at_hand(one)]
     return random.Random(0).sample(samples, round(share * len(samples)))
 
 

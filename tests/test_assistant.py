@@ -1,9 +1,12 @@
 """The model in the words of the six tasks: values come out, and mistakes are told in one line."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import earthgpt
 from earthgpt import assistant as assistant_module
@@ -214,6 +217,18 @@ def test_load_takes_a_folder_and_refuses_what_is_no_model(model_folder, tmp_path
     with pytest.raises(EarthGPTError, match="Cannot load the model") as told:
         load(tmp_path)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("change", [lambda weight: None, lambda weight: weight[:1]], ids=["missing", "smaller"])
+def test_weights_that_do_not_fit_are_refused_by_name(model_folder, tmp_path, change):
+    shutil.copytree(model_folder, tmp_path / "model")
+    file = tmp_path / "model" / "model.safetensors"
+    weights = load_file(file)
+    name = next(name for name in sorted(weights) if name.startswith("mm_projector") and weights[name].ndim == 2)
+    changed = change(weights.pop(name))
+    save_file(weights if changed is None else {**weights, name: changed.clone()}, file, {"format": "pt"})
+    with pytest.raises(EarthGPTError, match=rf"damaged or of another version of EarthGPT: {name} .*\(1 in all\)"):
+        load(tmp_path / "model")
 
 
 def test_weights_are_of_the_type_that_is_asked_for_and_float32_on_a_processor(monkeypatch):

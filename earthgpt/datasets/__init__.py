@@ -61,11 +61,17 @@ class Dataset:
     paper: Paper | None = None
 
     def read(
-        self, root: Path | str | None, split: str, defects: Counter | None = None, unnamed: bool = False
+        self,
+        root: Path | str | None,
+        split: str,
+        defects: Counter | None = None,
+        unnamed: bool = False,
+        part: str | None = None,
     ) -> Iterator[Sample]:
         """The samples of a split, in a fixed order. Whatever is left out or mended is counted in ``defects`` by kind.
 
-        Objects that nobody could name are left out, with a count, unless ``unnamed``.
+        Objects that nobody could name are left out, with a count, unless ``unnamed``. part: "train" or "val" of a split
+        that its owners did not divide (``part_of``); None means all of it.
 
         A sample whose image is missing has the size that its annotation states, or (0, 0) where only words are said.
 
@@ -79,6 +85,8 @@ class Dataset:
             raise EarthGPTError(f"No folder {root}: {self.title} would be read from it.")
         defects = Counter() if defects is None else defects
         samples = self.reader(root, split, defects)
+        if part is not None:
+            samples = (sample for sample in samples if part_of(sample.name) == part)
         return samples if unnamed or not self.unnamed else self._named(samples, defects)
 
     def _named(self, samples: Iterator[Sample], defects: Counter) -> Iterator[Sample]:

@@ -54,7 +54,9 @@ def load(
     logging.disable_progress_bar()
     try:
         processor = AutoProcessor.from_pretrained(place)
-        model = AutoModelForImageTextToText.from_pretrained(place, dtype=dtype)
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            place, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+        )
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].partition(" Should contain one of")[0]  # all kinds that there are
         what = "There is no folder" if place == str(name) and not Path(name).exists() else "Cannot load the model"
@@ -62,4 +64,10 @@ def load(
         raise EarthGPTError(f"{what} {str(name)!r}{also}: {reason}") from error
     if not isinstance(model, EarthGPTForConditionalGeneration):
         raise EarthGPTError(f"{str(name)!r} is a {type(model).__name__}, not an EarthGPT.")
+    absent = sorted({*found["missing_keys"], *(key for key, *_ in found["mismatched_keys"])})
+    if absent:
+        raise EarthGPTError(
+            f"The weights of {str(name)!r} are damaged or of another version of EarthGPT: {absent[0]} is missing or "
+            f"has another shape than its config.json asks for ({len(absent)} in all)."
+        )
     return model.eval(), processor
