@@ -23,6 +23,7 @@ from functools import partial
 from importlib import metadata
 
 from guard import in_turn
+from stand_ins import Talk, Words
 from table import Row, bytes_read, operations, table
 
 NEW, IMAGE, BOS, PAD = 8, 31_999, 1, 2
@@ -148,7 +149,7 @@ def ours() -> tuple:
     cnn = ResNetConfig(embedding_size=16, hidden_sizes=[16, 32, 64, 128], depths=[1, 1, 1, 1], layer_type="basic")
     config = EarthGPTConfig(vit, cnn, text_configuration(), image_size=256, image_token_id=IMAGE)
     model = EarthGPTForConditionalGeneration(config).to(torch.float32).eval()
-    processor = Words()
+    processor = Words(IMAGE, 258, BOS, PAD, eos=-1)
     square = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)
 
     def together(questions):
@@ -156,46 +157,6 @@ def ours() -> tuple:
         return [one.text for one in generation.generate(model, processor, talks, [square] * len(talks), NEW)]
 
     return together, model
-
-
-class Talk:
-    """A conversation whose question is tokens."""
-
-    def __init__(self, images, tokens):
-        self.images, self.tokens = images, tokens
-
-
-class Words:
-    """A processor whose words are tokens."""
-
-    image_token_id, tokens_per_image = IMAGE, 258
-
-    class tokenizer:
-        pad_token_id, eos_token_id = PAD, -1  # an end that is never said
-
-        @staticmethod
-        def decode(ids, skip_special_tokens):
-            return " ".join(map(str, ids))
-
-    def render(self, talk):
-        """The tokens of a conversation."""
-        return {"input_ids": [BOS] + [IMAGE] * 258 + talk.tokens}
-
-    def normalise(self, squares):
-        """Pixels in float32."""
-        import numpy as np
-        import torch
-
-        return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).to(torch.float32).div(255)
-
-    def batch(self, talks, squares, padding_side):
-        """One conversation, which needs no padding."""
-        import torch
-        from transformers import BatchFeature
-
-        ids = torch.tensor([self.render(talk)["input_ids"] for talk in talks])
-        same = {"labels": ids, "position_ids": ids, "attention_mask": torch.ones_like(ids)}
-        return BatchFeature({"input_ids": ids, **same, "pixel_values": self.normalise(squares)})
 
 
 if __name__ == "__main__":

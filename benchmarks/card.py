@@ -3,8 +3,8 @@
     python benchmarks/card.py earthgpt-tiny data earthgpt/pretrained/earthgpt-tiny/README.md
 
 Tables stand in the card between the lines `<!-- runs -->` and `<!-- end -->`, and so for `figures` and `honesty`;
-what is written around them is left as it is. Takes as long as figures.py --blind and honesty.py together; --only renews
-some.
+what is written around them is left as it is. Takes as long as figures.py --blind and honesty.py together; --only
+renews some, and --blind-limit asks fewer questions in the three of four passes that are without their images.
 """
 
 from __future__ import annotations
@@ -62,15 +62,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("card", type=Path)
     parser.add_argument("--limit", type=int, default=400, help="questions of each row of the figures")
+    parser.add_argument("--blind-limit", type=int, help="of them without their images; default: as --limit")
     parser.add_argument("--images", type=int, default=100, help="images of each set for how sure it is")
     parser.add_argument("--only", nargs="+", choices=("runs", "figures", "honesty"), help="some of the tables")
     arguments = parser.parse_args()
+    asked = arguments.limit, arguments.blind_limit or arguments.limit
     assistant = load(arguments.model)
     tables = {
         "runs": lambda: run_rows(assistant.model.config.runs),
-        "figures": lambda: "\n".join(
-            [figures.HEADER, *told(figures.lines(assistant, arguments.data, arguments.limit, True))]
-        ),
+        "figures": lambda: "\n".join([figures.header(*asked), *told(figures.lines(assistant, arguments.data, *asked))]),
         "honesty": lambda: honesty.tables(assistant, arguments.data, arguments.images),
     }
     for name in arguments.only or tables:

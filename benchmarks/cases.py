@@ -19,6 +19,7 @@ from earthgpt.assistant import load
 from earthgpt.evaluation import evaluate
 from earthgpt.geo.pictures import colours_of, mark
 from earthgpt.geo.raster import open_raster
+from earthgpt.reports import from_plain
 from earthgpt.types import Box, OrientedBox, Region
 
 SIDE, TEXT = 260, 64  # pixels of a picture, and of the words below it
@@ -26,17 +27,10 @@ SIDE, TEXT = 260, 64  # pixels of a picture, and of the words below it
 
 def regions(value) -> tuple[Region, ...]:
     """What a report keeps of an answer, as regions: a box, or some with their classes; none for words."""
-    if not isinstance(value, (list, tuple)):
-        return ()
-    if value and not isinstance(value[0], dict):
-        value = [{"label": "", "box": value}]
-    found = []
-    for one in value:
-        box = one["box"]
-        corners = isinstance(box[0], (list, tuple))
-        shape = OrientedBox(tuple(map(tuple, box))) if corners else Box(*box)
-        found.append(Region(shape, one["label"], one.get("score")))
-    return tuple(found)
+    found = from_plain(value)
+    if isinstance(found, Box | OrientedBox):
+        return (Region(found, ""),)
+    return tuple(one for one in found if isinstance(one, Region)) if isinstance(found, tuple) else ()
 
 
 def panel(pixels: Image.Image, boxes, words: str) -> Image.Image:

@@ -21,9 +21,11 @@ from functools import partial
 from importlib import metadata
 
 from guard import Timing, in_turn
+from stand_ins import Talk, Words
 from table import Row
 
-NEW, EOS, PAD, STEP = 32, 3, 2, 7
+NEW, BOS, EOS, PAD, IMAGE, STEP = 32, 1, 3, 2, 31_999, 7
+ASKED = list(range(100, 115))
 WAYS = ("generate", "plain", "compiled")
 MOST_APART = 0.1  # of probabilities, relative, between two ways in bfloat16
 
@@ -120,15 +122,15 @@ def say(model, way: str, new: int) -> tuple[list[int], list[float]]:
     from earthgpt import generation
 
     if way == "generate":
-        ids = torch.tensor([Words.asked])
+        ids = torch.tensor([[BOS, *ASKED]])
         out = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=new, do_sample=False, pad_token_id=PAD,
             output_logits=True, return_dict_in_generate=True,
         )  # fmt: skip
-        tokens = out.sequences[0, len(Words.asked) :].tolist()
+        tokens = out.sequences[0, ids.shape[1] :].tolist()
         return tokens, [float(one[0].float().softmax(-1)[token]) for one, token in zip(out.logits, tokens, strict=True)]
     compiled, model.compiled = model.compiled, model.compiled if way == "compiled" else None
-    (answer,) = generation.generate(model, Words(), [Talk()], [], new)
+    (answer,) = generation.generate(model, Words(IMAGE, 18, BOS, PAD, EOS), [Talk((), ASKED)], [], new)
     model.compiled = compiled
     return [int(word) for word in answer.text.split()], list(answer.probabilities)
 
@@ -144,10 +146,10 @@ def random_model(kind: str):
     small = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 16, "image_size": 64}
     text = LlamaConfig(
         vocab_size=32_000, hidden_size=1024, intermediate_size=2816, num_hidden_layers=20, num_attention_heads=16,
-        max_position_embeddings=2048, bos_token_id=1, eos_token_id=EOS, pad_token_id=PAD,
+        max_position_embeddings=2048, bos_token_id=BOS, eos_token_id=EOS, pad_token_id=PAD,
     )  # fmt: skip
     cnn = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], layer_type="basic")
-    config = EarthGPTConfig(Dinov2Config(**small), cnn, text, image_size=64, image_token_id=31_999)
+    config = EarthGPTConfig(Dinov2Config(**small), cnn, text, image_size=64, image_token_id=IMAGE)
     model = EarthGPTForConditionalGeneration(config).eval()
     with torch.no_grad():
         embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
@@ -161,30 +163,6 @@ def random_model(kind: str):
         quantize_(model.language_model.model, Int8WeightOnlyConfig())
     model.compile_decoding()
     return model
-
-
-class Talk:
-    """A conversation without images."""
-
-    images = ()
-
-
-class Words:
-    """A processor whose words are tokens."""
-
-    asked = [1, *range(100, 115)]
-    image_token_id, tokens_per_image = 31_999, 18
-
-    class tokenizer:
-        pad_token_id, eos_token_id = PAD, EOS
-
-        @staticmethod
-        def decode(ids, skip_special_tokens):
-            return " ".join(map(str, ids))
-
-    def render(self, talk):
-        """The tokens of a conversation."""
-        return {"input_ids": list(self.asked)}
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@
 objects of lower scores than answers speak of.
 
     python benchmarks/dense.py runs/tiny-encoders/model data
+
+Sets and images that are not there are named at the end.
 """
 
 from __future__ import annotations
@@ -12,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from figures import ROWS
+from figures import not_there, samples_there, sets
 
-from earthgpt import lookup
 from earthgpt.geo.raster import open_raster, read_pixels
 from earthgpt.metrics.detection import match_detections
 from earthgpt.model.loading import load
@@ -27,7 +28,7 @@ def scenes(model, processor, samples, batch_size: int = 32):
     """Logits of the scene of each sample."""
     for start in range(0, len(samples), batch_size):
         chosen = samples[start : start + batch_size]
-        pixels = [one.image() if callable(one.image) else read_pixels(one.image, None, one.sensor) for one in chosen]
+        pixels = [read_pixels(one.image, None, one.sensor) for one in chosen]
         squares = [processor.square(one, sample.sensor) for one, sample in zip(pixels, chosen, strict=True)]
         tokens = model.get_image_features(processor.normalise(squares))[:, 1:-1]
         yield from zip(chosen, model.dense_heads.scene(tokens.mean(dim=1)), strict=True)
@@ -44,11 +45,10 @@ def main() -> None:
     model, processor = load(arguments.model)
     model.eval()
     words = model.dense_heads.vocabulary
-    sets = dict.fromkeys((name, folder, split, part) for _, name, folder, split, part, *_ in ROWS)
+    missing = {}
     print("| data set | images | scene accuracy | objects AP50 |\n|---|---:|---:|---:|")
-    for name, folder, split, part in sets:
-        root = str(arguments.data / folder) if folder else ""
-        samples = list(lookup.find("datasets", name).read(root, split, part=part))
+    for name, *where in sets(arguments.data):
+        samples, missing[name] = samples_there(name, *where)
         step = max(1, len(samples) // arguments.limit)
         samples = samples[::step][: arguments.limit]
         right, stated, found, true = 0, 0, [], []
@@ -70,6 +70,8 @@ def main() -> None:
             precision = f"{np.mean(list(by_class.values())):.3f} ("
             precision += ", ".join(f"{label} {value:.2f}" for label, value in sorted(by_class.items())) + ")"
         print(f"| {name} | {max(stated, len(true))} | {accuracy} | {precision} |", flush=True)
+    if said := not_there(arguments.data, missing):
+        print(f"\n{said}")
 
 
 if __name__ == "__main__":

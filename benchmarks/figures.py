@@ -4,17 +4,21 @@
 
 The second argument is the folder of the data sets, as recipes/tiny.toml names them. Sets that are not there are named
 at the end. With --blind every question is asked three more times, without its image: that tells what the wording alone
-gives away. With --free the language model answers what the dense heads would.
+gives away. As it takes long, --blind-limit asks fewer questions so; the header says how many at most. With --free the
+language model answers what the dense heads would.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from earthgpt import lookup
 from earthgpt.assistant import load
+from earthgpt.datasets import at_hand
 from earthgpt.evaluation import BLIND, evaluate
+from earthgpt.types import Sample
 
 # (sensor, data set, folder, split, part, task, kind, metrics)
 ROWS = [
@@ -60,31 +64,62 @@ ROWS = [
 ]
 
 
-HEADER = (
-    "| sensor | data set | task | questions | unread | metric | model | text only | blank image | shuffled images "
-    "| shuffled answers | constant answer |\n|---|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|"
-)
+def sets(data: Path) -> Iterator[tuple[str, str, str, str | None]]:
+    """Name, root, split and part of each set that is there."""
+    for name, folder, split, part in dict.fromkeys((name, *where) for _, name, *where, _, _, _ in ROWS):
+        if not folder or (data / folder).is_dir():
+            yield name, str(data / folder) if folder else "", split, part
 
 
-def lines(assistant, data: Path, limit: int, blind: bool) -> Iterator[str]:
-    """Rows of the table, and at last the sets that are not there."""
-    missing = set()
-    for sensor, name, folder, split, part, task, kind, metrics in ROWS:
-        root = data / folder if folder else ""
-        if folder and not root.is_dir():
-            missing.add(name)
+def samples_there(name: str, root: str, split: str, part: str | None) -> tuple[list[Sample], int]:
+    """The samples of a set whose images are there, and of how many they are not."""
+    found = list(lookup.find("datasets", name).read(root, split, part=part))
+    there = [one for one in found if at_hand(one)]
+    return there, len(found) - len(there)
+
+
+def not_there(data: Path, images: Mapping[str, int] | None = None) -> str:
+    """A sentence on the sets, and how many images of others, that are not there; none where all are."""
+    missing = sorted({name for _, name, *_ in ROWS} - {name for name, *_ in sets(data)})
+    missing += [f"{count} of the images of {name}" for name, count in (images or {}).items() if count]
+    return f"Not there: {', '.join(missing)}." if missing else ""
+
+
+def header(limit: int, blind: int) -> str:
+    """The head of the table of ``lines``."""
+    fewer = f", {blind} questions at most" if 0 < blind < limit else ""
+    shown = " | ".join(f"{name}{fewer}" for name in BLIND.values())
+    return (
+        f"| sensor | data set | task | questions | unread | metric | model | {shown} | shuffled answers "
+        "| constant answer |\n|---|---|---|---:|---:|---|---:|---:|---:|---:|---:|---:|"
+    )
+
+
+def lines(assistant, data: Path, limit: int, blind: int) -> Iterator[str]:
+    """Rows of the table, and at last the sets that are not there.
+
+    limit: questions of a row. blind: how many are asked without their image too. Where they are fewer, they are drawn
+    for themselves, and asked with their image once more than the figure of the model needs.
+    """
+    roots = {name: root for name, root, *_ in sets(data)}
+    for sensor, name, _, split, part, task, kind, metrics in ROWS:
+        if name not in roots:
             continue
-        passes = tuple(BLIND) if blind else ()
-        report = evaluate(assistant, name, task, str(root), split, part, kind, limit, rounds=0, blind=passes)
+        where = assistant, name, task, roots[name], split, part, kind
+        report = evaluate(*where, min(blind, limit) or limit, rounds=0, blind=tuple(BLIND) if blind else ())
+        baselines = report.baselines
+        if report.examples == blind < limit:  # else all questions that there are were asked
+            report = evaluate(*where, limit, rounds=0)
+            baselines = baselines | report.baselines
+        constant = baselines.get("most common answer") or baselines.get("constant box") or {}
+        chance = [baselines.get(one, {}) for one in (*BLIND.values(), "shuffled answers")]
         for metric in metrics:
-            constant = report.baselines.get("most common answer") or report.baselines.get("constant box") or {}
-            chance = [report.baselines.get(one, {}) for one in (*BLIND.values(), "shuffled answers")]
             cells = [sensor, name, f"{task} {kind or ''}".strip(), report.examples, report.unparsed, metric]
             cells += [f"**{report.metrics[metric]:.3f}**"]
             cells += [f"{scores[metric]:.3f}" if metric in scores else "" for scores in (*chance, constant)]
             yield "| " + " | ".join(map(str, cells)) + " |"
-    if missing:
-        yield f"\nNot there: {', '.join(sorted(missing))}."
+    if missing := not_there(data):
+        yield f"\n{missing}"
 
 
 def main() -> None:
@@ -94,11 +129,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--limit", type=int, default=400, help="questions of each row, drawn with a fixed seed")
     parser.add_argument("--blind", action="store_true", help="also without the image, a grey one, and another one")
+    parser.add_argument("--blind-limit", type=int, help="questions of each row that --blind asks; default: as --limit")
     parser.add_argument("--free", action="store_true", help="by the language model alone, without the dense heads")
     arguments = parser.parse_args()
-    print(HEADER)
+    blind = (arguments.blind_limit or arguments.limit) if arguments.blind else 0
+    print(header(arguments.limit, blind))
     assistant = load(arguments.model, constrained=not arguments.free)
-    for line in lines(assistant, arguments.data, arguments.limit, arguments.blind):
+    for line in lines(assistant, arguments.data, arguments.limit, blind):
         print(line, flush=True)
 
 

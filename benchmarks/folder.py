@@ -44,14 +44,14 @@ def rows(quick: bool = False) -> list[Row]:
                 for path in paths:
                     found = assistant.classify(path)
                     lines.writerow([path, found.label, f"{found.probabilities[found.label]:.4f}"])
-            return list(csv.reader((Path(folder) / "loop.csv").open(newline="")))
+            return table_of(Path(folder) / "loop.csv")
 
         def ours() -> list[list[str]]:
             with (Path(folder) / "ours.csv").open("w", newline="") as file:
                 lines = csv.writer(file)
                 for path, said, score, _ in each(assistant, Job("classify", LEAST_TILE), paths, opened):
                     lines.writerow([path, said, f"{score:.4f}"])
-            return list(csv.reader((Path(folder) / "ours.csv").open(newline="")))
+            return table_of(Path(folder) / "ours.csv")
 
         def opened(path):
             return open_scene(path), None
@@ -72,3 +72,9 @@ def rows(quick: bool = False) -> list[Row]:
         raise ValueError(f"The tables differ, scores by {apart}.")
     same, clean = f"{count} classes, scores to {apart:.4f}", timings["ours"].samples
     return [Row("folder", f"{count} images", "images/s", mine, theirs, "ours, a plain loop", 4, floor, same, clean)]
+
+
+def table_of(path: Path) -> list[list[str]]:
+    """The cells of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.reader(file))

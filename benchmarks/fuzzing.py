@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from serving import process
 
-from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.model.loading import locate
 
 EXPECTED = {200, 400, 413, 415, 503}  # read, damaged, too large, no image, busy

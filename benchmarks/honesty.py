@@ -8,7 +8,7 @@ right when it overlaps an object of its class by half): of those told where all 
 found, down to the lowest score, of the classes that the set marks. Only images are asked about that `calibrate = 0.5`,
 as in recipes/tiny.toml, does not take. Refusals: of classes that an image does not show and of those that it does, how
 often the answer is that there is none. Steps: AP50 of detections asked for at once, after "How many ... are there?",
-and of oriented ones after upright ones.
+and of oriented ones after upright ones. Sets and images that are not there are named at the end.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import random
 from pathlib import Path
 
 import numpy as np
-from figures import ROWS
+from figures import not_there, samples_there, sets
 
-from earthgpt import lookup
 from earthgpt.assistant import load
 from earthgpt.calibration import judge
 from earthgpt.config import Source
@@ -36,19 +35,16 @@ from earthgpt.types import Conversation, OrientedBox, Region
 BATCH = 8
 
 
-def samples_of(data: Path, limit: int) -> dict[str, list]:
+def samples_of(data: Path, limit: int) -> tuple[dict[str, list], str]:
     """Up to ``limit`` validation samples of each set that is there, drawn with a fixed seed; none that calibration
-    takes."""
-    found = {}
-    for name, folder, split, part in dict.fromkeys((name, *where) for _, name, *where, _, _, _ in ROWS):
-        root = data / folder if folder else ""
-        if folder and not root.is_dir():
-            continue
-        card = lookup.find("datasets", name)
-        taken = {one.name for one in held_out(Source(dataset=name, root=str(root), split=split, part=part), 0.5)}
-        samples = [one for one in card.read(root, split, part=part) if one.name not in taken]
+    takes. And what is not there, as a sentence."""
+    found, missing = {}, {}
+    for name, root, split, part in sets(data):
+        taken = {one.name for one in held_out(Source(dataset=name, root=root, split=split, part=part), 0.5)}
+        there, missing[name] = samples_there(name, root, split, part)
+        samples = [one for one in there if one.name not in taken]
         found[name] = random.Random(0).sample(samples, min(limit, len(samples)))
-    return found
+    return found, not_there(data, missing)
 
 
 def dialogues(assistant, rasters, questions) -> list:
@@ -85,9 +81,10 @@ def true_regions(samples, oriented: bool) -> list[tuple[Region, ...]]:
 
 
 def tables(assistant, data: Path, limit: int) -> str:
-    """The three tables."""
+    """The three tables, and what is not there."""
+    drawn, missing = samples_of(data, limit)
     calibration, refusals, steps = [], [], []
-    for name, samples in samples_of(data, limit).items():
+    for name, samples in drawn.items():
         rasters = [open_raster(sample.image, sample.sensor) for sample in samples]
         scenes = [(sample, one) for sample, one in zip(samples, rasters, strict=True) if sample.label]
         if scenes:
@@ -148,6 +145,7 @@ def tables(assistant, data: Path, limit: int) -> str:
             *refusals,
             "\n| data set | asked | AP50 | precision | recall |\n|---|---|---:|---:|---:|",
             *steps,
+            *([f"\n{missing}"] if missing else []),
         ]
     )
 

@@ -10,8 +10,6 @@ many bytes of it were read for each that it has: 1 is every block once.
 """
 
 import json
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from processes import output, peak_kib
 from table import Row, table
 
 TILE, OVERLAP, ROUNDS = 560, 112, 3
@@ -93,9 +92,9 @@ def measure(way: str, path: Path) -> None:
     count = {"scene": by_scene, "loop": by_loop}[way](path, parts)
     seconds = time.process_time() - start
     assert count == sum(width * height for _, _, width, height in parts)
-    peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+    peak = peak_kib()
     part = (read_bytes() - before) / path.stat().st_size
-    print(json.dumps({"rate": count / 1e6 / seconds, "peak": peak / 2**20, "read": part}))
+    print(json.dumps({"rate": count / 1e6 / seconds, "peak": peak / 1024, "read": part}))
 
 
 def read_bytes() -> int:
@@ -124,8 +123,7 @@ def measured(name: str, folder: Path, quick: bool) -> list[Row]:
     results: dict[str, list[dict]] = {"scene": [], "loop": []}
     for _ in range(1 if quick or side > 10_000 else ROUNDS):
         for way, one in results.items():
-            command = [sys.executable, __file__, way, str(path)]
-            one.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            one.append(json.loads(output([sys.executable, __file__, way, str(path)])))
     ours, its = (max(one, key=lambda result: result["rate"]) for one in results.values())
     rival, same = f"rasterio {rasterio.__version__}, plain loop", "valid pixels"
     return [

@@ -13,7 +13,6 @@ import argparse
 import importlib.util
 import json
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
 
+from processes import output, peak_kib, resident_kib
 from table import Row, table
 
 SAMPLED = 20_000
@@ -89,8 +89,7 @@ def conversations(count: int) -> Iterator:
 def run(way: str, path: Path) -> dict:
     """The figures of one way, measured in a process of its own."""
     begin = time.time()
-    command = [sys.executable, __file__, "--measure", way, str(path)]
-    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    found = json.loads(output([sys.executable, __file__, "--measure", way, str(path)]))
     return {"from the start of the process to the first": found.pop("ready") - begin, **found}
 
 
@@ -144,8 +143,7 @@ def figures(opened, said) -> dict:
     for place in places:
         records[place]
     rate = SAMPLED / (time.perf_counter() - begin)
-    resident = kilobytes("/proc/self/smaps_rollup", "Rss:") / 1e3
-    peak = kilobytes("/proc/self/status", "VmHWM:") / 1e3
+    resident, peak = resident_kib() / 1e3, peak_kib() / 1e3
     sampled = json.dumps([said(records[place]) for place in places])
     return {
         "ready": ready,
@@ -155,11 +153,6 @@ def figures(opened, said) -> dict:
         "read at random": rate,
         "digest": blake2b(sampled.encode()).hexdigest(),
     }
-
-
-def kilobytes(file: str, field: str) -> int:
-    """A figure that Linux states of this process."""
-    return next(int(line.split()[1]) for line in Path(file).read_text().splitlines() if line.startswith(field))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,13 @@
 
     make bench
     make bench ARGS="asking startup --quick"
-    python benchmarks/run.py --check benchmarks/expected.json
+    python benchmarks/run.py --quick --check benchmarks/expected.json
 
 Every benchmark runs in a process of its own. "ratio" is how many times better ours is; "floor" is what operations and
 bytes allow this machine, and "from it" how many times that ours is; "the same" what was checked to be equal, or there
 is no row; "clean" says how many samples nobody disturbed. Rivals that are not installed are left out:
-`pip install sahi datasets` brings two more.
+`pip install sahi datasets` brings two more. expected.json has the ratios of --quick; without it some rows have
+another name, and those that it expects were not measured.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
@@ -36,7 +38,8 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all where none is given")
     parser.add_argument("--quick", action="store_true", help="less work, and fewer rounds")
     parser.add_argument("--write", type=Path, metavar="FILE", help="keep the ratios in a JSON file; others there stay")
-    parser.add_argument("--check", type=Path, metavar="FILE", help=f"fail below {MARGIN} of a ratio of such a file")
+    fails = f"fail below {MARGIN} of a ratio of such a file, and where one of a benchmark that ran was not measured"
+    parser.add_argument("--check", type=Path, metavar="FILE", help=fails)
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)
     if unknown := set(arguments.names) - set(NAMES):
@@ -45,16 +48,19 @@ def main(words: list[str] | None = None) -> int:
         measure(arguments.names[0], arguments.quick, arguments.one)
         return 0
     print(table([]))
-    rows, notes, failed = [], [], False
+    rows, ran, notes, failed = [], set(), [], False
     for name in arguments.names or NAMES:
         found, note, broken = of(name, arguments.quick)
         rows += found
-        notes += [f"{name}: {note}"] if note else []
+        if note:
+            notes.append(f"{name}: {note}")
+        else:
+            ran.add(name)
         failed |= broken
         for line in table(found).splitlines()[2:]:
             print(line, flush=True)
     if arguments.check:
-        fallen = below(rows, json.loads(arguments.check.read_text(encoding="utf-8")))
+        fallen = below(rows, ran, json.loads(arguments.check.read_text(encoding="utf-8")))
         notes, failed = notes + fallen, failed or bool(fallen)
     if arguments.write:
         kept = json.loads(arguments.write.read_text(encoding="utf-8")) if arguments.write.exists() else {}
@@ -88,13 +94,16 @@ def measure(name: str, quick: bool, file: Path) -> None:
     file.write_text(json.dumps(found), encoding="utf-8")
 
 
-def below(rows: list[Row], expected: dict[str, float]) -> list[str]:
-    """What to say of ratios that fell."""
-    return [
-        f"{row.key}: {row.ratio:.3g} times, but {expected[row.key]:.3g} were expected"
-        for row in rows
-        if row.key in expected and row.ratio < MARGIN * expected[row.key]
-    ]
+def below(rows: list[Row], ran: Collection[str], expected: dict[str, float]) -> list[str]:
+    """What to say of ratios that fell, and of those that were not measured although their benchmark ran."""
+    found = {row.key: row.ratio for row in rows}
+    said = []
+    for key, ratio in expected.items():
+        if key in found and found[key] < MARGIN * ratio:
+            said.append(f"{key}: {found[key]:.3g} times, but {ratio:.3g} were expected")
+        elif key not in found and key.split(":")[0] in ran:
+            said.append(f"{key}: not measured, but {ratio:.3g} times were expected")
+    return said
 
 
 if __name__ == "__main__":

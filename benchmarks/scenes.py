@@ -19,8 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -29,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 from guard import Timing, in_turn
+from processes import output, peak_kib
 from table import Row
 
 SIDE, BOXES = 256, 1_500
@@ -89,8 +88,7 @@ def rows(quick: bool = False) -> list[Row]:
 
 def measured_memory(path: Path) -> dict:
     """What ``memory`` finds in a process of its own."""
-    command = [sys.executable, __file__, "--memory", str(path)]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    return json.loads(output([sys.executable, __file__, "--memory", str(path)]))
 
 
 def write(path: Path, side: int) -> Path:
@@ -152,14 +150,9 @@ def memory(path: Path) -> dict[str, float]:
         processor = Processor
 
     scenes._detect = lambda assistant, job, tiles, squares: [{"objects": []} for _ in tiles]
-    before = peak()
+    before = peak_kib()
     found = scenes.scan(Assistant(), open_scene(path), scenes.Job("detect", 896, 224))
-    return {"tiles": found.tiles, "mb": peak() / 1024, "more": (peak() - before) / 1024}
-
-
-def peak() -> int:
-    """Most KiB of memory that this process has had."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1))
+    return {"tiles": found.tiles, "mb": peak_kib() / 1024, "more": (peak_kib() - before) / 1024}
 
 
 def seams(side: int = 20_000, count: int = 4_000) -> None:

@@ -50,16 +50,20 @@ WORDS = ("ships", "airplanes", "bridges", "storage tanks", "vehicles", "harbors"
 
 @contextmanager
 def server(assistant, **settings) -> Iterator[str]:
-    """The address of a server."""
+    """The address of a server, which ends with the block, whatever happens there."""
     app = create_app(Settings(name="model", **settings), assistant)
     running = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=running.run)
+    thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
-    while not running.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-    running.should_exit = True
-    thread.join()
+    try:
+        while not running.started:
+            if not thread.is_alive():
+                raise RuntimeError("The server did not start.")
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        running.should_exit = True
+        thread.join()
 
 
 def picture(seed: int) -> str:

@@ -9,19 +9,19 @@ base class of models, without which there is none.
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from guard import in_turn
+from processes import output
 from table import Row
 
 LIMITS = {"import earthgpt": 0.1, "earthgpt --help": 0.3, "earthgpt ask": 4.0}
 
 
 def rows(quick: bool = False) -> list[Row]:
-    """A row for each limit."""
+    """A row for each limit; the same with ``quick``, for it is short."""
     import numpy as np
     from PIL import Image
 
@@ -49,8 +49,3 @@ def rows(quick: bool = False) -> list[Row]:
             taken[name].samples)
         for name, limit in LIMITS.items()
     ]  # fmt: skip
-
-
-def output(command: list[str]) -> str:
-    """What a command prints."""
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout

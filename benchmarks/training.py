@@ -16,15 +16,13 @@ from __future__ import annotations
 import argparse
 import copy
 import random
-import re
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
 from importlib import metadata
-from pathlib import Path
 
 from guard import in_turn
+from processes import output, peak_kib
 from table import Row
 
 MIXTURES = {
@@ -51,11 +49,11 @@ def main() -> None:
     torch.manual_seed(0)
     if arguments.memory:
         way, mixture = arguments.memory
-        before = peak()
+        before = peak_kib()
         runner = Runner.make(way, MIXTURES[mixture], arguments.frozen)
         for _ in range(3):
             runner.step()
-        print(peak() - before)
+        print(peak_kib() - before)
         return
     from earthgpt.machine import matrix_rate
 
@@ -112,13 +110,7 @@ def rows(quick: bool = False) -> list[Row]:
 
 def measured_memory(way: str, mixture: str, options: list[str]) -> float:
     """Peak MB of a process that takes three steps, less what it held before."""
-    command = [sys.executable, __file__, *options, "--memory", way, mixture]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1024
-
-
-def peak() -> int:
-    """Most KiB of memory that this process has had (ru_maxrss begins with that of its parent)."""
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text()).group(1))
+    return int(output([sys.executable, __file__, *options, "--memory", way, mixture])) / 1024
 
 
 @dataclass

@@ -17,6 +17,7 @@ from earthgpt.model.loading import DEFAULT
 from earthgpt.model.loading import load as load_model
 from earthgpt.perception import Seen, deduce
 from earthgpt.tasks import (
+    Task,
     image_captioning,
     object_detection,
     region_captioning,
@@ -42,11 +43,13 @@ class EarthGPT:
     ``constrained``: what follows from the facts that the model's dense heads find is answered by them
     (``perception.deduce``), and other answers with boxes are of the form of their task, so that none is possible that
     cannot be read (``generation.generate``); without it all are as the language model gives them.
+    ``tasks``: of one's own, whose ``deduce`` is asked too.
     Every method raises EarthGPTError for an image that cannot be read and for an empty question.
     """
 
     def __init__(self, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, constrained: bool = True):
         self.model, self.processor, self.constrained = model, processor, constrained
+        self.tasks: tuple[Task, ...] = ()
 
     def __repr__(self) -> str:
         parameters = sum(one.numel() for one in self.model.parameters())
@@ -65,8 +68,10 @@ class EarthGPT:
         """
         conversation = replace(conversation, images=tuple(open_raster(one, sensor) for one in conversation.images))
         memory = memory or Memory(self)
-        if self.constrained and (found := deduce(self.model, self.processor, [conversation], memory.look)[0]):
-            return found
+        if self.constrained:
+            (found,) = deduce(self.model, self.processor, [conversation], memory.look, self.tasks)
+            if found:
+                return found
         squares = [memory.square(raster) for raster in conversation.images]
         options = {"grammars": [grammar if self.constrained else None], "reading": memory.reading}
         return generate(self.model, self.processor, [conversation], squares, **options)[0]

@@ -15,14 +15,15 @@ from earthgpt.datasets import Dataset
 from earthgpt.policies import asked, plan, take
 from earthgpt.types import EarthGPTError, Sample
 
+WHOLE = "all"  # the split that holds all others, where a set has it
 # What readers do about each kind of defect, by a pattern of its name; the first that fits counts.
 ACTIONS = {
-    r"missing or broken images, left out|.*, left out": "left out",
+    r".*, left out": "left out",
     r"missing images|unreadable images": "facts are read; the image is not trained on",
     r"wrong sizes in annotations": "the size of the image file is taken",
     r"boxes cut at the edge": "cut at the edge of the image",
     r"boxes (without area|outside the image|that are not numbers)|objects without a box": "the object is left out",
-    r"(objects stated|files listed) twice|rows stated twice": "kept once",
+    r"(objects stated|files listed) twice": "kept once",
     r"objects of unknown class .*": "left out; absence is not asked about in that image",
     r".* regions|objects that nobody could name": "left out as its owners say; the paper asks for DontCare of HIT-UAV",
     r"crowds|shapes without area|objects cut by tiling": "left out; absence is not asked about in that image",
@@ -82,7 +83,8 @@ class Checked:
     @property
     def found(self) -> dict[str, int | None]:
         """Images, objects and turns that are there, of all splits together."""
-        objects = [split.objects for split in self.splits.values() if split.objects is not None]
+        splits = [self.splits[WHOLE]] if WHOLE in self.splits else self.splits.values()
+        objects = [split.objects for split in splits if split.objects is not None]
         return {"images": self.images, "objects": sum(objects) if objects else None, "turns": self.turns}
 
     @property
@@ -141,7 +143,8 @@ def check(
     ``root``: what was looked for and what is there.
     """
     card = lookup.find("datasets", name)
-    splits, defects, problems, names = {}, Counter(), [], set()
+    splits, problems, names = {}, [], set()
+    of_splits, of_whole = Counter(), Counter()
     for split in card.splits:
         own = Counter()
         images, objects, problem = 0, None, None
@@ -156,10 +159,11 @@ def check(
         except EarthGPTError as error:
             problem = str(error)
             problems.append(error)
-        defects.update(own)
+        (of_whole if split == WHOLE else of_splits).update(own)
         splits[split] = SplitCount(images, objects, card.counts.get(split), card.objects.get(split), problem)
     if len(problems) == len(card.splits):
         raise problems[0]
+    defects = of_splits | of_whole  # the larger of both: what the whole counts is counted in its splits once more
     turns, of_plan = 0, Counter()
     taken = plan(card, policy)
     for split in taken.splits:

@@ -137,7 +137,7 @@ def save_model(folder: Path, model, processor: EarthGPTProcessor, ranks: Ranks) 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = get_model_state_dict(model, options=options)  # of the first process alone, when there are several
     if ranks.first:
-        fresh = folder.with_suffix(".new")
+        fresh = folder.with_name(f"{folder.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         with torch.device("meta"):  # no second copy of the weights
             written = EarthGPTForConditionalGeneration(model.config).to(torch.bfloat16)
@@ -155,7 +155,7 @@ def save_model(folder: Path, model, processor: EarthGPTProcessor, ranks: Ranks) 
 
 def swap(fresh: Path, folder: Path) -> None:
     """Puts a new folder in the place of another."""
-    old = folder.with_suffix(".old")
+    old = folder.with_name(f"{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         os.replace(folder, old)

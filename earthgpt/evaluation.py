@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,17 +16,19 @@ import numpy as np
 
 from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
+from earthgpt.boxes import box_of, written_boxes
 from earthgpt.coordinates import FRAMES, Frame, padded_square
 from earthgpt.datasets import Dataset, at_hand
 from earthgpt.endpoints import Endpoint
 from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
+from earthgpt.parallel import whole
 from earthgpt.perception import deduce
-from earthgpt.predictions import written_boxes
 from earthgpt.reports import Report, Scored, fingerprint, report, task_of
 from earthgpt.tasks import Task, Turn
+from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding
-from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Region, Sample, Size
+from earthgpt.types import Conversation, EarthGPTError, Region, Sample, Size
 
 # What another pass over the questions shows in place of the image, and the name of that baseline in a report.
 BLIND = {"text-only": "text only", "blank": "blank image", "shuffled-images": "shuffled images"}
@@ -109,7 +110,7 @@ def evaluate(
     card, asked = lookup.find("datasets", dataset), _task(task, frame, options or {})
     if unknown := [one for one in blind if one not in BLIND]:
         raise EarthGPTError(f"A baseline is one of {', '.join(BLIND)}; not {unknown[0]!r}.")
-    if task not in card.tasks and dataset != "synthetic":
+    if "." not in task and task not in card.tasks:
         raise EarthGPTError(f"{card.title} has no facts for {task}; it has {', '.join(card.tasks)}.")
     defects: Counter[str] = Counter()
     pairs = list(_questions(card, asked, root, split, part, kind, keep, defects))
@@ -124,7 +125,7 @@ def evaluate(
         "model": name, **_model_settings(model), "dataset": dataset, "task": task, "split": split, "part": part,
         "kind": kind, "limit": limit, "batch_size": batch_size, "max_new_tokens": max_new_tokens, "decoding": "greedy",
         "frame": frame, "decimals": asked.decimals, "instruction": instruction, "options": dict(options or {}),
-        "blind": list(blind), "example": _worded(questions[0], instruction),
+        "blind": list(blind), "rounds": rounds, "example": _worded(questions[0], instruction),
     }  # fmt: skip
     begun = {"settings": json.loads(json.dumps(settings)), "fingerprint": fingerprint(questions)}
     if output is not None and output.is_file():
@@ -158,7 +159,10 @@ def evaluate(
 
 def once(turns: Sequence[Turn]) -> Iterator[Turn]:
     """The turns without those that ask the same again (a caption for each reference)."""
-    return iter({turn.question: turn for turn in reversed(turns)}.values())
+    first: dict[str, Turn] = {}
+    for turn in turns:
+        first.setdefault(turn.question, turn)
+    return iter(first.values())
 
 
 class Journal:
@@ -293,7 +297,7 @@ def _model_settings(model: EarthGPT | Endpoint) -> dict[str, Any]:
     parameters = model.model.state_dict()
     found = hashlib.sha256()
     for key in sorted(parameters):
-        value = parameters[key].flatten()
+        value = whole(parameters[key]).flatten()
         # A few values of each tensor tell one training from another.
         few = value[:: max(1, len(value) // 16)][:16].float().cpu().numpy()
         found.update(f"{key}{tuple(parameters[key].shape)}".encode() + few.tobytes())
@@ -381,7 +385,7 @@ def _answers(
     else:
         for batch in batches:
             asked = dict(put(batch))
-            answers = ask(model, list(asked.values()), max_new_tokens) if asked else []
+            answers = ask(model, list(asked.values()), max_new_tokens, [task]) if asked else []
             found = {number: said(number, answer) for number, answer in zip(asked, answers, strict=True)}
             yield {**found, **unreadable}
             unreadable.clear()
@@ -389,9 +393,15 @@ def _answers(
         yield dict(unreadable)
 
 
-def ask(assistant: EarthGPT, conversations: Sequence[Conversation], max_new_tokens: int) -> list[Answer]:
-    """The next message of each conversation about open images; those that the language model gives in one batch."""
-    found = deduce(assistant.model, assistant.processor, conversations) if assistant.constrained else []
+def ask(
+    assistant: EarthGPT, conversations: Sequence[Conversation], max_new_tokens: int, tasks: Sequence[Task] = ()
+) -> list[Answer]:
+    """The next message of each conversation about open images; those that the language model gives in one batch.
+
+    tasks: of one's own, beside those of the assistant.
+    """
+    tasks = (*tasks, *assistant.tasks)
+    found = deduce(assistant.model, assistant.processor, conversations, tasks=tasks) if assistant.constrained else []
     if any(found):
         left = [one for one, known in zip(conversations, found, strict=True) if known is None]
         others = iter(_generate(assistant, left, max_new_tokens) if left else ())
@@ -419,34 +429,20 @@ def _scores(task: Task, answer: Answer, size: Size) -> tuple[float, ...] | None:
 def value_of(task: Task, said: Said, size: Size) -> Any | None:
     """What was said as a value of the task, regions with their scores; None when it cannot be read.
 
-    In a frame that is not ours, boxes are read in whatever form other models write them (``predictions``).
+    In a frame that is not ours, boxes are read in whatever form other models write them (``boxes``).
     """
     if said.unreadable:
         return None
     value = task.parse(said.text, size)
-    if value is None and hasattr(task, "spans") and task.frame is not padded_square:
-        regions = _regions(task.frame(size), said.text)
+    if value is None and isinstance(task, VisualGrounding | ObjectDetection) and task.frame is not padded_square:
+        frame = task.frame(size)
+        found = [(box_of(one, frame, size)[0], one) for one in written_boxes(said.text)]
         if isinstance(task, VisualGrounding):
-            return regions[0].box if regions else None
-        return tuple(region for region in regions if region.label) or None
+            return next((box for box, _ in found if box is not None), None)
+        return tuple(Region(box, one.label, one.score) for box, one in found if box is not None and one.label) or None
     if said.scores and isinstance(value, tuple):
         return tuple(replace(region, score=score) for region, score in zip(value, said.scores, strict=True))
     return value
-
-
-def _regions(frame: Frame, text: str) -> list[Region]:
-    """The boxes of a text that are upright or have four corners, each with its label, empty where it has none."""
-    found = []
-    for written in written_boxes(text):
-        numbers = written.numbers
-        if len(numbers) not in (4, 8) or not all(map(math.isfinite, numbers)):
-            continue
-        points = tuple(frame.fractions(pair) for pair in zip(numbers[::2], numbers[1::2], strict=True))
-        if len(points) == 4:
-            found.append(Region(OrientedBox(points), written.label or "", written.score))
-        elif numbers[0] <= numbers[2] and numbers[1] <= numbers[3]:
-            found.append(Region(Box(*points[0], *points[1]), written.label or "", written.score))
-    return found
 
 
 def _report(

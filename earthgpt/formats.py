@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import gc
-import math
 import os
 import re
 import warnings
@@ -15,14 +14,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-import numpy as np
 from PIL import Image
 from pydantic_core import from_json
 
-from earthgpt.types import Box, EarthGPTError, OrientedBox, Point, Question, Region, Sample, Sensor, Size
+from earthgpt.outlines import corner_box, floats, hull_bbox, oriented_box, points, rotated_rectangle, usable
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Question, Region, Sample, Sensor, Size
 
 IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
 # The elements of VOC and its relatives that hold numbers.
@@ -33,7 +33,10 @@ CORNERS = tuple(
 )
 SSDD_CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 CENTERED = ("cx", "cy", "w", "h", "angle")
-UNREADABLE = (KeyError, OSError, SyntaxError, ValueError)  # what Pillow raises for what is missing or no image
+# What Pillow raises for what is missing or no image.
+UNREADABLE = (KeyError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+ORIENTATION = 0x0112  # of EXIF; 5 to 8 swap width and height
+_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 
 
 # These two are made in half the time of a frozen dataclass, and a file may hold a million.
@@ -52,13 +55,14 @@ class Annotation(NamedTuple):
 class AnnotatedImage(NamedTuple):
     """One image of a file: its name there, its (width, height) as stated there or (0, 0), and its objects.
 
-    ``complete`` is False where the file marks objects that the format leaves out.
+    ``defects`` counts by kind what else the file marks in it and the format leaves out: with any, the objects are not
+    complete. ``detected`` counts them on.
     """
 
     file: str
     size: Size
     annotations: tuple[Annotation, ...]
-    complete: bool = True
+    defects: Mapping[str, int] = MappingProxyType({})
 
 
 def load_json(path: Path) -> Any:
@@ -207,20 +211,46 @@ def files(folder: Path, pattern: str) -> list[Path]:
     return sorted(found, key=lambda path: (path.parent.as_posix(), natural(path)))
 
 
+@contextmanager
+def open_image(path: Path) -> Iterator[Image.Image]:
+    """An image file as Pillow opens it, however large: beyond some size Pillow alone suspects an attack.
+
+    Raises what is in ``UNREADABLE`` for a file that is missing or no image.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        try:
+            image = Image.open(path)
+        except Image.DecompressionBombError:  # of DOTA 2.0, for one; a header does no harm
+            with path.open("rb") as file:
+                head = file.read(16)
+            accepting = [factory for factory, accept in Image.OPEN.values() if accept and accept(head) is True]
+            if not accepting:
+                raise
+            image = accepting[0](path)
+        with image:
+            yield image
+
+
+def shown_size(image: Image.Image) -> Size:
+    """(width, height) in the frame that boxes are in: as EXIF says that the image is to be shown; of a TIFF as it is
+    stored, which is how GDAL reads it. Nothing is decoded.
+    """
+    if image.format == "TIFF":
+        return image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
+    # Not ``image.getexif``: of a PNG without EXIF in its header that decodes the pixels, to look behind them.
+    turned = Image.Image.getexif(image).get(ORIENTATION, 1) > 4
+    return image.size[::-1] if turned else image.size
+
+
 def image_size(path: Path) -> Size:
-    """(width, height) as stored, from the header: the pixels are not decoded."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return image.size
-    except Image.DecompressionBombError:  # of DOTA 2.0, for one; a header does no harm
-        with Image.OPEN[Image.registered_extensions()[path.suffix.lower()]][0](path) as image:
-            return image.size
+    """(width, height) as shown (``shown_size``), from the header: the pixels are not decoded."""
+    with open_image(path) as image:
+        return shown_size(image)
 
 
 def size_of(path: Path, stated: Size, defects: Counter) -> Size | None:
-    """(width, height) of an image: as stored, or else as its annotation states it, or None.
+    """(width, height) of an image: as shown, or else as its annotation states it, or None.
 
     Images that are missing, broken, or of another size than stated are counted in ``defects``.
     """
@@ -318,9 +348,9 @@ def coco(
 ) -> Iterator[AnnotatedImage]:
     """Images with their objects of a COCO-like JSON, in its order; the keys are named because sets rename them.
 
-    ``bbox`` is kept as written. ``outline`` holds the points of all polygons; it is empty for run lengths.
-    Annotations of an image that is not listed are counted in ``defects``, and so are images that are listed twice,
-    which are read once.
+    ``bbox`` is kept as written. ``outline`` holds the points of all polygons; it is empty for run lengths. Crowds are
+    counted with their image. Annotations of an image that is not listed are counted in ``defects``, and so are images
+    that are listed twice, which are read once.
     """
     with shaped(path, "COCO file"), uncollected():
         content = load_json(path)
@@ -331,14 +361,13 @@ def coco(
         images = {image["id"]: image for image in content["images"]}
         defects["files listed twice"] += len(content["images"]) - len(images)
         objects: dict[Any, list[Annotation]] = {number: [] for number in images}
-        crowded = set()
+        crowded: dict[Any, Counter] = {}
         for entry in content[annotations]:
             number = entry["image_id"]
             if number not in objects:
                 defects["annotations of unlisted images"] += 1
             elif entry.get("iscrowd"):  # one box about many objects
-                defects["crowds"] += 1
-                crowded.add(number)
+                crowded.setdefault(number, Counter())["crowds"] += 1
             else:
                 bbox, polygons, outline = tuple(entry.get("bbox") or ()), entry.get("segmentation"), ()
                 if polygons and not isinstance(polygons, dict):
@@ -350,7 +379,7 @@ def coco(
                 string(image[file]),
                 _stated_size(image, "width", "height"),
                 tuple(objects[number]),
-                number not in crowded,
+                crowded.get(number, {}),
             )
             for number, image in images.items()
         ]
@@ -423,51 +452,39 @@ def _numbers(element: ElementTree.Element | None, names: tuple[str, ...]) -> tup
     return () if element is None else floats(map(element.findtext, names)) or ()
 
 
-def floats(texts: Iterable[Any]) -> tuple[float, ...] | None:
-    """Finite numbers; None when one of ``texts`` is something else."""
-    try:
-        values = tuple(map(float, texts))
-    except (OverflowError, TypeError, ValueError):
-        return None
-    return values if all(map(math.isfinite, values)) else None
-
-
-def dota(path: Path, defects: Counter) -> AnnotatedImage:
+def dota(path: Path) -> AnnotatedImage:
     """The image of a DOTA text: four corners, the class (blanks are allowed), 0 or 1 for difficult.
 
-    ``bbox`` is (). Header lines are passed over; other lines that cannot be read are counted in ``defects``.
+    ``bbox`` is (). Header lines are passed over; other lines that cannot be read are counted in its ``defects``.
     """
-    annotations, complete = [], True
+    annotations, defects = [], Counter()
     for line in lines(path):
         fields = line.split()
         corners = floats(fields[:8])
         if corners is None or len(fields) < 9:
-            headed = re.match(r"[a-z ]+:", line, re.IGNORECASE) is not None  # imagesource:GoogleEarth, gsd:null
-            defects["unreadable lines"] += not headed
-            complete &= headed
+            if not re.match(r"[a-z ]+:", line, re.IGNORECASE):  # imagesource:GoogleEarth, gsd:null
+                defects["unreadable lines"] += 1
             continue
         difficult = fields.pop() if len(fields) > 9 and fields[-1].isdecimal() else "0"
         if difficult == "2":  # of which the devkit's ImgSplit.py left 70 % or less in a tile
             defects["objects cut by tiling"] += 1
-            complete = False
             continue
         annotations.append(Annotation(" ".join(fields[8:]), (), corners))
-    return AnnotatedImage(path.stem, (0, 0), tuple(annotations), complete)
+    return AnnotatedImage(path.stem, (0, 0), tuple(annotations), defects)
 
 
-def yolo(path: Path, size: Size, defects: Counter) -> AnnotatedImage:
+def yolo(path: Path, size: Size) -> AnnotatedImage:
     """The image of a YOLO text, in pixels of an image of ``size``; a label is the number of a class, from "0".
 
     A line is a class and center x, center y, width, height, or the points of a polygon, in fractions of the image;
-    lines that are neither are counted in ``defects``.
+    lines that are neither are counted in its ``defects``.
     """
     width, height = size
-    annotations, complete = [], True
+    annotations, defects = [], Counter()
     for line in lines(path):
         values = floats(line.split()) or ()
         if not values or values[0] != int(values[0]) or not (len(values) == 5 or (len(values) > 6 and len(values) % 2)):
             defects["unreadable lines"] += 1
-            complete = False
             continue
         label, numbers = str(int(values[0])), values[1:]
         if len(numbers) == 4:
@@ -477,42 +494,26 @@ def yolo(path: Path, size: Size, defects: Counter) -> AnnotatedImage:
         else:
             outline = tuple(number * (height if i % 2 else width) for i, number in enumerate(numbers))
             annotations.append(Annotation(label, (), outline))
-    return AnnotatedImage(path.stem, size, tuple(annotations), complete)
+    return AnnotatedImage(path.stem, size, tuple(annotations), defects)
 
 
-def labelme(path: Path, defects: Counter) -> AnnotatedImage:
+def labelme(path: Path) -> AnnotatedImage:
     """The image of a LabelMe JSON: its rectangles and polygons. Points, lines and circles are counted."""
-    annotations, complete = [], True
+    annotations, defects = [], Counter()
     with shaped(path, "LabelMe file"):
         content = load_json(path)
         for shape in content["shapes"]:
             label, kind = string(shape["label"]), shape.get("shape_type") or "polygon"
             corners = [(float(x), float(y)) for x, y in shape["points"]]
             if kind == "rectangle" and len(corners) > 1:  # two opposite corners in any order, or all four
-                annotations.append(Annotation(label, _hull_bbox(corners)))
+                annotations.append(Annotation(label, hull_bbox(corners)))
             elif kind in ("polygon", "rotation") and len(corners) > 2:
                 annotations.append(Annotation(label, (), tuple(chain(*corners))))
             else:
                 defects["shapes without area"] += 1
-                complete = False
         size = _stated_size(content, "imageWidth", "imageHeight")
     file = str(content.get("imagePath") or path.stem).replace("\\", "/").rpartition("/")[2]
-    return AnnotatedImage(file, size, tuple(annotations), complete)
-
-
-def points(outline: Sequence[float], defects: Counter) -> tuple[Point, ...]:
-    """x, y, x, y, ... as points; () with a count where they are not pairs of numbers."""
-    numbers = floats(outline)
-    if numbers is None or len(numbers) % 2:
-        defects["boxes that are not numbers"] += 1
-        return ()
-    return tuple(zip(numbers[::2], numbers[1::2], strict=True))
-
-
-def _hull_bbox(corners: Iterable[Point]) -> tuple[float, float, float, float]:
-    """(left, top, width, height) of the upright hull."""
-    xs, ys = zip(*corners, strict=True)
-    return min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)
+    return AnnotatedImage(file, size, tuple(annotations), defects)
 
 
 def listed(listing: Path, annotations: Path, images: Path, defects: Counter) -> Iterator[tuple[Path, AnnotatedImage]]:
@@ -546,7 +547,7 @@ def upright(annotation: Annotation, size: Size, defects: Counter) -> Box | None:
         corners = points(annotation.outline, defects)
         if not corners:
             return None
-        bbox = _hull_bbox(corners)
+        bbox = hull_bbox(corners)
     if not bbox:
         defects["objects without a box"] += 1
         return None
@@ -567,7 +568,7 @@ def quadrilateral(annotation: Annotation, size: Size, defects: Counter) -> Orien
     if len(annotation.outline) != 8 or floats(annotation.outline) is None:
         return rectangle(annotation, size, defects)
     corners = points(annotation.outline, defects)
-    return OrientedBox.from_pixels(corners, size) if _usable(corners, size, defects) else None
+    return OrientedBox.from_pixels(corners, size) if usable(corners, size, defects) else None
 
 
 def detected(
@@ -582,14 +583,17 @@ def detected(
 ) -> Iterator[Sample]:
     """The image as a sample with its objects; none where its size is not known.
 
+    It is named by its path from ``root``. What is held out of a set that its owners did not divide follows from the
+    names: there, this is the folder of the set itself, wherever below the folder that was named as root.
     ``labels`` are ``spellings``. The sample is complete for ``classes``, which are all of ``labels`` when None,
     unless an object that may belong to them was left out.
     """
+    defects.update(image.defects)
     size = size_of(path, image.size, defects)
     if size is None:
         return
     classes = tuple(dict.fromkeys(filter(None, labels.values()))) if classes is None else tuple(classes)
-    regions, complete = [], image.complete
+    regions, complete = [], not any(image.defects.values())
     for annotation, times in Counter(image.annotations).items():
         defects["objects stated twice"] += times - 1
         key = spelling(annotation.label)
@@ -609,95 +613,6 @@ def detected(
     yield Sample(path, name, size, sensor, regions=tuple(regions), classes=classes, complete=complete)
 
 
-def corner_box(bbox: Iterable[float], size: Size, defects: Counter) -> Box | None:
-    """The box of (left, top, width, height) in pixels; None when none of it has area in an image of ``size``."""
-    numbers = floats(bbox)
-    if numbers is None or len(numbers) != 4:
-        defects["boxes that are not numbers"] += 1
-        return None
-    left, top, width, height = numbers
-    corners = ((left, top), (left + width, top + height))
-    return Box.from_pixels(*corners[0], *corners[1], size) if _usable(corners, size, defects) else None
-
-
-def oriented_box(outline: Iterable[Point], size: Size, defects: Counter) -> OrientedBox | None:
-    """The smallest rectangle about an outline in pixels; None when none of it has area in an image of ``size``."""
-    outline = tuple(outline)
-    if floats(chain(*outline)) is None:
-        defects["boxes that are not numbers"] += 1
-        return None
-    corners = min_area_rectangle(outline)
-    return OrientedBox.from_pixels(corners, size) if _usable(corners, size, defects) else None
-
-
-def _usable(corners: tuple[Point, ...], size: Size, defects: Counter) -> bool:
-    """Whether a box covers part of the image. Boxes that do not, or not whole, are counted in ``defects``."""
-    xs, ys = zip(*corners, strict=True)
-    # A corner may overshoot by rounding: half a pixel is not a defect.
-    inside = min(xs) >= -0.5 and min(ys) >= -0.5 and max(xs) <= size[0] + 0.5 and max(ys) <= size[1] + 0.5
-    flat = xs[1] <= xs[0] or ys[1] <= ys[0] if len(corners) == 2 else _hull_area(corners) < 1e-6
-    if flat:
-        defects["boxes without area"] += 1
-    elif max(xs) <= 0 or max(ys) <= 0 or min(xs) >= size[0] or min(ys) >= size[1]:
-        defects["boxes outside the image"] += 1
-    else:
-        defects["boxes cut at the edge"] += not inside
-        return True
-    return False
-
-
-def rotated_rectangle(center_x: float, center_y: float, width: float, height: float, angle: float) -> tuple[Point, ...]:
-    """The corners of a rectangle turned about its center by ``angle`` in radians, clockwise on the screen."""
-    cos, sin = math.cos(angle), math.sin(angle)
-    halves = [(sx * width / 2, sy * height / 2) for sx, sy in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
-    return tuple((center_x + dx * cos - dy * sin, center_y + dx * sin + dy * cos) for dx, dy in halves)
-
-
-def min_area_rectangle(outline: Iterable[Point]) -> tuple[Point, ...]:
-    """The four corners of the smallest rectangle, at any angle, that holds all points.
-
-    One of its sides lies along an edge of the convex hull (Freeman and Shapira, 1975), so each edge is tried.
-    """
-    hull = np.array(_convex_hull(outline), dtype=float)  # [N, 2]
-    edges = np.roll(hull, -1, axis=0) - hull
-    lengths = np.hypot(edges[:, 0], edges[:, 1])
-    if not lengths.any():
-        return (tuple(hull[0].tolist()),) * 4
-    along = edges[lengths > 0] / lengths[lengths > 0, None]  # [E, 2]
-    axes = np.stack([along, np.stack([-along[:, 1], along[:, 0]], axis=1)], axis=1)  # [E, 2, 2]
-    projected = axes @ hull.T  # [E, 2, N]
-    low, high = projected.min(axis=2), projected.max(axis=2)  # [E, 2]
-    best = int(np.argmin((high - low).prod(axis=1)))
-    (u0, v0), (u1, v1) = low[best], high[best]
-    corners = np.array([(u0, v0), (u1, v0), (u1, v1), (u0, v1)]) @ axes[best]
-    return tuple((float(x), float(y)) for x, y in corners)
-
-
-def _hull_area(points: Iterable[Point]) -> float:
-    hull = _convex_hull(points)
-    return sum(ax * by - bx * ay for (ax, ay), (bx, by) in zip(hull, hull[1:] + hull[:1], strict=True)) / 2
-
-
-def _convex_hull(points: Iterable[Point]) -> list[Point]:
-    """The convex hull, each corner once (Andrew's monotone chain, 1979)."""
-    ordered = sorted(set(points))
-    if len(ordered) < 3:
-        return ordered
-
-    def chain(points: Iterable[Point]) -> list[Point]:
-        kept: list[Point] = []
-        for x, y in points:
-            while len(kept) > 1:
-                (ax, ay), (bx, by) = kept[-2:]
-                if (bx - ax) * (y - ay) - (by - ay) * (x - ax) > 0:
-                    break
-                kept.pop()
-            kept.append((x, y))
-        return kept[:-1]
-
-    return chain(ordered) + chain(reversed(ordered))
-
-
 def size_if_there(path: Path, defects: Counter) -> Size:
     """(width, height) of an image; (0, 0), with a count, where it is missing or broken: words hold without it."""
     try:
@@ -709,12 +624,14 @@ def size_if_there(path: Path, defects: Counter) -> Size:
     return 0, 0
 
 
-def scenes(root: Path, labels: Mapping[str, str], defects: Counter) -> Iterator[Sample]:
-    """Optical scenes of ``class_folders``, named ``<folder>/<file>``."""
+def scenes(
+    root: Path, labels: Mapping[str, str], defects: Counter, sensor: Sensor = Sensor.OPTICAL
+) -> Iterator[Sample]:
+    """Scenes of ``class_folders``, named ``<folder>/<file>``."""
     choices = tuple(dict.fromkeys(labels.values()))
     for path, label in class_folders(root, labels, defects):
         name, size = f"{path.parent.name}/{path.name}", size_if_there(path, defects)
-        yield Sample(path, name, size, Sensor.OPTICAL, label=label, choices=choices)
+        yield Sample(path, name, size, sensor, label=label, choices=choices)
 
 
 def rsvqa(root: Path, prefix: str, defects: Counter) -> Iterator[tuple[int, tuple[Question, ...]]]:

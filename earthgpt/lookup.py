@@ -31,7 +31,9 @@ def find(kind: str, name: str) -> Any:
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise EarthGPTError(f"No {name!r} among the {kind}.{hint} There are: {', '.join(known)}.")
+        raise EarthGPTError(
+            f"No {name!r} among the {kind}.{hint} There are: {', '.join(known)}; or name a module of yours, with a dot."
+        )
     return _load(f"earthgpt.{kind}.{name}", ATTRIBUTES[kind])
 
 

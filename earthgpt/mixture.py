@@ -30,7 +30,7 @@ from earthgpt.model import EarthGPTProcessor
 from earthgpt.model.dense import FINER, DenseTargets, Vocabulary
 from earthgpt.order import interleaved, key_of, shuffled
 from earthgpt.shards import ShardOrder, Shards
-from earthgpt.tasks import Task, image_captioning
+from earthgpt.tasks import Task, can_be_asked, image_captioning
 from earthgpt.types import Conversation, EarthGPTError, Sample, Sensor
 
 Turns = list[tuple[str, str]]  # questions with their answers, as text
@@ -70,7 +70,7 @@ class Pixels:
         """The pixels of a sample, uint8 [H, W] or [H, W, 3], made smaller where a side is longer than ``side``."""
         if (found := self._kept.get(row)) is not None:
             return found
-        pixels = sample.image() if callable(sample.image) else read_pixels(sample.image, None, sample.sensor)
+        pixels = read_pixels(sample.image, None, sample.sensor)
         height, width = pixels.shape[:2]
         if (long := max(height, width)) > self.side:
             size = max(1, round(width * self.side / long)), max(1, round(height * self.side / long))
@@ -94,6 +94,9 @@ class Facts(_Shuffled):
             for sample in dataset.read(source.root, source.split, self.defects, part=source.part)
             if at_hand(sample)
         ]
+        for name, task in zip(source.tasks, self.tasks, strict=False):
+            if self.text and self.samples and not can_be_asked(task, self.samples):
+                raise EarthGPTError(f"No image of {source.dataset} ({source.split}) states anything for {name}.")
         self.rows = rows_with_rare(self.samples, source.rare)
         self.defects["come again as they show rare classes"] = len(self.rows) - len(self.samples)
         self.name = f"{source.dataset} {source.split}"
@@ -173,10 +176,9 @@ class Told(_Shuffled):
 class Captioned:
     """Image and caption pairs of WebDataset shards, shard by shard, for alignment."""
 
-    defects: Counter = Counter()
-
     def __init__(self, shards: Shards, repeat: float, name: str):
         self.shards, self.repeat, self.name = shards, repeat, name
+        self.defects = shards.defects
         self._order: tuple[int, ShardOrder] | None = None
 
     def __len__(self) -> int:

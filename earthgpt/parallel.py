@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor
 
 
@@ -97,6 +97,9 @@ def shard(model: nn.Module, ranks: Ranks) -> None:
         if type(module).__name__ in kinds and module not in whole_here:
             fully_shard(module, mesh=mesh)
     fully_shard(model, mesh=mesh, ignored_params=ignored)
+    for name in ("find", "scene"):  # that are asked without a forward pass
+        if hasattr(model, name):
+            register_fsdp_forward_method(model, name)
 
 
 def whole(value: torch.Tensor) -> torch.Tensor:

@@ -3,35 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
 
+from earthgpt import lookup
 from earthgpt.coordinates import padded_square
 from earthgpt.generation import Answer
 from earthgpt.geo.raster import Raster
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
-from earthgpt.tasks import (
-    Deduced,
-    Task,
-    object_detection,
-    region_captioning,
-    scene_classification,
-    visual_grounding,
-    visual_question_answering,
-)
+from earthgpt.tasks import Deduced, Task
 from earthgpt.types import Conversation, OrientedBox, Region, Size
 
 SIZES = (1.0, 1.5, 2.0, 2.85)  # that objects are looked for in, as multiples of what the language model sees
 LEAST = 0.05  # the score of an object that is perceived at all
-_TASKS = (
-    object_detection.TASK,
-    visual_grounding.TASK,
-    region_captioning.TASK,
-    visual_question_answering.TASK,
-    scene_classification.TASK,
-)
 
 
 class Seen:
@@ -123,13 +109,14 @@ def deduce(
     processor: EarthGPTProcessor,
     conversations: Sequence[Conversation],
     look: Callable[[Raster], Seen] | None = None,
+    tasks: Sequence[Task] = (),
 ) -> list[Answer | None]:
     """The next message of each conversation about an open image, where it follows from what the dense heads find there;
     None where the language model is to answer.
 
     The tokens of such an answer are its boxes, with their scores as probabilities, and what is written between them,
     with the probability of the rest (``tasks.Deduced``). look: what is seen in an image, where that is kept from turn
-    to turn; None looks at each image once for this call.
+    to turn; None looks at each image once for this call. tasks: of one's own, asked before those of the package.
     """
     if model.dense_heads is None:
         return [None] * len(conversations)
@@ -140,11 +127,17 @@ def deduce(
         def look(raster: Raster) -> Seen:
             return seen[id(raster)]
 
-    return [_deduce(talk, look(talk.images[0])) if len(talk.images) == 1 else None for talk in conversations]
+    tasks = (*tasks, *_of_the_package())
+    return [_deduce(talk, look(talk.images[0]), tasks) if len(talk.images) == 1 else None for talk in conversations]
 
 
-def _deduce(conversation: Conversation, seen: Seen) -> Answer | None:
-    for task in _TASKS:
+@cache
+def _of_the_package() -> tuple[Task, ...]:
+    return tuple(lookup.find("tasks", name) for name in lookup.names("tasks"))
+
+
+def _deduce(conversation: Conversation, seen: Seen, tasks: Sequence[Task]) -> Answer | None:
+    for task in tasks:
         found = task.deduce(conversation.messages[-1].text, seen)
         if found is not None:
             return _answer(task, found, seen.size)

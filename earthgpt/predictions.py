@@ -19,13 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from earthgpt.coordinates import FRAMES, Frame
-from earthgpt.metrics.accuracy import lenient
-from earthgpt.reports import Report, Scored, chance, plain, printable, questions_of, report, task_of
+from earthgpt.boxes import Written, box_of, number_of, written_boxes
+from earthgpt.coordinates import FRAMES
+from earthgpt.reports import Report, Scored, plain, printable, questions_of, report, task_of
 from earthgpt.tasks import Task
+from earthgpt.tasks.image_captioning import ImageCaptioning
 from earthgpt.tasks.object_detection import ObjectDetection
+from earthgpt.tasks.region_captioning import RegionCaptioning
 from earthgpt.tasks.visual_grounding import VisualGrounding
-from earthgpt.types import Box, EarthGPTError, OrientedBox, Point, Region, Size
+from earthgpt.types import EarthGPTError, OrientedBox, Region, Size
 
 FORMATS = ("jsonl", "json", "csv", "tsv", "report")
 # What fields are called, the surest names first; case, spaces and hyphens do not matter. "answer" is the prediction
@@ -59,14 +61,7 @@ MISMATCHES = (
     "true answer that cannot be read",
     "id that was there before",
 )
-_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d{1,3})?|\.\d+|nan|inf(?:inity)?)"
-_NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
-# GeoChat: {<10><20><30><40>|<45>}; and whatever stands in the innermost brackets or parentheses.
-_GROUP = re.compile(r"\{((?:<[^<>{}]*>)+)(?:\|<([^<>{}]*)>)?\}|[\[(]([^\[\](){}]*)[\])]")
-_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 _OBJECT = "object"  # the label of a box that nobody gave one
-_BOX_KEYS = ("box", "bbox", "bbox_2d", "obb", "polygon", "poly")
-_LABEL_KEYS = ("label", "class", "category", "name")
 
 Row = tuple[int, dict[str, Any]]
 
@@ -108,11 +103,18 @@ def read_predictions(
     and EarthDial scores it, unless ``clockwise``. allow_missing: what is in ``MISMATCHES`` is counted, and left
     out; a missing prediction is wrong.
 
-    Raises EarthGPTError where the file cannot be read, for a field or frame there is none of, and for mismatches.
+    Raises EarthGPTError where the file cannot be read, for a field or frame there is none of, for mismatches, for files
+    that belong together by place where a row cannot be read, and for a report of which anything else is said.
     """
     defects = _Defects(Path(path).name)
     rows, found = _rows(path, kind, defects)
     if found == "report":
+        said = {
+            "--truth": truth, "--field": fields, "--frame": frame, "--truth-frame": truth_frame,
+            "--clockwise": clockwise, "--allow-missing": allow_missing,
+        }  # fmt: skip
+        if given := [name for name, value in said.items() if value]:
+            raise EarthGPTError(f"{path} is a report, which states answers as they are: leave out {', '.join(given)}.")
         return _of_report(path)
     if not rows:
         raise EarthGPTError(f"{path} has no row that can be read{defects.told()}.")
@@ -123,9 +125,18 @@ def read_predictions(
         rest = _Defects(Path(truth).name)
         true_rows, form = _rows(truth, None, rest)
         if form == "report":
+            if truth_frame not in (None, "image"):
+                raise EarthGPTError(f"{truth} is a report, with boxes in fractions: leave out --truth-frame.")
             true_rows, truth_frame = _rows_of_report(truth), "image"
         truth_names = _truth_fields(true_rows, fields or {}, truth)
-        pairs = _joined(rows, names, true_rows, truth_names, defects)
+        roles = [role for role in ("id", "image", "question") if role in names and role in truth_names]
+        if broken := [one for one in (defects, rest) if one.found and not roles]:
+            raise EarthGPTError(
+                f"{path} and {truth} belong together by place, and rows cannot be read: mend them, or give both an id. "
+                + ", ".join(f"{one.name}{one.told()}" for one in broken)
+                + "."
+            )
+        pairs = _joined(rows, names, true_rows, truth_names, ["id"] if "id" in roles else roles, defects)
         defects.found |= {f"{what} (true answers)": lines for what, lines in rest.found.items()}
     read = [_question(row, true, names, truth_names, defects) for row, true in pairs]
     asked = _without_repeats([one for one in read if one is not None], defects)
@@ -163,6 +174,7 @@ def score(
     settings = {
         "predictions": Path(path).name,
         "options": dict(options or {}),
+        "rounds": rounds,
         "fields": found.fields,
         "frames": found.frames,
         "clockwise": bool(reading.get("clockwise")),
@@ -171,45 +183,20 @@ def score(
     lines = {what: list(lines[:10]) for what, lines in found.defects.items()}
     data = {"rows": found.lines, "defects": defects, "lines": lines}
     made = report(asked, task, found.questions, settings=settings, data=data, rounds=rounds, seed=seed)
-    return _with_lenient_labels(made, asked, found.questions, seed), found
+    return made, found
 
 
 def _again(
     old: Report, found: Predictions, task: Task, name: str, options: Mapping[str, Any], rounds: int, seed: int
 ) -> Report:
-    """One of our reports scored anew; how it was asked stays, and its measured baselines too if it was so scored."""
+    """One of our reports scored anew; how it was asked, its versions, and baselines of the same options stay."""
     if old.task != name:
         raise EarthGPTError(f"The report is on {old.task}, not {name}.")
-    settings = {**old.settings, "options": dict(options)}
+    settings = {**old.settings, "options": dict(options), "rounds": rounds}
     made = report(task, name, found.questions, settings=settings, data=old.data, rounds=rounds, seed=seed)
     same = (old.settings.get("options") or {}) == dict(options)
-    made = replace(made, baselines={**(old.baselines if same else {}), **made.baselines})
-    return _with_lenient_labels(made, task, found.questions, seed)
-
-
-def _with_lenient_labels(made: Report, task: Task, questions: Sequence[Scored], seed: int) -> Report:
-    """A report on detection with the figures that depend on labels by the lenient policy too, where it differs."""
-    if not isinstance(task, ObjectDetection):
-        return made
-
-    def folded(regions: tuple[Region, ...] | None) -> tuple[Region, ...] | None:
-        return regions and tuple(replace(region, label=lenient(region.label)) for region in regions)
-
-    labels = {region.label for one in questions for region in (*one.truth, *(one.prediction or ()))}
-    if len(set(map(lenient, labels))) == len(labels):
-        return made
-    truth, said = [folded(one.truth) for one in questions], [folded(one.prediction) for one in questions]
-
-    def added(figures: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
-        names = [name for name in more if name.startswith(("ap_", "precision", "recall", "f1"))]
-        return {**figures, **{f"{name}_lenient": more[name] for name in names}}
-
-    baselines = chance(task, truth, seed=seed)
-    return replace(
-        made,
-        metrics=added(made.metrics, task.score(said, truth)),
-        baselines={name: added(figures, baselines.get(name, {})) for name, figures in made.baselines.items()},
-    )
+    baselines = {**(old.baselines if same else {}), **made.baselines}
+    return replace(made, baselines=baselines, versions={**made.versions, **old.versions})
 
 
 class _Defects:
@@ -456,21 +443,9 @@ def _size(row: Mapping[str, Any], names: Mapping[str, str]) -> Size | None:
             values = values[::-1]
     if not isinstance(values, list) or len(values) != 2:
         return None
-    numbers = [_float(value) for value in values]
+    numbers = [number_of(value) for value in values]
     good = all(number is not None and 1 <= number < 1e9 for number in numbers)
     return (int(numbers[0]), int(numbers[1])) if good else None
-
-
-def _float(value: Any) -> float | None:
-    """The number that a value states, which may be NaN; None when it states none."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
-    except OverflowError:
-        return math.inf
 
 
 def _joined(
@@ -478,11 +453,10 @@ def _joined(
     names: Mapping[str, str],
     true: Sequence[Row],
     truth_names: Mapping[str, str],
+    roles: Sequence[str],
     defects: _Defects,
 ) -> list[tuple[Row | None, Row | None]]:
-    """The rows of two files that belong together, in the order of the true ones."""
-    roles = [role for role in ("id", "image", "question") if role in names and role in truth_names]
-    roles = ["id"] if "id" in roles else roles
+    """The rows of two files that belong together by some roles, without any by place; in the order of the true ones."""
 
     def keys(rows: Sequence[Row], fields: Mapping[str, str], roles: Sequence[str], short: bool) -> list[tuple]:
         """What tells rows apart; ``short``: the image by the name of its file, whatever its folder."""
@@ -514,8 +488,8 @@ def _joined(
 def _without_repeats(asked: Sequence[_Asked], defects: _Defects) -> list[_Asked]:
     """The first question of each id; without ids all."""
     found: dict[Any, _Asked] = {}
-    for one in asked:
-        key = (one.id, one.image, one.question) if one.id else one.line
+    for number, one in enumerate(asked):
+        key = (one.id, one.image, one.question) if one.id else number
         if key in found:
             defects.add("id that was there before", one.line)
         found.setdefault(key, one)
@@ -530,7 +504,7 @@ class _Words:
 
     def __init__(self, task: Task):
         self.task = task
-        self.several = "caption" in type(task).__name__.lower()
+        self.several = isinstance(task, ImageCaptioning)
 
     def scored(self, one: _Asked, defects: _Defects) -> Scored | None:
         truths = one.truth if isinstance(one.truth, list) else [one.truth]
@@ -541,9 +515,10 @@ class _Words:
         size = one.size or (1, 1)
         said = None if one.prediction is None else _text(one.prediction)
         value = None if said is None else self.task.parse(said, size)
-        truth = tuple(texts) if len(texts) > 1 else texts[0]
-        if isinstance(truth, tuple) and not self.several:
-            truth = ", ".join(truth)
+        if len(texts) > 1 and isinstance(self.task, RegionCaptioning):
+            defects.add("several true answers: the first counts", one.line)
+            texts = texts[:1]
+        truth = tuple(texts) if len(texts) > 1 and self.several else ", ".join(texts)
         return Scored(one.id, one.image, one.question, truth, value, said, one.kind, one.size)
 
 
@@ -556,84 +531,6 @@ def _text(value: Any) -> str:
 
 
 # --- boxes -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Written:
-    """A box as it is written: 4 numbers, 5 with an angle, or 8; and what is said of it."""
-
-    numbers: tuple[float, ...]
-    label: str | None = None
-    score: float | None = None
-
-    @property
-    def coordinates(self) -> tuple[float, ...]:
-        return self.numbers[:4] if len(self.numbers) == 5 else self.numbers
-
-
-def written_boxes(value: Any) -> list[_Written]:
-    """Every box in a value of JSON or a text, in its own numbers, in order."""
-    if isinstance(value, str):
-        fenced = _FENCE.search(value)
-        inner = (fenced[1] if fenced else value).strip()
-        listed = _json(inner.encode("utf-8", "replace")) if inner[:1] in ("[", "{") else _BROKEN
-        found = _structured(listed) if listed is not _BROKEN else None
-        return _in_text(value) if found is None else found
-    return _structured(value) or []
-
-
-def _structured(value: Any, depth: int = 0) -> list[_Written] | None:
-    """Boxes in lists and objects; None where there is nothing like a box."""
-    if depth > 5:
-        return None
-    if isinstance(value, dict):
-        key = next((key for key in _BOX_KEYS if key in value), None)
-        if key is None:
-            parts = [_structured(one, depth + 1) for one in value.values() if isinstance(one, list | dict)]
-            found = [box for part in parts for box in part or ()]
-            return found or None
-        label = next((value[name] for name in _LABEL_KEYS if isinstance(value.get(name), str)), None)
-        score = _float(value.get("score", value.get("confidence")))
-        return [replace(box, label=label, score=score) for box in _structured(value[key], depth + 1) or ()]
-    if not isinstance(value, list):
-        return None
-    numbers = [_float(one) for one in value]
-    if value and None not in numbers:
-        return [_Written(tuple(numbers))] if len(numbers) in (4, 5, 8) else None
-    pairs = [one for one in value if isinstance(one, list) and len(one) == 2 and None not in map(_float, one)]
-    if len(pairs) == len(value) in (2, 4):
-        return [_Written(tuple(_float(number) for pair in pairs for number in pair))]
-    parts = [written_boxes(one) if isinstance(one, str) else _structured(one, depth + 1) for one in value]
-    found = [box for part in parts for box in part or ()]
-    return found if found or not value else None
-
-
-def _in_text(text: str) -> list[_Written]:
-    """Boxes in words: groups of 4, 5 or 8 numbers in brackets, two points (x,y),(x,y), or nothing but numbers."""
-    found: list[_Written] = []
-    pairs: list[float] = []
-    for group in _GROUP.finditer(text):
-        if group[1] is not None:
-            numbers = [float(number) for number in _NUMBERS.findall(group[1] + "|" + (group[2] or ""))]
-            found += [_Written(tuple(numbers))] if len(numbers) in (4, 5, 8) else []
-            continue
-        for part in group[3].split(";"):
-            numbers = [float(number) for number in _NUMBERS.findall(part)] if _only_numbers(part) else []
-            if len(numbers) == 2:
-                pairs += numbers
-                if len(pairs) == 4:
-                    found.append(_Written(tuple(pairs)))
-                    pairs = []
-            elif len(numbers) in (4, 5, 8):
-                found.append(_Written(tuple(numbers)))
-    if not found and _only_numbers(text):
-        numbers = [float(number) for number in _NUMBERS.findall(text)]
-        found = [_Written(tuple(numbers))] if len(numbers) in (4, 5, 8) else []
-    return found
-
-
-def _only_numbers(text: str) -> bool:
-    return not re.sub(r"[\s,]+", "", _NUMBERS.sub("", text))
 
 
 def _frames(asked: Sequence[_Asked], frame: str | None, truth_frame: str | None) -> dict[str, str]:
@@ -686,7 +583,7 @@ class _Boxes:
     """Answers that are a box, or regions with labels."""
 
     def __init__(self, task: Task, frames: Mapping[str, str], asked: Sequence[_Asked], clockwise: bool):
-        self.task, self.frames, self.turn = task, frames, 1 if clockwise else -1
+        self.task, self.frames, self.clockwise = task, frames, clockwise
         # Without the sizes of images pixels are fractions of the largest number: overlaps are the same.
         self.side = 1
         if "pixels" in frames.values():
@@ -722,7 +619,7 @@ class _Boxes:
         only = labels.pop() if len(labels) == 1 else _OBJECT
         return tuple(replace(region, label=only) if region.label == "" else region for region in prediction)
 
-    def _written(self, value: Any, role: str, one: _Asked) -> list[_Written]:
+    def _written(self, value: Any, role: str, one: _Asked) -> list[Written]:
         found = written_boxes(value)
         text = value if isinstance(value, str) else ""
         if isinstance(self.task, ObjectDetection) and text and all(box.label is None for box in found):
@@ -746,47 +643,17 @@ class _Boxes:
             scores = [None] * len(written)
         regions = []
         for box, score in zip(written, scores, strict=True):
-            read, wrong = self._box(box, frame, size)
+            read, wrong = box_of(box, frame, size, self.clockwise)
             if wrong:
                 defects.add(f"{wrong} ({'true answer' if role == 'truth' else role})", one.line)
             if read is not None:
-                known = _float(score) if score is not None else box.score
+                known = number_of(score) if score is not None else box.score
                 known = known if known is None or math.isfinite(known) else None
                 label = box.label if box.label is not None else _OBJECT if role == "truth" else ""
                 regions.append(Region(read, label, known if role == "prediction" else None))
         if len(regions) < len(written) and role == "truth":
             return None
         return tuple(regions) or None
-
-    def _box(self, box: _Written, frame: Frame, size: Size) -> tuple[Box | OrientedBox | None, str]:
-        """The box in fractions of the image, and what is wrong with it."""
-        if not all(math.isfinite(number) for number in box.numbers):
-            return None, "box with a number that is not finite"
-        points = [_pixels(frame, pair) for pair in zip(box.coordinates[::2], box.coordinates[1::2], strict=True)]
-        if len(points) == 2 and (points[0][0] > points[1][0] or points[0][1] > points[1][1]):
-            return None, "box with edges in the wrong order"
-        outside = any(not -0.01 <= part <= 1.01 for x, y in points for part in (x / size[0], y / size[1]))
-        wrong = "box that reaches outside the image: cut" if outside else ""
-        if len(points) == 2 and (len(box.numbers) == 4 or box.numbers[4] % 360 == 0):
-            (left, top), (right, bottom) = points
-            return Box.from_pixels(left, top, right, bottom, size), wrong
-        if len(points) == 2:
-            points = _turned(points, self.turn * math.radians(box.numbers[4]))
-        return OrientedBox.from_pixels(tuple(points), size), wrong
-
-
-def _pixels(frame: Frame, numbers: Point) -> Point:
-    """Numbers of a frame as pixels of the image, not cut."""
-    return tuple(numbers[i] * frame.unit[i] - frame.offset[i] for i in (0, 1))
-
-
-def _turned(points: Sequence[Point], angle: float) -> list[Point]:
-    """The corners of an upright box, given by two of them, turned about its middle."""
-    (left, top), (right, bottom) = points
-    x, y = (left + right) / 2, (top + bottom) / 2
-    cos, sin = math.cos(angle), math.sin(angle)
-    corners = ((left - x, top - y), (right - x, top - y), (right - x, bottom - y), (left - x, bottom - y))
-    return [(x + dx * cos - dy * sin, y + dx * sin + dy * cos) for dx, dy in corners]
 
 
 def _rows_of_report(path: str | Path) -> list[Row]:

@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from earthgpt import lookup
@@ -139,9 +138,7 @@ def _picture(sample: Sample, colours: Mapping[str, str]) -> tuple[Image.Image, t
     picture, missing = None, () if at_hand(sample) else ("no image here",)
     if not missing:
         try:
-            made = callable(sample.image)
-            pixels = np.asarray(sample.image()) if made else read_pixels(sample.image, None, sample.sensor)
-            picture = Image.fromarray(pixels).convert("RGB")
+            picture = Image.fromarray(read_pixels(sample.image, None, sample.sensor)).convert("RGB")
         except EarthGPTError:
             missing = ("the image cannot be read",)
     width, height = picture.size if picture else sample.size if min(sample.size) else (3, 1)

@@ -294,19 +294,24 @@ class Record:
             "job": asdict(self.job),
         }
         about = json.loads(json.dumps(about))
+        windows: set[tuple[int, ...]] = set()
         if self.path and self.path.exists():
             lines = self.path.read_bytes().split(b"\n")
             torn = lines.pop()  # empty, or what a killed run had begun to write
             if torn:
                 with self.path.open("r+b") as file:
                     file.truncate(self.path.stat().st_size - len(torn))
-            if lines and json.loads(lines[0]) != about:
+            try:
+                first, *self.rows = map(json.loads, lines) if lines else [about]
+                windows = {tuple(row["window"]) for row in self.rows}
+            except (ValueError, KeyError, TypeError):
+                raise EarthGPTError(f"{self.path} is damaged: remove it, and all tiles are asked again.") from None
+            if first != about:
                 raise EarthGPTError(
                     f"{self.path} is of another job, or the scene was changed or is read another way; remove it, or "
                     f"choose another output."
                 )
-            self.rows = [json.loads(line) for line in lines[1:]]
-        self.done = {tuple(row["window"]) for row in self.rows}
+        self.done = windows
         if self.path:
             try:
                 self.file = self.path.open("a", encoding="utf-8")
@@ -387,7 +392,7 @@ def _ask(
     answers: list[Answer | None] = [None] * len(dialogues)
     if constrained:
         talks = [Conversation.of((one.raster,), texts[-1]) for one, texts in zip(shown, dialogues, strict=True)]
-        answers = deduce(assistant.model, assistant.processor, talks)
+        answers = deduce(assistant.model, assistant.processor, talks, tasks=assistant.tasks)
     left = [i for i, answer in enumerate(answers) if answer is None]
     told: list[list[str]] = [[] for _ in left]
     said: list[Answer] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from earthgpt.datasets import Dataset
 from earthgpt.endpoints import Endpoint
 from earthgpt.evaluation import NoQuestionsError, evaluate
 from earthgpt.metrics.captions import java_missing
+from earthgpt.pages import WRITERS, whole_page
 from earthgpt.policies import plan, take
 from earthgpt.reports import Report, write_text
-from earthgpt.tables import Table, comma_separated, html, latex, markdown
+from earthgpt.tables import Table, html
 from earthgpt.tasks import Turn
 from earthgpt.types import EarthGPTError, Sample
 
@@ -119,8 +120,9 @@ def hold(
         except NoQuestionsError as error:
             missing[exam.name] = str(error)
     tables = tuple(_filled(table, reports, missing, options.get("name", "")) for table in SUITES[suite])
-    for ending, write in (("md", markdown), ("tex", latex), ("csv", comma_separated), ("html", _page)):
-        write_text(folder / f"{suite}.{ending}", write(tables))
+    for ending, write in WRITERS.items():
+        write_text(folder / f"{suite}{ending}", write(tables))
+    write_text(folder / f"{suite}.html", whole_page(f"EarthGPT: {suite}", html(tables)))
     return Outcome(tables, reports, missing)
 
 
@@ -131,10 +133,6 @@ def _place(root: Path, card: Dataset, exam: Exam) -> Path | None:
 
 def _plain(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
-
-
-def _page(tables: Sequence[Table]) -> str:
-    return f'<!doctype html>\n<meta charset="utf-8">\n<title>EarthGPT</title>\n{html(tables)}'
 
 
 def _filled(table: PaperTable, reports: Mapping[str, Report], missing: Mapping[str, str], model: str) -> Table:

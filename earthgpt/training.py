@@ -42,6 +42,7 @@ from earthgpt.model.tokenization import train_tokenizer
 from earthgpt.model.vision import start_positions
 from earthgpt.order import share
 from earthgpt.parallel import Ranks, joined, shard, whole
+from earthgpt.tasks import can_be_asked
 from earthgpt.types import EarthGPTError, Sample, StoppedError
 
 
@@ -65,7 +66,8 @@ def train(recipe: Recipe | str | Path) -> Trained:
     that is not finite, with the batch kept; and StoppedError after SIGTERM or SIGINT, with a checkpoint.
     """
     recipe = load_recipe(recipe) if not isinstance(recipe, Recipe) else recipe
-    if recipe.after and isinstance(recipe.model, str) and not Path(recipe.model).is_dir():
+    missing = recipe.after and isinstance(recipe.model, str) and not Path(recipe.model).is_dir()
+    if missing and recipe.model == f"{load_recipe(recipe.after).output}/model":
         train(recipe.after)
     with joined() as ranks, asked_to_stop() as asked, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process keeps checkpoints alone
@@ -78,6 +80,8 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
     console = Console(stderr=True, quiet=not ranks.first)
 
     torch.manual_seed(recipe.seed)
+    if recipe.validate_every:
+        check_validation(recipe)
     parts = open_sources(recipe)
     for part in parts:
         notes = "".join(f"; {kind}: {count:,}" for kind, count in sorted((+part.defects).items()))
@@ -338,6 +342,15 @@ class Meter:
             "waited": waited / seconds,
             "memory_gb": peak_memory(self.ranks.device) / 2**30,
         }
+
+
+def check_validation(recipe: Recipe) -> None:
+    """Raises EarthGPTError for a validation data set that is not there, and for a task that it states nothing for."""
+    for source in recipe.validation:
+        card = lookup.find("datasets", source.dataset)
+        for task in source.tasks:
+            if not can_be_asked(lookup.find("tasks", task), card.read(source.root, source.split, part=source.part)):
+                raise EarthGPTError(f"No image of {source.dataset} ({source.split}) states anything for {task}.")
 
 
 def validate(recipe: Recipe, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor) -> tuple:

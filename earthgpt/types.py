@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
@@ -182,14 +182,14 @@ class OrientedBox:
     @property
     def area(self) -> float:
         """Part of the image that is covered, in [0, 1]."""
-        return _polygon_area(_hull(self.corners))
+        return polygon_area(convex_hull(self.corners))
 
     def iou(self, other: Box | OrientedBox) -> float:
         """Exact polygon intersection over union in [0, 1].
 
         Scaling an axis scales all areas alike, so the value is the same in pixels.
         """
-        overlap = _polygon_area(_clip(_hull(self.corners), _hull(other.corners)))
+        overlap = polygon_area(_clip(convex_hull(self.corners), convex_hull(other.corners)))
         return _over_union(overlap, self.area, other.area)
 
 
@@ -217,14 +217,19 @@ def _cross(start: Point, one: Point, other: Point) -> float:
     return (one[0] - start[0]) * (other[1] - start[1]) - (one[1] - start[1]) * (other[0] - start[0])
 
 
-def _polygon_area(polygon: list[Point]) -> float:
+def polygon_area(polygon: Sequence[Point]) -> float:
+    """The area of a polygon whose corners go clockwise on the screen; 0.0 for fewer than three."""
     return sum(_cross(polygon[0], one, other) for one, other in pairwise(polygon)) / 2
 
 
-def _hull(points: Iterable[Point]) -> list[Point]:
-    """The convex hull, clockwise on the screen (Andrew, 1979): corners that were rounded to a few decimals may
-    coincide, lie on one line, or fold in."""
+def convex_hull(points: Iterable[Point]) -> list[Point]:
+    """The corners of the convex hull, each once, clockwise on the screen (Andrew's monotone chain, 1979).
+
+    Points may coincide, lie on one line, or fold in, as corners do that were rounded to a few decimals.
+    """
     ordered = sorted(set(points))
+    if len(ordered) < 3:
+        return ordered
     hull: list[Point] = []
     for sweep in (ordered, ordered[::-1]):
         chain: list[Point] = []

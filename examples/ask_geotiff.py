@@ -7,7 +7,8 @@ import argparse
 from pathlib import Path
 
 import earthgpt
-from earthgpt.datasets.synthetic import scene, write_geotiff
+from earthgpt.datasets.synthetic import scene
+from earthgpt.geo.geotiff import write_geotiff
 
 
 def main() -> None:

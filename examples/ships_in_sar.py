@@ -11,7 +11,7 @@ import numpy as np
 
 import earthgpt
 from earthgpt.datasets.synthetic import scene as draw
-from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.scene import open_scene
 from earthgpt.scenes import Job, scan
 

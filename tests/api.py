@@ -10,7 +10,7 @@ from typing import Any
 STORED = Path(__file__).with_name("api.txt")
 # Modules whose public names are documented beside those of the package itself.
 MODULES = (
-    "datasets", "tasks", "endpoints", "evaluation", "predictions", "reports", "scenes", "geo.scene",
+    "datasets", "tasks", "boxes", "endpoints", "evaluation", "pages", "predictions", "reports", "scenes", "geo.scene",
     "metrics.accuracy", "metrics.captions", "metrics.detection", "metrics.grounding", "metrics.overlaps",
     "metrics.statistics",
 )  # fmt: skip

@@ -1,10 +1,16 @@
 """The table of the benchmarks: what a row says, what is measured, and what makes `make bench` fail."""
 
 import json
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import httpx
 import pytest
+
+from earthgpt.reports import plain
+from earthgpt.types import Box, Region
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 FAKE = """
@@ -61,6 +67,15 @@ def test_ratios_are_kept_and_one_that_falls_fails_the_run(run, tmp_path, capsys)
     assert "fake: one / rival: 2.5 times, but 3.2 were expected" in capsys.readouterr().out
 
 
+def test_a_ratio_that_is_expected_and_not_measured_fails_the_run(run, tmp_path, capsys):
+    kept = tmp_path / "expected.json"
+    kept.write_text('{"fake: one / rival": 2.5, "fake: 32 images / rival": 2.0, "poor: one / rival": 9.0}')
+    assert run.main(["fake", "poor", "--check", str(kept)]) == 1
+    said = capsys.readouterr().out
+    assert "fake: 32 images / rival: not measured, but 2 times were expected" in said
+    assert "poor: one" not in said  # it was left out
+
+
 def test_every_benchmark_of_the_table_is_there(run):
     text = (FOLDER / "run.py").read_text()
     names = text.split("NAMES = (")[1].split(")")[0].replace('"', "").replace(",", " ").split()
@@ -78,3 +93,81 @@ def test_ways_go_in_turn_and_the_best_sample_counts(monkeypatch):
     assert found["slow"].seconds >= 0.25 > found["quick"].seconds
     assert found["slow"].clean + found["slow"].dirty == 1 and found["slow"].samples.endswith("of 1")
     assert said[:2] == ["quick", "slow"] and said.count("quick") > said.count("slow") == 2
+
+
+def test_a_server_ends_where_a_check_fails(monkeypatch, model, processor):
+    monkeypatch.syspath_prepend(FOLDER)
+    from serving import server
+
+    from earthgpt.assistant import EarthGPT
+
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="differ"), server(EarthGPT(model, processor)) as url:
+        assert httpx.get(f"{url}/health").status_code == 200
+        raise ValueError("The answers differ.")
+    assert not [one for one in set(threading.enumerate()) - before if not one.daemon]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{url}/health")
+
+
+def test_a_server_that_does_not_start_is_said(monkeypatch, model, processor):
+    monkeypatch.syspath_prepend(FOLDER)
+    import serving
+
+    monkeypatch.setattr(serving.uvicorn.Server, "run", lambda self: None)
+    with pytest.raises(RuntimeError, match="did not start"), serving.server(None):
+        pass
+
+
+def test_regions_are_read_from_what_a_report_keeps(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    from cases import regions
+
+    ship = Region(Box(0.1, 0.2, 0.3, 0.4), "ship", 0.5)
+    assert regions(plain(ship.box)) == (Region(ship.box, ""),)
+    assert regions(plain((ship,))) == (ship,)
+    assert regions(["a pond .", "two ponds ."]) == regions("harbor") == regions(None) == regions([]) == ()
+
+
+def test_sets_and_images_that_are_not_there_are_named(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(FOLDER)
+    import figures
+
+    (tmp_path / "RSSCN7").mkdir()
+    assert [name for name, *_ in figures.sets(tmp_path)] == ["rsscn7", "synthetic"]
+    said = figures.not_there(tmp_path, {"rsscn7": 3, "synthetic": 0})
+    assert said == "Not there: hit_uav, hrsid, nwpu_vhr10, rsicd, sar_acd, 3 of the images of rsscn7."
+
+
+@pytest.mark.parametrize(
+    ("blind", "there", "asked"),
+    [
+        (0, 1000, [(400, 0)]),
+        (400, 1000, [(400, 3)]),
+        (100, 1000, [(100, 3), (400, 0)]),
+        (100, 60, [(100, 3)]),  # those are all
+    ],
+)
+def test_fewer_questions_are_asked_without_their_images(monkeypatch, tmp_path, blind, there, asked):
+    monkeypatch.syspath_prepend(FOLDER)
+    import figures
+
+    calls = []
+
+    def evaluate(*where, rounds, blind=()):
+        limit = where[-1]
+        calls.append((limit, len(blind)))
+        shown = {figures.BLIND[one]: {"bleu_4": 0.25} for one in blind}
+        examples = min(limit, there)
+        return SimpleNamespace(
+            examples=examples, unparsed=0, metrics={"bleu_4": examples / 1000},
+            baselines={"shuffled answers": {"bleu_4": 0.125}, **shown},
+        )  # fmt: skip
+
+    row = ("optical", "synthetic", "", "val", None, "image_captioning", None, ["bleu_4"])
+    monkeypatch.setattr(figures, "ROWS", [row])
+    monkeypatch.setattr(figures, "evaluate", evaluate)
+    (line,) = figures.lines(None, tmp_path, 400, blind)
+    assert calls == asked
+    assert f"**{min(400, there) / 1000:.3f}** | {'0.250' if blind else ''} | " in line and "| 0.125 |" in line
+    assert ("text only, 100 questions at most |" in figures.header(400, blind)) == (blind == 100)

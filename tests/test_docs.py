@@ -61,7 +61,8 @@ ALL = [block for page in PAGES for block in blocks(page)]
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory) -> Path:
     """A folder with every file that the pages name."""
-    from earthgpt.datasets.synthetic import scene, write_geotiff
+    from earthgpt.datasets.synthetic import scene
+    from earthgpt.geo.geotiff import write_geotiff
 
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "outputs/demo").mkdir(parents=True)

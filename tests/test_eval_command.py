@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import downloads
 import pytest
@@ -15,6 +16,8 @@ from typer.testing import CliRunner
 
 from earthgpt import cli
 from earthgpt.datasets import dior_rsvg, synthetic
+from earthgpt.lookup import find
+from earthgpt.reports import Scored, report
 from earthgpt.types import EarthGPTError
 
 SCENES = ("synthetic", "scene_classification")
@@ -102,6 +105,22 @@ def test_what_cannot_be_asked_is_told_in_one_line(run, tmp_path, words, told):
     code, out, error = run(*(str(word).replace("FOLDER", str(tmp_path)) for word in words))
     assert code != 0 and told in error and "\n" not in error
     assert out == ""
+
+
+def test_a_comparison_without_resamples_and_one_that_cannot_be(tmp_path):
+    def compare(*words):
+        return CliRunner().invoke(cli.app, ["compare", *map(str, words)])
+
+    truth = Scored("1", "a", "q", "yes", "yes", "yes")
+    found = report(find("tasks", "visual_question_answering"), "visual_question_answering", [truth], rounds=0)
+    found.write(tmp_path / "whole.json")
+    replace(found, answers=()).write(tmp_path / "bare.json")
+    replace(found, answers=({"id": "1"},)).write(tmp_path / "damaged.json")
+    plain = compare(tmp_path / "whole.json", tmp_path / "whole.json", "--rounds", 0)
+    assert plain.exit_code == 0 and "bootstrap" not in plain.stdout
+    for name, told in (("bare", "bare.json holds no answers"), ("damaged", "damaged.json is damaged: answer 1")):
+        for words in (("whole", name), (name, "whole")):
+            assert told in str(compare(*(tmp_path / f"{word}.json" for word in words)).exception)
 
 
 @pytest.mark.slow

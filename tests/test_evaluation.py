@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -23,7 +25,7 @@ from earthgpt.evaluation import BLIND, Journal, Said, evaluate, once, value_of
 from earthgpt.generation import Answer
 from earthgpt.geo.raster import Raster
 from earthgpt.lookup import find
-from earthgpt.reports import chance
+from earthgpt.predictions import read_predictions
 from earthgpt.tasks import Turn
 from earthgpt.types import Box, EarthGPTError, Region, Sample, Sensor
 
@@ -168,9 +170,28 @@ def test_an_image_with_several_captions_is_asked_once_and_any_of_them_is_right(f
         evaluate(fake, "my_own.captions", "object_detection")
 
 
+def test_a_task_of_ones_own_is_asked_of_every_data_set(fake, pictures, says, monkeypatch):
+    own = SimpleNamespace(TASK=replace(find("tasks", "scene_classification"), template="Which? {choices}"))
+    monkeypatch.setitem(sys.modules, "my_own.task", own)
+    says(lambda conversation: "a")
+    report = evaluate(fake, "my_own.pictures", "my_own.task", str(pictures), "all", rounds=0)
+    assert (report.task, report.examples, report.metrics["accuracy_strict"]) == ("my_own.task", 6, 0.5)
+    with pytest.raises(EarthGPTError, match="Mine has no facts for region_captioning"):
+        evaluate(fake, "my_own.pictures", "region_captioning", str(pictures), "all")
+
+
 def test_once_keeps_the_first_of_the_turns_that_ask_the_same():
     turns = [Turn("a", 1), Turn("b", 2), Turn("a", 3)]
-    assert {turn.question: turn.answer for turn in once(turns)} == {"a": 1, "b": 2}
+    assert [(turn.question, turn.answer) for turn in once(turns)] == [("a", 1), ("b", 2)]
+
+
+def test_questions_are_numbered_in_their_order(fake, scenes, says):
+    says(lambda conversation: "")
+    report = evaluate(fake, "synthetic", "visual_question_answering", rounds=0)
+    turns = find("tasks", "visual_question_answering").turns(scenes[0], random.Random(scenes[0].name))
+    found = [(one["id"], one["question"]) for one in report.answers if one["image"] == scenes[0].name]
+    assert found == [(f"{scenes[0].name}#{i}", turn.question) for i, turn in enumerate(turns)]
+    assert len(found) > 2
 
 
 def test_scores_of_detections_are_those_of_their_tokens(fake, scenes, says):
@@ -183,33 +204,6 @@ def test_scores_of_detections_are_those_of_their_tokens(fake, scenes, says):
     assert [region.score for region in value_of(task, Said(text, scores), size)] == pytest.approx([0.25, 0.81])
     assert evaluation._scores(task, Answer(text, (), (), True), size) is None
     assert [region.score for region in value_of(task, Said(text), size)] == [None, None]
-
-
-def test_chance_worked_out_by_hand():
-    task = find("tasks", "visual_question_answering")
-    found = chance(task, ["yes", "yes", "yes", "no"])
-    assert found["most common answer"] == {"accuracy_strict": 0.75, "accuracy_lenient": 0.75}
-    assert found["shuffled answers"]["accuracy_strict"] in (
-        0.5,
-        1.0,
-    )  # the one "no" moves and two are wrong, or it stays
-    assert chance(task, ["yes"] * 5)["shuffled answers"]["accuracy_strict"] == 1.0
-
-
-def test_chance_for_boxes_is_the_box_of_another_image_and_the_mean_box():
-    task = find("tasks", "visual_grounding")
-    boxes = [Box(i / 10, 0, (i + 1) / 10, 1) for i in range(10)]  # no two overlap
-    found = chance(task, boxes)
-    assert list(found) == ["shuffled answers", "constant box"]
-    # The mean is (0.45, 0, 0.55, 1): half of the fifth and of the sixth box, each with an IoU of 0.05 / 0.15.
-    assert found["constant box"]["mean_iou"] == pytest.approx(2 / 3 / 10)
-    stayed = found["shuffled answers"]["mean_iou"] * 10
-    assert stayed == pytest.approx(round(stayed)) and stayed <= 3
-
-
-def test_chance_does_not_take_a_list_of_objects_for_captions():
-    task = find("tasks", "object_detection")
-    assert list(chance(task, [(), ()])) == ["shuffled answers"]
 
 
 def test_part_of_holds_out_one_in_ten_and_never_changes():
@@ -340,6 +334,7 @@ def test_a_run_that_was_stopped_goes_on_and_gives_the_same_report(fake, scenes, 
         ({"batch_size": 6}, r"was begun with batch_size = 5, not 6: name another file, or delete it"),
         ({"blind": ("blank",)}, r"was begun with blind = \[\], not \['blank'\]"),
         ({"frame": "image"}, "was begun with frame = 'square', not 'image'"),
+        ({"rounds": 10}, "was begun with rounds = 1000, not 10"),
         ({"keep": lambda sample, turn: sample.sensor != "sar"}, "was begun on other images, questions or true answers"),
     ],
 )
@@ -493,6 +488,26 @@ def test_boxes_are_read_in_the_form_of_other_models(text, box):
     assert value_of(task, Said(text), (100, 200)) == box
     objects = value_of(evaluation._task("object_detection", "pixels", {}), Said(text), (100, 200))
     assert objects == ((Region(box, "ship"),) if "ship" in text else None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{<10><20><60><70>|<0>}", "[[10,20,60,70,0]]", "[10, 20, 60, 70]", "(10,20),(60,70)", '{"box": [10,20,60,70]}',
+     "{<10><20><60><70>|<30>}", "[-5,20,60,70,0]", "[10,20,60,170]", "[60,20,10,70,0]", "10 20 60 70", "[1e400,0,1,1]"],
+)  # fmt: skip
+def test_answers_are_read_as_score_reads_them(text, tmp_path):
+    path, size = tmp_path / "said.jsonl", (100, 200)
+    path.write_text(json.dumps({"prediction": text, "truth": "[0,0,100,100]", "size": size}))
+    scored = read_predictions(path, find("tasks", "visual_grounding"), frame="0-100", truth_frame="0-100")
+    found = value_of(evaluation._task("visual_grounding", "0-100", {}), Said(text), size)
+    assert found == scored.questions[0].prediction
+    assert (found is None) == (text in ("[60,20,10,70,0]", "[1e400,0,1,1]"))
+
+
+def test_a_score_that_is_no_number_is_none():
+    text = '[{"bbox_2d": [10, 20, 30, 40], "label": "ship", "score": NaN}]'
+    (region,) = value_of(evaluation._task("object_detection", "0-100", {}), Said(text), (100, 200))
+    assert (region.label, region.score) == ("ship", None)
 
 
 def test_pixels_are_those_of_the_image_as_it_is_sent():

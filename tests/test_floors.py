@@ -17,6 +17,7 @@ FLOORS = {
             "config",
             "lookup",
             "formats",
+            "outlines",
             "metrics",
             "conversations",
             "coordinates",
@@ -28,13 +29,14 @@ FLOORS = {
         ),
         1,
     ),
-    **dict.fromkeys(("datasets", "tasks", "geo", "augmentation"), 2),
+    **dict.fromkeys(("datasets", "tasks", "geo", "augmentation", "boxes"), 2),
     **dict.fromkeys(("leaks", "model", "generation", "policies", "mixture", "parallel", "checkpoints"), 3),
     **dict.fromkeys(("features", "logs", "machine"), 3),
     **dict.fromkeys(("building", "checking", "training", "evaluation", "scenes", "assistant", "demo", "previews"), 4),
     "doctor": 4,
     "endpoints": 3,
     "reports": 3,
+    "pages": 3,
     "perception": 3,
     "calibration": 3,
     "predictions": 3,
@@ -46,6 +48,7 @@ FLOORS = {
 # Pairs on one floor of which the first may use the second.
 NEIGHBOURS = {
     ("shards", "order"),
+    ("formats", "outlines"),
     ("generation", "model"),
     ("mixture", "model"),
     ("mixture", "features"),
@@ -60,6 +63,7 @@ NEIGHBOURS = {
     ("evaluation", "assistant"),
     ("suites", "evaluation"),
     ("predictions", "reports"),
+    ("pages", "reports"),
     ("suites", "assistant"),
     ("training", "evaluation"),
     ("training", "assistant"),
@@ -107,6 +111,16 @@ def test_the_floors_are_what_they_say():
     assert may_import("tasks", "metrics") and may_import("scenes", "assistant") and may_import("tasks", "tasks")
     assert not may_import("metrics", "tasks") and not may_import("tasks", "datasets")
     assert not may_import("assistant", "scenes")
+
+
+def test_the_page_of_the_architecture_has_every_module_on_its_floor():
+    page = (ROOT.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for floor in range(5):
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| {floor} | "))
+        names = row.split("|")[2].partition("(")[0]
+        assert {name.strip() for name in names.split(",")} == {name for name, one in FLOORS.items() if one == floor}
+    modules = {module_of(path) for path in FILES} - {"__main__"}
+    assert not [name for name in modules if f"\n  {name}.py " not in page and f"\n  {name}/ " not in page]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())

@@ -119,6 +119,18 @@ def test_the_part_of_a_source_that_is_held_out_is_not_trained_on(tmp_path):
     assert sorted(names("train") + names("val")) == sorted(names(None))
 
 
+def test_a_task_that_a_data_set_states_nothing_for_is_refused(tmp_path):
+    source = Source(dataset="synthetic", split="val", tasks=("image_captioning", "visual_grounding"), part="val")
+    assert open_sources(recipe(tmp_path, sources=(source,)))
+    folder = tmp_path / "RSSCN7" / "aGrass"
+    folder.mkdir(parents=True)
+    Image.new("RGB", (20, 20)).save(folder / "a001.jpg")
+    source = Source(dataset="rsscn7", root=str(tmp_path / "RSSCN7"), split="all", tasks=("visual_grounding",))
+    with pytest.raises(EarthGPTError, match=r"No image of rsscn7 \(all\) states anything for visual_grounding"):
+        open_sources(recipe(tmp_path, sources=(source,)))
+    assert open_sources(recipe(tmp_path, sources=(source,), text_tokens=0, dense=1.0))  # learns no text
+
+
 # --- instruction sets and shards ---------------------------------------------------------------------------------
 
 

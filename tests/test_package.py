@@ -15,8 +15,8 @@ import earthgpt
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MODULES = (
-    "augmentation building cards checking cli config conversations coordinates formats leaks lookup order policies "
-    "predictions previews reports shards tables types"
+    "augmentation boxes building cards checking cli config conversations coordinates formats leaks lookup order pages "
+    "policies predictions previews reports shards tables types"
 )
 # Imports every module that data and metrics need, reads a data set, and scores an answer, as if torch were not there.
 WITHOUT_TORCH = """

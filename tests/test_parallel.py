@@ -140,6 +140,15 @@ def test_two_processes_train_a_part_of_a_model_as_one_does(runs, tmp_path, stage
     assert two == pytest.approx(one, rel=2e-3 if "bfloat16" not in stage[-1] else 2e-2)
 
 
+def test_two_processes_validate_with_dense_heads(tmp_path):
+    source = '{dataset = "synthetic", split = "val", tasks = ["object_detection", "scene_classification"]}'
+    wanted = ("steps=2", "dense=1.0", "validate_every=2", "validation_questions=3", f"validation=[{source}]")
+    done = train(tmp_path, 2, *wanted)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert any("synthetic/scene_classification/accuracy_strict" in line for line in lines)
+
+
 def test_the_latest_checkpoints_stay(runs):
     assert sorted(path.name for path in (runs / "2" / "checkpoints").iterdir()) == ["00000004", "00000006"]
 

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,13 +11,21 @@ from earthgpt import evaluation, perception, scenes
 from earthgpt.assistant import EarthGPT, load
 from earthgpt.datasets import synthetic
 from earthgpt.geo.areas import Area
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.raster import open_raster
 from earthgpt.geo.scene import open_scene
 from earthgpt.metrics.detection import match_detections
 from earthgpt.model.dense import Vocabulary
 from earthgpt.perception import Seen, deduce
 from earthgpt.scenes import Job, scan
-from earthgpt.tasks import image_captioning, object_detection, visual_grounding
+from earthgpt.tasks import (
+    Deduced,
+    image_captioning,
+    object_detection,
+    region_captioning,
+    visual_grounding,
+    visual_question_answering,
+)
 from earthgpt.types import Box, Conversation, OrientedBox, Region, Sensor
 
 WIDE = np.zeros((100, 200, 3), np.uint8)  # 200 x 100: in the padded square y runs from 0.25 to 0.75
@@ -60,6 +68,36 @@ def test_heads_with_random_weights_are_asked_as_trained_ones(model, processor):
     facts = Seen(model, processor, open_raster(WIDE), 0.0)
     assert facts.regions and all(0 <= one.score <= 1 and one.label in facts.classes for one in facts.regions)
     assert [one.score for one in facts.regions] == sorted((one.score for one in facts.regions), reverse=True)
+
+
+def test_a_question_of_several_lines_and_a_box_that_is_none_are_no_accident(seeing):
+    assistant, _ = seeing
+    assert assistant.ask(WIDE, "How many ships\nare there in the image?") == "2"
+    lines = Conversation.of((open_raster(WIDE),), "What is this?\n\nAnd why?\n[0.500,0.500,0.100,0.100]")
+    wrong = Conversation.of(
+        (open_raster(WIDE),), region_captioning.TASK.template.format(box="[0.500,0.500,0.100,0.100]")
+    )
+    assert deduce(assistant.model, assistant.processor, [lines, wrong]) == [None, None]
+
+
+@dataclass(frozen=True)
+class Busyness(type(visual_question_answering.TASK)):
+    """A task of one's own: whether an image shows much."""
+
+    def deduce(self, question, facts):
+        return Deduced("busy" if len(facts.regions) > 1 else "calm", probability=0.7) if "busy" in question else None
+
+
+def test_a_task_of_ones_own_says_what_follows_too(seeing):
+    assistant, _ = seeing
+    talk = Conversation.of((open_raster(WIDE),), "How busy is it?")
+    assert deduce(assistant.model, assistant.processor, [talk]) == [None]
+    (answer,) = deduce(assistant.model, assistant.processor, [talk], tasks=[Busyness()])
+    assert answer.text == "busy" and answer.probabilities == (0.7,)
+    (answer,) = evaluation.ask(assistant, [talk], 8, [Busyness()])
+    assert answer.text == "busy"
+    assistant.tasks = (Busyness(),)
+    assert assistant.say(talk).text == "busy" and assistant.ask(WIDE, "How many ships are there?") == "2"
 
 
 def test_images_that_are_seen_together_are_looked_at_in_one_pass(model, processor, monkeypatch):
@@ -175,7 +213,7 @@ def test_a_folder_and_places_of_a_scene_are_answered_as_one_image_is(seeing, mon
     job = Job("ask", 200, question=question)
     ((_, said, _, wrong),) = scenes.each(assistant, job, [WIDE], lambda source: (open_scene(source), None))
     assert (said, wrong) == (assistant.ask(WIDE, question), "") == ("2", "")
-    synthetic.write_geotiff(tmp_path / "wide.tif", WIDE, 500_000, 5_000_000, 1.0, 32633)
+    write_geotiff(tmp_path / "wide.tif", WIDE, 500_000, 5_000_000, 1.0, 32633)
     scene = open_scene(tmp_path / "wide.tif")
     corners = scene.to_wgs84(np.array([[100.0, 0.0], [200.0, 50.0]]))
     monkeypatch.setattr(scenes, "generate", None)  # nothing is left to the language model

@@ -1,27 +1,18 @@
-"""A report says what follows from values: worked out by hand, written and read, compared in pairs, shown as tables."""
+"""A report says what follows from values: worked out by hand, written and read, compared in pairs."""
 
 import contextlib
-import csv
-import io
 import json
 import math
-from html.parser import HTMLParser
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
-from earthgpt import reports
 from earthgpt.lookup import find
 from earthgpt.metrics.statistics import mcnemar
-from earthgpt.reports import Report, Scored, chance, compare, from_plain, page, plain, report, save, tables, task_of
-from earthgpt.tables import Table, comma_separated, latex, markdown
+from earthgpt.pages import compared_tables, page, tables
+from earthgpt.reports import Report, Scored, chance, compare, from_plain, plain, report, task_of
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
-
-HOSTILE = '<script>alert("x")</script>|\\=HYPERLINK(1)&%$#_{}~^'
-TURNED = OrientedBox(((0.1, 0.1), (0.5, 0.2), (0.4, 0.6), (0.05, 0.5)))
 
 
 def words(pairs, task="visual_question_answering", **more):
@@ -91,6 +82,30 @@ def test_the_mean_of_all_boxes_is_a_baseline():
     measured = {"text only": [None, boxes[1]]}
     blind = report(find("tasks", "visual_grounding"), "visual_grounding", questions, blind=measured)
     assert blind.baselines["text only"]["pr_50"] == 0.5
+
+
+def test_chance_worked_out_by_hand():
+    task = find("tasks", "visual_question_answering")
+    # Ten answers are shuffled to the places of 7 8 1 5 3 4 2 0 9 6: "yes" stands in 2 to 7 and 9, "no" in 0, 1 and 8.
+    found = chance(task, ["yes"] * 7 + ["no"] * 3)
+    assert found["most common answer"] == {"accuracy_strict": 0.7, "accuracy_lenient": 0.7}
+    assert found["shuffled answers"] == {"accuracy_strict": 0.6, "accuracy_lenient": 0.6}
+    assert chance(task, ["yes"] * 5)["shuffled answers"]["accuracy_strict"] == 1.0
+
+
+def test_chance_for_boxes_is_the_box_of_another_image_and_the_mean_box():
+    task = find("tasks", "visual_grounding")
+    boxes = [Box(i / 10, 0, (i + 1) / 10, 1) for i in range(10)]  # no two overlap
+    found = chance(task, boxes)
+    assert list(found) == ["shuffled answers", "constant box"]
+    # The mean is (0.45, 0, 0.55, 1): half of the fifth and of the sixth box, each with an IoU of 0.05 / 0.15.
+    assert found["constant box"]["mean_iou"] == pytest.approx(2 / 3 / 10)
+    assert found["shuffled answers"]["mean_iou"] == 0  # none stays in its place
+
+
+def test_chance_does_not_take_a_list_of_objects_for_captions():
+    task = find("tasks", "object_detection")
+    assert list(chance(task, [(), ()])) == ["shuffled answers"]
 
 
 def test_nothing_to_score_is_an_error():
@@ -201,9 +216,33 @@ def test_two_runs_are_compared_in_pairs():
     assert compare(one, one).differences["accuracy_strict"].probability == 1.0
     back = compare(other, one).differences["accuracy_strict"]
     assert (back.value, back.low, back.high) == (-difference.value, -difference.high, -difference.low)
-    shown = reports.compared_tables(found, ("a", "b"))
+    shown = compared_tables(found, ("a", "b"))
     assert shown[0].rows[0][:4] == ("accuracy_strict", "0.8000", "0.3000", "+0.5000")
     assert shown[1].rows[0] == ("right", "5", "0", "0.0625")
+
+
+def test_without_resamples_there_are_no_intervals():
+    found = words(FOUR, rounds=0)
+    assert found.intervals == {}
+    compared = compare(found, found, rounds=0)
+    assert compared.differences == {} and compared.right["right"] == (0, 0, 1.0)
+    shown = compared_tables(compared, ("a", "b"))[0]
+    assert shown.rows[0] == ("accuracy_strict", "0.2500", "0.2500", "+0.0000", "", "")
+    assert shown.note == "4 questions."
+
+
+def test_labels_of_boxes_are_compared_by_both_policies():
+    box, other = Box(0, 0, 0.5, 0.5), Box(0.5, 0.5, 1, 1)
+    truth = (Region(box, "storage_tank"), Region(other, "ship"))
+    answers = [(Region(box, "Storage Tanks"), Region(other, "boat")), (Region(box, "Storage Tanks"),)]
+    one, two = (
+        report(find("tasks", "object_detection"), "object_detection", [Scored("0", "a", "q", truth, said, "")])
+        for said in answers
+    )
+    assert (one.metrics["ap_50"], one.metrics["ap_50_lenient"]) == (0.0, 0.5)
+    assert (two.metrics["precision"], two.metrics["precision_lenient"], two.metrics["recall_lenient"]) == (0, 1, 0.5)
+    assert one.intervals["f1_lenient"] == (0.5, 0.5)
+    assert compare(two, one).differences["f1_lenient"].value == pytest.approx(2 / 3 - 1 / 2)
 
 
 def test_the_order_of_the_questions_does_not_matter():
@@ -224,10 +263,10 @@ def test_other_questions_are_refused_unless_the_common_ones_are_asked_for():
         compare(one, changed, common=True)
     with pytest.raises(EarthGPTError, match="two tasks"):
         compare(one, words([("a", "a", "")], "scene_classification"))
-    with pytest.raises(EarthGPTError, match="no answers"):
+    with pytest.raises(EarthGPTError, match=r"the second report holds no answers"):
         compare(one, Report(one.task, 1, 0, {}))
-    with pytest.raises(EarthGPTError, match="damaged"):
-        compare(one, Report(one.task, 1, 0, {}, answers=({"id": "1"},)))
+    with pytest.raises(EarthGPTError, match=r"first\.json is damaged: answer 1"):
+        compare(Report(one.task, 1, 0, {}, answers=({"id": "1"},)), one, names=("first.json", "second.json"))
     with pytest.raises(EarthGPTError, match="other options"):
         compare(one, words(FOUR, settings={"options": {"varied": True}}))
 
@@ -240,88 +279,3 @@ def test_options_of_a_task_are_checked():
         task_of("image_captioning", {"meteor": "yes"})
     with pytest.raises(EarthGPTError, match="no option 'frame'"):
         task_of("object_detection", {"frame": "0-100"})
-
-
-# --- tables and pages --------------------------------------------------------------------------------------------
-
-
-def test_a_table_in_every_format():
-    table = Table("Title", ("metric", "run"), (("accuracy_strict", "0.5000"),), "A note.")
-    assert "| metric | run |\n|---|---:|\n| accuracy_strict | 0.5000 |" in markdown([table])
-    assert r"accuracy\_strict & 0.5000 \\" in latex([table])
-    assert list(csv.reader(io.StringIO(comma_separated([table])))) == [
-        ["Title"], ["metric", "run"], ["accuracy_strict", "0.5000"],
-    ]  # fmt: skip
-
-
-def test_hostile_names_stay_text():
-    table = Table(HOSTILE, ("=1+1", HOSTILE), (("-1.5", "@x\n| a"),))
-    assert "<script>" not in markdown([table]).replace("\\<script", "") and "@x \\| a" in markdown([table])
-    assert r"\textbackslash{}=HYPERLINK(1)\&\%\$\#\_\{\}\textasciitilde{}\textasciicircum{}" in latex([table])
-    rows = list(csv.reader(io.StringIO(comma_separated([table]))))
-    assert rows[1][0] == "'=1+1" and rows[2] == ["-1.5", "'@x\n| a"]
-
-
-class Page(HTMLParser):
-    """Collects the tags and the pictures of a page."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.pictures = [], []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.pictures += [value for name, value in attrs if name == "src"]
-
-
-def test_a_page_shows_good_and_bad_cases_with_boxes_drawn(tmp_path):
-    for i in range(3):
-        Image.fromarray(np.full((40, 80, 3), 100, np.uint8)).save(tmp_path / f"{i}.png")
-    whole = Box(0.1, 0.1, 0.9, 0.9)
-    questions = [
-        Scored("0", "0", HOSTILE, whole, whole, HOSTILE),
-        Scored("1", "1.png", "q", whole, TURNED, "turned"),
-        Scored("2", "../2.png", "q", whole, None, None),
-    ]
-    found = report(find("tasks", "visual_grounding"), "visual_grounding", questions)
-    text = page(found, HOSTILE, reports.images_in(tmp_path), cases=2)
-    shown = Page(text)
-    assert "script" not in shown.tags and shown.tags.count("figure") == 3
-    assert len(shown.pictures) == 2 and all(one.startswith("data:image/jpeg;base64,") for one in shown.pictures)
-    labelled = (Region(whole, "\ud800 \n" + HOSTILE), Region(TURNED, "ship"))
-    found = report(find("tasks", "object_detection"), "object_detection",
-                   [Scored("0", "0", "q", labelled, labelled, "x")], rounds=0)  # fmt: skip
-    assert len(Page(page(found, "run", reports.images_in(tmp_path))).pictures) == 1
-
-
-def test_images_are_found_in_their_folder_and_nowhere_else(tmp_path):
-    (tmp_path / "images").mkdir()
-    Image.new("RGB", (4, 4)).save(tmp_path / "outside.png")
-    (tmp_path / "images" / "text.png").write_text("no image")
-    find_image = reports.images_in(tmp_path / "images")
-    for name in ("", "../outside.png", str(tmp_path / "outside.png"), "nowhere.png", "a\0b", "x" * 5000):
-        assert find_image(name) is None
-    found = words([("yes", "yes", "")])
-    damaged = Report(**{**vars(found), "answers": ({**found.answers[0], "image": "text.png"},)})
-    assert "is not an image" in page(damaged, "run", find_image)
-
-
-@pytest.mark.parametrize("ending", [".json", ".md", ".tex", ".csv", ".html"])
-def test_a_report_is_saved_as_its_ending_says(tmp_path, ending):
-    found = words([(HOSTILE, "no", HOSTILE), ("\ud800", "yes", "")])
-    save(tmp_path / f"report{ending}", {HOSTILE: found})
-    assert (tmp_path / f"report{ending}").stat().st_size > 100
-    if ending in (".md", ".tex", ".csv"):
-        save(tmp_path / f"two{ending}", {"one": found, "other": found})
-    else:
-        with pytest.raises(EarthGPTError, match="takes one report"):
-            save(tmp_path / f"two{ending}", {"one": found, "other": found})
-    reports.save_compared(tmp_path / f"compared{ending}", compare(found, found), ("one", "other"))
-
-
-def test_another_ending_is_told(tmp_path):
-    with pytest.raises(EarthGPTError, match=r"not '\.xls'"):
-        save(tmp_path / "report.xls", {"run": words(FOUR)})
-    with pytest.raises(EarthGPTError, match="Cannot write"):
-        save(tmp_path / "nowhere" / "report.md", {"run": words(FOUR)})

@@ -29,6 +29,8 @@ SIZE = (360, 300)
 class Detector:
     """Stands for a model that makes no mistakes: what it says of a tile follows from the pixels, ships being white."""
 
+    tasks = ()
+
     class processor:
         image_size = 64
 
@@ -230,6 +232,18 @@ def test_a_record_of_another_job_is_refused(detector, pixels, tmp_path):
         scan(detector, open_scene(pixels, bands="3,2,1"), Job("detect", 100, 20), tmp_path / "r")
     with pytest.raises(EarthGPTError, match="read another way"):
         scan(detector, open_scene(pixels, "sar"), Job("detect", 100, 20), tmp_path / "r")
+
+
+@pytest.mark.parametrize("text", ["what?\n", '{"scene"', "[1, 2]\n[3]\n", ""])
+def test_a_record_that_is_damaged_is_told(detector, pixels, tmp_path, text):
+    scan(detector, open_scene(pixels), Job("detect", 100, 20), tmp_path / "r")
+    first, *rows = (tmp_path / "r").read_text().splitlines(keepends=True)
+    (tmp_path / "r").write_text(text + "".join(rows) if text.endswith("\n") else first + text)
+    if text.endswith("\n"):
+        with pytest.raises(EarthGPTError, match=r"r is damaged: remove it"):
+            scan(detector, open_scene(pixels), Job("detect", 100, 20), tmp_path / "r")
+    else:  # a line that a killed run had begun
+        assert scan(detector, open_scene(pixels), Job("detect", 100, 20), tmp_path / "r").tiles == 20
 
 
 SCRIPT = """

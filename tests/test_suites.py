@@ -121,6 +121,8 @@ def test_every_set_is_asked_to_the_letter_and_the_tables_are_filled(fake, root, 
     assert turned == ("tiny", MEASURED, "18.18", "18.18")
     assert "| tiny (strict) | measured | 50.00 | 33.33 | 40.00 |" in (tmp_path / "out" / "paper.md").read_text()
     assert {path.suffix for path in (tmp_path / "out").glob("paper.*")} == {".md", ".tex", ".csv", ".html"}
+    page = (tmp_path / "out" / "paper.html").read_text()
+    assert page.startswith('<!doctype html>\n<html lang="en">') and "<style>" in page and page.count("<table>") == 8
 
 
 def test_published_rows_are_those_of_the_paper_and_marked(fake, tmp_path):

@@ -334,6 +334,13 @@ def test_a_run_looks_at_validation_data_and_says_what_the_model_said(tmp_path):
     assert len(answers) == 2 and set(answers[0]["answers"][0]) == {"image", "question", "true", "said"}
 
 
+def test_what_cannot_be_validated_is_told_before_anything_is_trained(tmp_path):
+    source = Source(dataset="synthetic", split="val", tasks=("scene_clasification",))
+    with pytest.raises(EarthGPTError, match=r"No 'scene_clasification' among the tasks\. Did you mean"):
+        train(recipe(tmp_path, steps=2, validate_every=1, validation=(source,)))
+    assert not (tmp_path / "log.jsonl").exists()
+
+
 def test_the_log_has_speed_memory_and_gradients(tmp_path):
     train(recipe(tmp_path, steps=2))
     line = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
@@ -419,13 +426,14 @@ def test_parts_of_a_batch_have_the_dense_loss_of_the_whole(tmp_path):
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
-def test_images_are_read_once_while_there_is_room(tmp_path):
+def test_images_are_read_once_while_there_is_room(tmp_path, monkeypatch):
     images = iter(range(9))
     few = recipe(tmp_path, pixels_gb=4 * 2 * 96 * 96 * 3 / 2**30, image_size=32)
 
     def image():
         return np.full((128, 96, 3), next(images), np.uint8)
 
+    monkeypatch.undo()  # what is read is counted here
     part = mixtures.open_sources(few)[0]
     sample = replace(part.samples[0], image=image)
     seen = [part.pixels.read(row, sample) for row in (0, 1, 0, 2, 3, 0)]
@@ -462,6 +470,12 @@ def test_the_stage_before_is_trained_first_and_once(tmp_path, monkeypatch):
     loaded = load_recipe(words)
     assert loaded.model == str(tmp_path / "eyes" / "model")
     assert load_recipe(words, ["model=other"]).model == "other"
+    with pytest.raises(EarthGPTError, match="No model 'earthgpt-tony'"):  # and the stage before is not trained for it
+        train(loaded.model_copy(update={"model": "earthgpt-tony"}))
+    assert not (tmp_path / "eyes").exists()
+    (tmp_path / "round.toml").write_text(words.read_text().replace("eyes.toml", "round.toml"))
+    with pytest.raises(EarthGPTError, match=r"the stages go in a circle, .*round\.toml comes after itself"):
+        load_recipe(tmp_path / "round.toml")
     first = train(loaded)
     assert load(loaded.model)[0].dense_heads is not None
     monkeypatch.setattr(training, "load_recipe", None)  # the stage before is not looked at again

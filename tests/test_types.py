@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from shapely import MultiPoint
 
-from earthgpt.types import Box, Conversation, EarthGPTError, Message, OrientedBox, release_order
+from earthgpt.types import (
+    Box,
+    Conversation,
+    EarthGPTError,
+    Message,
+    OrientedBox,
+    convex_hull,
+    polygon_area,
+    release_order,
+)
 
 DIAMOND = ((0.5, 0.0), (1.0, 0.5), (0.5, 1.0), (0.0, 0.5))
 # Corners on a grid, as they are once printed: they often coincide or lie on one line.
@@ -84,6 +93,16 @@ def test_oriented_iou_of_upright_boxes_is_the_upright_one(one, other):
         for v in (one, other)
     )
     assert OrientedBox(a.corners).iou(OrientedBox(b.corners)) == pytest.approx(a.iou(b), abs=1e-12)
+
+
+def test_the_convex_hull_has_each_corner_once_clockwise_on_the_screen():
+    square = [(0, 0), (4, 0), (4, 4), (0, 4)]
+    assert convex_hull([(2, 2), *square[::-1], (2, 0), (4, 4)]) == square
+    assert polygon_area(square) == 16
+    for line in ([(1, 1)], [(1, 1), (3, 3)]):
+        assert convex_hull([*line, (1, 1)]) == line and polygon_area(line) == 0
+    assert convex_hull([(1, 1), (2, 2), (3, 3)]) == [(1, 1), (3, 3)]
+    assert convex_hull([]) == [] and polygon_area([]) == 0
 
 
 def test_release_order_starts_near_the_origin_and_goes_by_angle():

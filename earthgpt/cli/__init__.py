@@ -66,7 +66,7 @@ def _version(asked: bool) -> None:
 
 
 @app.callback()
-def options(
+def before(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,

@@ -113,8 +113,8 @@ def evaluate(
         err.print(f"Reports and tables (.md, .tex, .csv, .html) are in {kept}", highlight=False, soft_wrap=True)
         value = {"missing": found.missing, "tables": [{"title": one.title, "rows": _rows(one)} for one in tables]}
     else:
-        from earthgpt.reports import images_in, save
-        from earthgpt.reports import tables as tables_of
+        from earthgpt.pages import images_in, save
+        from earthgpt.pages import tables as tables_of
 
         short = model.rstrip("/").rpartition("/")[2]
         for path in output or ():
@@ -183,8 +183,8 @@ def score(
 
     Example: earthgpt score visual_grounding answers.jsonl --frame 0-100 -o report.json -o report.html
     """
+    from earthgpt.pages import images_in, save, tables
     from earthgpt.predictions import score as run
-    from earthgpt.reports import images_in, save, tables
 
     for path in output or ():
         _writable(path)
@@ -220,13 +220,14 @@ def compare(
 
     Example: earthgpt compare first.json second.json -o table.md
     """
-    from earthgpt.reports import Report, compared_tables, save_compared
+    from earthgpt.pages import compared_tables, save_compared
+    from earthgpt.reports import Report
     from earthgpt.reports import compare as run
 
     for path in output or ():
         _writable(path)
     with waiting("Comparing ..."):
-        found = run(Report.read(one), Report.read(other), common, rounds)
+        found = run(Report.read(one), Report.read(other), common, rounds, names=(str(one), str(other)))
     names = (one.stem, other.stem) if one.stem != other.stem else (str(one), str(other))
     for path in output or ():
         save_compared(path, found, names)
@@ -239,7 +240,7 @@ def compare(
 
 def _writable(path: Path) -> None:
     """Told before the work: a report that could not be written after it."""
-    from earthgpt.reports import ending_of
+    from earthgpt.pages import ending_of
 
     ending_of(path)
     if not path.absolute().parent.is_dir():

@@ -36,8 +36,8 @@ from earthgpt.cli.options import (
     Units,
     grouped,
 )
-from earthgpt.cli.surveys import check_output, survey, write_features
-from earthgpt.types import Box, EarthGPTError
+from earthgpt.cli.surveys import made_with, survey, write_features
+from earthgpt.types import Box, EarthGPTError, Region
 
 
 @grouped
@@ -105,7 +105,8 @@ def _plainly_or_survey(
 ) -> None:
     """One image of which all is asked and nothing made is answered at once; others are surveyed."""
     paths = _expand(images)
-    if len(paths) > 1 or any((made.output, made.preview, made.tile, how.window, how.bbox, how.aoi, how.reading)):
+    surveyed = made.output, made.preview, made.tile, how.window, how.bbox, how.aoi, how.engine != "local"
+    if len(paths) > 1 or any(surveyed):
         survey(paths, wanted, made, how)
         return
     assistant, raster = ready(paths[0], how)
@@ -143,16 +144,22 @@ def describe(
         _describe_places(image, places, output, overwrite, how)
         return
     from earthgpt.geo.raster import open_raster
+    from earthgpt.geo.vectors import check_output
 
+    if output:
+        check_output(output, overwrite)
     raster = open_raster(image, how.sensor, **how.reading)
     region = Box.read(box, raster.size)
     text = load_model(how.model).describe(raster, region)
     say({"image": image, "box": box, "description": text}, how.as_json, text)
+    if output:
+        write_features(output, [Region(region, text)], raster, made_with(how.model), overwrite)
 
 
 def _describe_places(image: str, places: Path, output: Path | None, overwrite: bool, how: Look) -> None:
     from earthgpt.geo.areas import read_areas
     from earthgpt.geo.scene import open_scene
+    from earthgpt.geo.vectors import check_output
     from earthgpt.scenes import describe
 
     if output:
@@ -162,7 +169,7 @@ def _describe_places(image: str, places: Path, output: Path | None, overwrite: b
     value = {"image": image, "regions": [region_value(feature.region, scene.size) for feature in found]}
     say(value, how.as_json, "\n".join(region_line(feature.region, scene.size) for feature in found))
     if output:
-        write_features(output, found, scene, {"model": how.model}, overwrite)
+        write_features(output, found, scene, made_with(how.model), overwrite)
 
 
 @grouped
@@ -180,6 +187,8 @@ def ground(
 
     Example: earthgpt ground harbor.png "the leftmost ship" -o ship.png
     """
+    from earthgpt.geo.vectors import check_output
+
     if output:
         check_output(output, overwrite)
     assistant, raster = ready(image, how)
@@ -188,10 +197,7 @@ def ground(
     value = {"image": image, "phrase": phrase, "region": region_value(region, raster.size) if region else None}
     say(value, how.as_json, region_line(region, raster.size) if region else "nothing found")
     if output:
-        from earthgpt.geo.vectors import write
-
-        write(output, [region] if region else [], raster, overwrite=overwrite)
-        note(f"Wrote {output}")
+        write_features(output, [region] if region else [], raster, made_with(how.model), overwrite)
 
 
 @grouped

@@ -58,7 +58,7 @@ Units = Annotated[
 Remote = Annotated[bool, typer.Option("--remote", help="Allow URLs, and files that point elsewhere.")]
 
 # Where and how it is worked.
-Engine = Annotated[str, typer.Option(help="local, or ray: Ray Data, on this machine or a cluster.")]
+Engine = Annotated[Literal["local", "ray"], typer.Option(help="local, or ray: Ray Data, on this machine or a cluster.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes of the engine ray.")]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Tiles that the model looks at together.")]
 

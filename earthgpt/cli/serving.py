@@ -16,7 +16,7 @@ def serve(
     host: Annotated[str, typer.Option(help="The address to listen at; others than this machine need 0.0.0.0.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of the address.")] = 8000,
     model: ModelName = DEFAULT,
     dtype: Dtype = None,
     name: Annotated[str | None, typer.Option(help="The model's name for clients; its own without it.")] = None,

@@ -22,12 +22,13 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
 
     wanted: the task and what belongs to it, as ``scenes.Job`` has it. Exit code 1 when all failed, 3 when some did.
     """
-    if how.engine not in ("local", "ray"):
-        raise EarthGPTError(f"The engine is local or ray, not {how.engine!r}.")
+    from earthgpt.geo.scene import open_scene
+    from earthgpt.geo.vectors import check_output
+
     names = [Path(path).stem for path in paths]
     maps = wanted["task"] == "detect" or made.tile or made.preview
     if made.output:
-        check_format(made.output)
+        check_output(made.output, overwrite=True)  # its format and folder; a table that is there goes on
     if made.output and made.output.suffix.lower() == ".csv" and not maps:
         _table(paths, wanted, made.output, how)
         return
@@ -39,8 +40,6 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
     assistant, failed = None, 0
     for path, output, preview in zip(paths, outputs, previews, strict=True):
         try:
-            from earthgpt.geo.scene import open_scene
-
             scene = open_scene(path, how.sensor, **how.reading)
             assistant = assistant or load_model(how.model)
             one = replace(made, output=output, preview=preview)
@@ -70,27 +69,13 @@ def _for_each(path: Path | None, names: Sequence[str]) -> list[Path | None]:
     return [path and path.with_name(path.name.replace("{name}", name)) for name in names]
 
 
-def check_output(path: Path, overwrite: bool) -> None:
-    """What would be found out too late, after the work."""
-    check_format(path)
-    if path.exists() and not overwrite:
-        raise EarthGPTError(f"{path} is there already; choose another name, or say --overwrite.")
-
-
-def check_format(path: Path) -> None:
-    from earthgpt.geo.vectors import FORMATS
-
-    if not path.name.lower().endswith(tuple(FORMATS)):
-        raise EarthGPTError(f"Results are written as {', '.join(FORMATS)}; not {path.suffix!r}.")
-    if not path.parent.is_dir():
-        raise EarthGPTError(f"Cannot write {path}: there is no folder {path.parent}.")
-
-
 def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, how: Survey) -> None:
     """A line of CSV for each image: what was said, its score, and what went wrong.
 
     Images that a table has an answer for are not asked again; those that failed are.
     """
+    if how.engine != "local":
+        raise EarthGPTError("A table of images is made by this process (--engine local); ray shares the tiles of maps.")
     import csv
 
     from rich.progress import track
@@ -205,13 +190,12 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
 
 def _write(scene: Any, job: Any, found: Any, made: Made, how: Survey) -> None:
     """The files of one image, and what they were made with."""
-    import time
     from dataclasses import asdict
 
     from earthgpt.cards import write_run_card
 
     output = made.output
-    common = {"model": how.model, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    common = made_with(how.model)
     for path in filter(None, (output, made.preview)):
         write_features(path, found.features, scene, common, how.overwrite)
     if output:
@@ -237,6 +221,7 @@ def _record(output: Path) -> Path:
 def _part(scene: Any, how: Survey) -> tuple[Any, tuple]:
     """The window of a scene that is asked about, None for all, and the outlines in it."""
     from earthgpt.geo.areas import bounding_box, outlines_of, read_areas, window_of
+    from earthgpt.geo.tiles import inside
 
     if sum(one is not None for one in (how.window, how.bbox, how.aoi)) > 1:
         raise EarthGPTError("Give one of --window, --bbox and --aoi.")
@@ -247,23 +232,22 @@ def _part(scene: Any, how: Survey) -> tuple[Any, tuple]:
 
         outlines = outlines_of(scene, read_areas(how.aoi))
         return window_of(scene, np.array([point for ring in outlines for point in ring])), outlines
-    return _window(how.window, scene.size), ()
+    return None if how.window is None else inside(_window(how.window), scene.size, scene.name), ()
 
 
-def _window(text: str | None, size: tuple[int, int]) -> tuple[int, int, int, int] | None:
-    if text is None:
-        return None
+def _window(text: str) -> tuple[int, int, int, int]:
     try:
         left, top, width, height = (int(value) for value in text.split(","))
-        inside = left >= 0 and top >= 0 and width > 0 and height > 0
-        inside = inside and left + width <= size[0] and top + height <= size[1]
     except ValueError:
-        inside = False
-    if not inside:
-        raise EarthGPTError(
-            f"A window is left,top,width,height in pixels inside the image ({size[0]} x {size[1]}); not {text!r}."
-        )
+        raise EarthGPTError(f"A window is left,top,width,height in whole pixels; not {text!r}.") from None
     return left, top, width, height
+
+
+def made_with(model: str) -> dict[str, str]:
+    """What holds for all features of a command: the model, and when they are made."""
+    import time
+
+    return {"model": model, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
 def write_features(path: Path, features: Sequence[Any], scene: Any, common: dict[str, Any], overwrite: bool) -> None:

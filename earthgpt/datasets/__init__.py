@@ -68,7 +68,8 @@ class Dataset:
         unnamed: bool = False,
         part: str | None = None,
     ) -> Iterator[Sample]:
-        """The samples of a split, in a fixed order. Whatever is left out or mended is counted in ``defects`` by kind.
+        """The samples of a split, in a fixed order. Whatever is left out or mended is counted in ``defects`` by kind,
+        and with the first split where it belongs to none.
 
         Objects that nobody could name are left out, with a count, unless ``unnamed``. part: "train" or "val" of a split
         that its owners did not divide (``part_of``); None means all of it.

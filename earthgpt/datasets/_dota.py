@@ -20,7 +20,7 @@ def read(root, split, defects, version, labels):
     candidates = [*(f"{split}/{folder}/*.txt" for folder in inside), f"DOTA-v{version}_{split}/*.txt"]
     folder, texts = layout(root, split), layout(root, *candidates).parent
     for path, image_path in paired(files(texts, "*.txt"), images_below(folder), folder / "images", ".png", defects):
-        yield from detected(root, image_path, dota(path, defects), Sensor.OPTICAL, labels, defects, quadrilateral)
+        yield from detected(root, image_path, dota(path), Sensor.OPTICAL, labels, defects, quadrilateral)
 
 
 def card(version, further, counts, paper=None):

@@ -7,7 +7,7 @@ there, one image in ten belongs to val.
 """
 
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from earthgpt import formats
 from earthgpt.datasets import Dataset, Paper, part_of
 from earthgpt.formats import IMAGES, AnnotatedImage, files
+from earthgpt.outlines import floats
 from earthgpt.types import EarthGPTError, Sensor
 
 PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -33,8 +34,8 @@ class Found:
 
 
 def read(root, split, defects, kinds=KINDS, classes=(), sensor=None, skipped=()):
-    """Images with objects. ``classes`` hold when no file names them; folders of ``skipped`` are left out."""
-    found = annotated(root, kinds, skipped, defects)
+    """Images with objects. ``classes`` hold when no file names them; images in folders of ``skipped`` are left out."""
+    found, strays = annotated(root, kinds, skipped)
     labels = class_map(root)
     if labels is None:
         if any(one.kind == "yolo" and one.image.annotations for one in found):
@@ -43,7 +44,8 @@ def read(root, split, defects, kinds=KINDS, classes=(), sensor=None, skipped=())
             )
         spelled = sorted({annotation.label for one in found for annotation in one.image.annotations})
         labels = formats.spellings(classes or spelled)
-    sensor, chosen = sensor or sensor_of(root), in_split(root, {one.path: one.part for one in found}, split, defects)
+    parts, sensor = {one.path: one.part for one in found}, sensor or sensor_of(root)
+    chosen = in_split(root, parts, split, defects, strays)
     for one in found:
         if one.path in chosen:
             box = formats.upright if one.kind == "coco" else as_stated
@@ -55,58 +57,62 @@ def as_stated(annotation, size, defects):
     return (formats.quadrilateral if annotation.outline else formats.upright)(annotation, size, defects)
 
 
-def annotated(root, kinds, skipped, defects):
-    """The annotated images in the order of their paths."""
+def annotated(root, kinds, skipped):
+    """The annotated images in the order of their paths; and strays: what is wrong with further files, by the file and
+    the part that it belongs to, if any."""
+    strays: dict[tuple[Path, str | None], Counter] = defaultdict(Counter)
     images: dict[str, list[Path]] = {}
     for path in files(root, "**/*"):
         if path.suffix.lower() in IMAGES:
-            left_out = not set(skipped).isdisjoint(part.lower() for part in path.relative_to(root).parts)
-            defects["images of another sensor"] += left_out
-            if not left_out:
+            if set(skipped).isdisjoint(part.lower() for part in path.relative_to(root).parts):
                 images.setdefault(path.stem, []).append(path)
+            else:
+                strays[path, folder_part(root, path)]["images of another sensor"] += 1
     best: dict[Path, Found] = {}
     for source in files(root, "**/*"):
         kind = kind_of(source) if source.suffix.lower() in (".xml", ".json", ".txt") else None
         if kind in kinds:
-            for one in annotations(source, kind, root, images, skipped, defects):
+            for one in annotations(source, kind, root, images, strays):
                 rival = best.get(one.path)
-                defects["further annotations of an image"] += rival is not None
+                if rival is not None:
+                    strays[one.path, one.part]["further annotations of an image"] += 1
                 if rival is None or rank(one) < rank(rival):
                     best[one.path] = one
     if not best:
         holds = ", ".join(path.relative_to(root).as_posix() for path in files(root, "**/*")[:5]) or "nothing"
         raise EarthGPTError(f"No {' or '.join(kinds)} annotations of images in {root}; it holds {holds} ...")
-    defects["images without annotations"] += sum(path not in best for paths in images.values() for path in paths)
-    return sorted(best.values(), key=lambda one: (one.path.parent.as_posix(), formats.natural(one.path)))
+    for path in (path for paths in images.values() for path in paths if path not in best):
+        strays[path, folder_part(root, path)]["images without annotations"] += 1
+    return sorted(best.values(), key=lambda one: (one.path.parent.as_posix(), formats.natural(one.path))), strays
 
 
 def rank(one):
     return KINDS.index(one.kind), one.part is None
 
 
-def annotations(source, kind, root, images, skipped, defects):
+def annotations(source, kind, root, images, strays):
     """What one file says; a COCO file speaks of many images."""
     if kind == "coco":
         part = part_in(source.relative_to(root))
-        for image in formats.coco(source, defects):
+        for image in formats.coco(source, strays[source, part]):
             path = nearest(root, images, source, image.file, part) or source.parent / file_name(image.file)
-            yield Found(path, image, kind, part_in(path.relative_to(root).parent) or part)
+            yield Found(path, image, kind, folder_part(root, path) or part)
         return
-    part = part_in(source.relative_to(root).parent)
+    part = folder_part(root, source)
     path = nearest(root, images, source, source.name, part)
     if kind in ("voc", "labelme"):
-        image = formats.voc(source) if kind == "voc" else formats.labelme(source, defects)
+        image = formats.voc(source) if kind == "voc" else formats.labelme(source)
         path = path or nearest(root, images, source, image.file, part)
         path = path or source.with_suffix(Path(file_name(image.file)).suffix or ".jpg")  # it is missing
     elif path is None:
-        defects["annotations without an image"] += 1
+        strays[source, part]["annotations without an image"] += 1
         return
     elif kind == "dota":
-        image = formats.dota(source, defects)
+        image = formats.dota(source)
     else:
         size = formats.size_if_there(path, Counter())  # counted where the sample is made
-        image = formats.yolo(source, size, defects)
-    yield Found(path, image, kind, part_in(path.relative_to(root).parent) or part)
+        image = formats.yolo(source, size)
+    yield Found(path, image, kind, folder_part(root, path) or part)
 
 
 def file_name(stated):
@@ -117,7 +123,7 @@ def file_name(stated):
 def nearest(root, images, source, file, part):
     """The image of that name whose folders resemble those of the annotation most; none of another part."""
     folders = {*source.relative_to(root).parts, *re.split(r"[\\/]", file)}
-    there = {path: part_in(path.relative_to(root).parent) for path in images.get(Path(file_name(file)).stem, ())}
+    there = {path: folder_part(root, path) for path in images.get(Path(file_name(file)).stem, ())}
     fitting = [path for path, its_part in there.items() if part is None or its_part in (None, part)]
     return max(fitting, key=lambda path: len(folders & set(path.relative_to(root).parts)), default=None)
 
@@ -136,13 +142,9 @@ def kind_of(path):
         return None
     for line in content[:4096].decode(errors="replace").splitlines()[:4]:
         fields = line.split()
-        if len(fields) > 8 and formats.floats(fields[:8]) and formats.floats(fields[8:9]) is None:
+        if len(fields) > 8 and floats(fields[:8]) and floats(fields[8:9]) is None:
             return "dota"
-        if (
-            formats.floats(fields)
-            and fields[0].isdecimal()
-            and (len(fields) == 5 or (len(fields) > 6 and len(fields) % 2))
-        ):
+        if floats(fields) and fields[0].isdecimal() and (len(fields) == 5 or (len(fields) > 6 and len(fields) % 2)):
             return "yolo"
     return None if content else "yolo"  # an image without objects
 
@@ -156,28 +158,64 @@ def part_in(path):
     return None
 
 
-def in_split(root, parts, split, defects):
-    """The images of a split, given those of all with the part that each belongs to, if any."""
+def folder_part(root, path):
+    """The part that the folders of a file below ``root`` name."""
+    return part_in(path.relative_to(root).parent)
+
+
+def in_split(root, parts, split, defects, strays):
+    """The images of a split, given those of all with the part that each belongs to, if any.
+
+    ``strays`` (``annotated``) are counted with the split that their file belongs to. Those of no part, and images of no
+    part, are counted with the first part that is there.
+    """
     if split == "all":
+        for found in strays.values():
+            defects.update(found)
         return set(parts)
-    lists = {
-        Path(line.split()[0]).stem: PARTS[path.stem]
-        for path in files(root, "**/*.txt")
-        if path.stem in PARTS and kind_of(path) is None
-        for line in formats.lines(path)
-    }
-    parts = {path: lists.get(path.stem, part) for path, part in parts.items()}
-    there = sorted(set(parts.values()) - {None})
-    if len(there) < 2:
-        if split == "test":
-            raise EarthGPTError(
-                f"{root} has no part for tests: put its images in a folder, or their names in a list, test."
-            )
-        return {path for path in parts if part_of(path.relative_to(root).as_posix()) == split}
-    if split not in there:
+    lists, unknown = listed(root, parts)
+    stated = {lists.get(path.stem, part) for path, part in parts.items()}
+    there = [part for part in dict.fromkeys(PARTS.values()) if part in stated]
+    divided = len(there) > 1
+    if divided and split not in there:
         raise EarthGPTError(f"{root} is divided into {' and '.join(there)}; there is no {split}.")
-    defects["images of no part"] += sum(part is None for part in parts.values())
+    if not divided and split == "test":
+        raise EarthGPTError(
+            f"{root} has no part for tests: put its images in a folder, or their names in a list, test."
+        )
+
+    def part_for(path, part):
+        if not divided:
+            return part_of(path.relative_to(root).as_posix())
+        part = lists.get(path.stem, part)
+        return part if part in there else None
+
+    parts = {path: part_for(path, part) for path, part in parts.items()}
+    for (path, part), found in strays.items():
+        if split == (part_for(path, part) or there[0]):
+            defects.update(found)
+    if divided:
+        defects["lines without an image of the folder"] += unknown[split]
+        defects["images of no part"] += list(parts.values()).count(None) if split == there[0] else 0
     return {path for path, part in parts.items() if part == split}
+
+
+def listed(root, images):
+    """The part whose list names an image, by its name without suffix; and how many lines of each part name none."""
+    lists, unknown, names = {}, Counter(), {path.stem for path in images}
+    found = [path for path in files(root, "**/*.txt") if path.stem in PARTS and kind_of(path) is None]
+    if found:
+        names |= {path.stem for path in files(root, "**/*") if path.suffix.lower() in IMAGES}
+    for path in found:
+        for line in formats.lines(path):
+            # A name may hold blanks, and more may follow it on the line.
+            said = [file_name(line), file_name(line.split()[0])]
+            name = next((name for file in said for name in (file, Path(file).stem) if name in names), None)
+            if name is None:
+                unknown[PARTS[path.stem]] += 1
+            else:
+                lists[name] = PARTS[path.stem]
+    return lists, unknown
 
 
 def class_map(root):

@@ -17,7 +17,7 @@ def read(root, split, defects):
         image = voc(path)
         if image.size == (0, 0) and not image_path.is_file():
             image = image._replace(size=(1000, 1000))  # all scenes are of one size
-        yield from detected(root, image_path, image, Sensor.SAR, LABELS, defects)
+        yield from detected(folder, image_path, image, Sensor.SAR, LABELS, defects)
 
 
 DATASET = Dataset(

@@ -1,17 +1,8 @@
 """HIT-UAV: people and vehicles in thermal images from a drone, upright boxes."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import (
-    coco,
-    detected,
-    either,
-    floats,
-    layout,
-    oriented_box,
-    rotated_rectangle,
-    spellings,
-    upright,
-)
+from earthgpt.formats import coco, detected, either, layout, spellings, upright
+from earthgpt.outlines import floats, oriented_box, rotated_rectangle
 from earthgpt.types import Sensor
 
 CLASSES = ("person", "car", "bicycle", "other vehicle")

@@ -13,7 +13,7 @@ def read(root, split, defects):
     for image in coco(path, defects):
         # Rotated HRSID benchmarks take the smallest rectangle about the outline; without one the upright box stands.
         image_path = either(path.parents[1], "JPEGImages") / image.file
-        yield from detected(root, image_path, image, Sensor.SAR, LABELS, defects, rectangle)
+        yield from detected(path.parents[1], image_path, image, Sensor.SAR, LABELS, defects, rectangle)
 
 
 DATASET = Dataset(

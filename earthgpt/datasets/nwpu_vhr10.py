@@ -34,18 +34,17 @@ def read(root, split, defects):
     # The COCO annotation comes in a folder of its own, which may lie beside that of the images.
     images = search(root, "positive?image?set") or found.parent / "positive image set"
     images = either(images.parent, images.name)
-    for image in coco(found, defects) if found.is_file() else texts(found, defects):
-        yield from detected(root, images / image.file, image, Sensor.OPTICAL, LABELS, defects, classes=CERTAIN)
+    for image in coco(found, defects) if found.is_file() else texts(found):
+        yield from detected(images.parent, images / image.file, image, Sensor.OPTICAL, LABELS, defects, classes=CERTAIN)
 
 
-def texts(folder, defects):
+def texts(folder):
     """Lines like ``(563,478),(630,573),1`` with blanks anywhere; classes are numbered from 1."""
     for path in files(either(folder.parent, folder.name), "*.txt"):
         matches = [LINE.match(line) for line in lines(path)]
-        defects["unreadable lines"] += matches.count(None)
         rows = [[int(number) for number in match.groups()] for match in matches if match]
         objects = tuple(Annotation(str(kind), (x0, y0, x1 - x0, y1 - y0)) for x0, y0, x1, y1, kind in rows)
-        yield AnnotatedImage(f"{path.stem}.jpg", (0, 0), objects, complete=None not in matches)
+        yield AnnotatedImage(f"{path.stem}.jpg", (0, 0), objects, {"unreadable lines": matches.count(None)})
 
 
 DATASET = Dataset(

@@ -2,8 +2,9 @@
 
 import csv
 import io
+from collections import Counter, defaultdict
 
-from earthgpt.datasets._folder import PARTS, in_split, own, part_in, sensor_of
+from earthgpt.datasets._folder import PARTS, folder_part, in_split, own, sensor_of
 from earthgpt.formats import distinct, layout, shaped, size_if_there, text_of
 from earthgpt.types import EarthGPTError, Sample
 
@@ -17,17 +18,17 @@ def read(root, split, defects):
     rows.fieldnames = [name.strip().lower() for name in rows.fieldnames or ()]
     if not {"image", "caption"} <= set(rows.fieldnames):
         raise EarthGPTError(f"{path} needs a first line with image and caption; it has {first.strip()!r}.")
-    captions, parts = {}, {}
+    captions, parts, strays = {}, {}, defaultdict(Counter)
     with shaped(path, "list of captions"):
         for row in rows:
             image = path.parent / (row["image"] or "").strip()
+            stated = PARTS.get((row.get("split") or "").strip().lower())
             if image == path.parent or not image.is_relative_to(root) or ".." in image.parts:
-                defects["lines without an image of the folder"] += 1
+                strays[path, stated]["lines without an image of the folder"] += 1
                 continue
             captions.setdefault(image, []).append(row["caption"] or "")
-            stated = PARTS.get((row.get("split") or "").strip().lower())
-            parts[image] = stated or part_in(image.relative_to(root).parent)
-    chosen, sensor = in_split(root, parts, split, defects), sensor_of(root)
+            parts[image] = stated or folder_part(root, image)
+    chosen, sensor = in_split(root, parts, split, defects, strays), sensor_of(root)
     for image, texts in captions.items():
         if image in chosen:
             name, size = image.relative_to(root).as_posix(), size_if_there(image, defects)

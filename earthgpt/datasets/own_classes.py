@@ -1,5 +1,7 @@
 """A folder of your own with a folder of images for each class."""
 
+from collections import Counter, defaultdict
+
 from earthgpt.datasets._folder import class_map, in_split, own, part_in, sensor_of
 from earthgpt.formats import IMAGES, files, size_of, spelling, spellings
 from earthgpt.types import EarthGPTError, Sample
@@ -11,11 +13,14 @@ def read(root, split, defects):
     inside = [path for path in paths if path.parent != root]
     if not inside:
         raise EarthGPTError(f"No folders with images in {root}: put the images of each class in a folder of its name.")
-    defects["images outside class folders"] += len(paths) - len(inside)
+    strays = defaultdict(Counter)
+    for path in paths:
+        if path.parent == root:
+            strays[path, None]["images outside class folders"] += 1
     labels = class_map(root) or spellings(sorted({path.parent.name.replace("_", " ") for path in inside}))
     choices = tuple(dict.fromkeys(filter(None, labels.values())))
     parts = {path: part_in(path.parent.parent.relative_to(root)) for path in inside}
-    chosen, sensor = in_split(root, parts, split, defects), sensor_of(root)
+    chosen, sensor = in_split(root, parts, split, defects, strays), sensor_of(root)
     for path in inside:
         label = labels.get(spelling(path.parent.name))
         size = size_of(path, (0, 0), defects) if path in chosen else None

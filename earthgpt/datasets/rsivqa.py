@@ -1,6 +1,7 @@
 """RSIVQA: questions about the images of five other sets, most of them made from classes and boxes."""
 
 import re
+from collections import Counter
 
 from earthgpt.datasets import Dataset, Paper
 from earthgpt.formats import images_below, layout, lines, size_if_there
@@ -21,28 +22,40 @@ def read(root, split, defects):
     """``RSIVQA/<part>/*.txt``; images below the folder of their part, or beside ``root`` as their own set unpacks."""
     folder = layout(root, *(f"{part}/{file}.txt" for part, (files, _) in PARTS.items() for file in files)).parents[1]
     for part, (files, beside) in PARTS.items():
+        if split == "test" and part != "HRRSD":
+            continue
+        # What is wrong with the file of both splits is counted with the first.
+        of_file = defects if split == "trainval" else Counter()
         places = [place for place in (folder / part, *(root.parent / name for name in beside)) if place.is_dir()]
         asked = {}
         for path in (folder / part / f"{file}.txt" for file in files):
-            defects["missing question files"] += not path.is_file()
+            of_file["missing question files"] += not path.is_file()
             for line in lines(path) if path.is_file() else ():
                 row = re.fullmatch(r"([^:]+):\s*([^?]+\?)\s*(.+)", line)
-                defects["unreadable lines"] += row is None
+                of_file["unreadable lines"] += row is None
                 if row:
                     # Some of ucm_res name nothing ("How many  in the picture?"); the table of the paper counts them.
                     kind = next((kind for said, kind in KINDS.items() if said in row[2].lower()), "")
                     asked.setdefault(row[1], []).append(Question(row[2], row[3], kind))
-        chosen = asked if split == "trainval" else ()
+        chosen = asked
         if part == "HRRSD" and asked:  # its file is called val and holds all parts of HRRSD
-            lists = [found for place in places for found in sorted(place.rglob(f"ImageSets/Main/{split}.txt"))]
-            defects["HRRSD images without their split lists"] += 0 if lists else len(asked)
-            chosen = set(lines(lists[0])) if lists else ()
+            lists = {name: listed(places, name) for name in DATASET.splits}
+            # Those of no list are counted with the split whose list is missing.
+            if split == next((name for name in lists if not lists[name]), "trainval"):
+                defects["HRRSD images without their split lists"] += len(asked.keys() - set().union(*lists.values()))
+            chosen = lists[split]
         images = images_below(*places) if chosen else {}
         for name, questions in asked.items():
             if name in chosen:
                 path = images.get(name.partition(".")[0], folder / part / name)
                 size = size_if_there(path, defects)
                 yield Sample(path, f"{part}/{name}", size, Sensor.OPTICAL, questions=tuple(questions))
+
+
+def listed(places, split):
+    """The images of HRRSD in its list of a split; none where the list is missing."""
+    lists = [path for place in places for path in sorted(place.rglob(f"ImageSets/Main/{split}.txt"))]
+    return set(lines(lists[0])) if lists else set()
 
 
 def in_table(sample):

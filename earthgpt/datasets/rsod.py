@@ -22,7 +22,7 @@ def read(root, split, defects):
         # Only the class of its folder is labelled in an image.
         classes = (label,) if label else ()
         image_path = images.get(path.stem, missing)
-        yield from detected(root, image_path, voc(path), Sensor.OPTICAL, LABELS, defects, classes=classes)
+        yield from detected(folder, image_path, voc(path), Sensor.OPTICAL, LABELS, defects, classes=classes)
 
 
 DATASET = Dataset(

@@ -1,8 +1,8 @@
 """SAR-ACD: Gaofen-3 chips of six types of civil aircraft."""
 
 from earthgpt.datasets import Dataset
-from earthgpt.formats import class_folders, size_if_there
-from earthgpt.types import Sample, Sensor
+from earthgpt.formats import scenes
+from earthgpt.types import Sensor
 
 LABELS = {
     "A220": "A220",
@@ -17,11 +17,7 @@ LABELS = {
 def read(root, split, defects):
     """``images/<Type>/<number>.jpg``; numbers begin anew in each folder, so a file name alone names six chips."""
     # 20 chips of the repository lie in the folders of two types, byte for byte: no answer to them is right twice.
-    folder = root / "images" if (root / "images").is_dir() else root
-    for path, label in class_folders(folder, LABELS, defects):
-        name = path.relative_to(folder).as_posix()
-        size = size_if_there(path, defects)
-        yield Sample(path, name, size, Sensor.SAR, label=label, choices=DATASET.classes)
+    return scenes(root, LABELS, defects, Sensor.SAR)
 
 
 DATASET = Dataset(

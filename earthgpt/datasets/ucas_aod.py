@@ -8,7 +8,6 @@ from earthgpt.formats import (
     detected,
     either,
     files,
-    floats,
     images_below,
     layout,
     lines,
@@ -16,6 +15,7 @@ from earthgpt.formats import (
     quadrilateral,
     spellings,
 )
+from earthgpt.outlines import floats
 from earthgpt.types import Sensor
 
 FOLDERS = {"CAR": "car", "PLANE": "airplane"}
@@ -30,19 +30,18 @@ def read(root, split, defects):
         # Only the class of its folder is labelled in an image; other .txt files there are no labels.
         inside = either(folder, name)
         for path, image_path in paired(files(inside, "P*.txt"), images_below(inside), inside, ".png", defects):
-            image = labelled(path, label, defects)
+            image = labelled(path, label)
             yield from detected(
-                root, image_path, image, Sensor.OPTICAL, LABELS, defects, quadrilateral, classes=(label,)
+                folder, image_path, image, Sensor.OPTICAL, LABELS, defects, quadrilateral, classes=(label,)
             )
 
 
-def labelled(path, label, defects):
+def labelled(path, label):
     """13 numbers on a line: four corners, an angle in degrees, and left, top, width, height."""
     stated = [floats(line.split()) or () for line in lines(path)]
     rows = [row for row in stated if len(row) == 13]
-    defects["unreadable lines"] += len(stated) - len(rows)
     objects = tuple(Annotation(label, row[9:], row[:8]) for row in rows)
-    return AnnotatedImage(path.stem, (0, 0), objects, complete=len(rows) == len(stated))
+    return AnnotatedImage(path.stem, (0, 0), objects, {"unreadable lines": len(stated) - len(rows)})
 
 
 DATASET = Dataset(

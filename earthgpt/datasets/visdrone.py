@@ -7,13 +7,13 @@ from earthgpt.formats import (
     detected,
     either,
     files,
-    floats,
     images_below,
     layout,
     lines,
     paired,
     spellings,
 )
+from earthgpt.outlines import floats
 from earthgpt.types import EarthGPTError, Sensor
 
 # "people" are those who neither stand nor walk; "motor" is a motorcycle.
@@ -27,18 +27,17 @@ def read(root, split, defects):
     folder = layout(root, f"VisDrone2019-DET-{split}/annotations", f"{split}/annotations").parent
     images, paths = either(folder, "images"), files(either(folder, "annotations"), "*.txt")
     for path, image_path in paired(paths, images_below(images), images, ".jpg", defects):
-        yield from detected(root, image_path, labelled(path, defects), Sensor.OPTICAL, LABELS, defects)
+        yield from detected(root, image_path, labelled(path), Sensor.OPTICAL, LABELS, defects)
 
 
-def labelled(path, defects):
+def labelled(path):
     """left, top, width, height, score, category, truncation, occlusion on a line; a comma may follow."""
     stated = [floats(line.rstrip(",").split(",")) or () for line in lines(path)]
     if any(len(row) == 10 for row in stated):
         raise EarthGPTError(f"{path} has the ten columns of the VisDrone videos; get VisDrone2019-DET.")
     rows = [row for row in stated if len(row) == 8 and 0 <= row[5] < len(CODES)]
-    defects["unreadable lines"] += len(stated) - len(rows)
     objects = tuple(Annotation(label_of(row), row[:4]) for row in rows)
-    return AnnotatedImage(path.stem, (0, 0), objects, complete=len(rows) == len(stated))
+    return AnnotatedImage(path.stem, (0, 0), objects, {"unreadable lines": len(stated) - len(rows)})
 
 
 def label_of(row):

@@ -54,14 +54,13 @@ class COCO(Text):
 
 class YOLO(Text):
     """YOLO text, a line for a box: number of the class, middle, width and height in [0, 1], and the score if there is
-    one, as Ultralytics saves what it predicts. The classes stand in ``<name>.names`` beside it, a line for each."""
+    one, as Ultralytics saves what it predicts. A line for each class stands in
+    ``<name>.yolo.names`` beside it (of oriented boxes ``<name>.yolo-obb.names``)."""
 
-    @property
-    def names(self) -> Path:
-        """Where the classes are written; the writer gives them their final name."""
-        return self.path.with_suffix(".names")
+    beside = (".names",)
 
     def head(self) -> None:
+        self.names = self.path.with_suffix(".names")
         self.files = (self.names,)
 
     def write(self, features: Sequence[Placed]) -> None:

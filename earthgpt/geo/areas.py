@@ -65,20 +65,18 @@ def to_pixels(scene: Scene, points: Sequence[Point]) -> np.ndarray:
 
     Raises EarthGPTError where the scene has no place on Earth, and for points that its CRS does not reach.
     """
-    if scene.crs is None or scene.transform is None:
-        raise EarthGPTError(f"{scene.name} has no place on Earth: give pixels, with --window.")
-    from rasterio.errors import RasterioError
-    from rasterio.warp import transform
-
-    lon, lat = np.asarray(points, float).T
-    try:
-        x, y = (np.asarray(values) for values in transform("EPSG:4326", scene.crs, lon, lat))
-    except RasterioError as error:
-        raise EarthGPTError(f"{scene.name}: {error}.") from None
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise EarthGPTError(f"{scene.name}: its CRS does not reach as far as {lon[0]:.3f}, {lat[0]:.3f}.")
-    a, b, c, d, e, f = scene.transform
-    return np.linalg.solve([[a, b], [d, e]], np.stack([x - c, y - f])).T
+    if scene.crs is None:
+        raise EarthGPTError(f"{scene.name} has no place on Earth: name a window in pixels.")
+    if not scene.place.on_earth:
+        raise EarthGPTError(f"{scene.name} is not of the Earth: name a window in pixels.")
+    points = np.asarray(points, float).reshape(-1, 2)
+    pixels = scene.place.to_pixels(points)
+    if (lost := ~np.isfinite(pixels).all(axis=1)).any():
+        lon, lat = points[lost][0]
+        raise EarthGPTError(
+            f"{scene.name}: its CRS does not reach as far as {lon:.3f}, {lat:.3f} (longitude, latitude)."
+        )
+    return pixels
 
 
 def window_of(scene: Scene, pixels: np.ndarray) -> Window:

@@ -60,15 +60,18 @@ def _assets(path: Path) -> Iterator[Path]:
     except (ValueError, KeyError, AttributeError, TypeError, OSError):
         raise EarthGPTError(f"{path} is no STAC item and no collection of items.") from None
     for href in chosen:
+        if href is None:
+            raise EarthGPTError(f"{path} has no asset that is an image.")
         if "://" in href:
             raise EarthGPTError(f"{path} names {href}, which is not on this machine: download it first.")
         yield path.parent / href
 
 
-def _asset(item: dict[str, Any]) -> str:
+def _asset(item: dict[str, Any]) -> str | None:
+    """Where the asset that shows an item is, None where none is an image."""
     assets = list(item["assets"].values())
     for role in _ROLES:
         for asset in assets:
             if role in asset.get("roles", ()):
                 return str(asset["href"])
-    return str(next(asset["href"] for asset in assets if "image/" in asset.get("type", "image/")))
+    return next((str(asset["href"]) for asset in assets if "image/" in asset.get("type", "image/")), None)

@@ -28,9 +28,11 @@ class Sink:
     """A file in the making. ``add`` hands over ``batch`` features at a time to ``write``; ``finish`` completes it.
 
     path: where it grows. name: the final name without its ending. Each may raise OSError and EarthGPTError.
+    beside: suffixes of what is written with it.
     """
 
     batch = 1
+    beside: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()  # what else is left beside ``path``, to be removed
 
     def __init__(self, path: Path, layer: Layer, name: str) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from earthgpt.formats import min_area_rectangle
 from earthgpt.geo.tiles import Window
 from earthgpt.metrics.overlaps import overlaps
+from earthgpt.outlines import min_area_rectangle
 from earthgpt.types import Size
 
 TOUCH = 0.01  # of a tile's side: what comes closer to the edge of a tile is cut by it

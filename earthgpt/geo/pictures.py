@@ -34,12 +34,12 @@ def draw(
 ) -> Image.Image:
     """A Raster or a Scene with boxes, labels and scores; a colour for a label.
 
-    The picture is the image at most ``side`` pixels a side, enlarged to at least ``SHORTEST_SIDE``. legend: whether a
-    strip below it says what the colours mean and how often each label occurs, with a scale bar where the metres of a
-    pixel are known: ``gsd_m``, or the scene's own.
+    The picture is the image at most ``side`` pixels a side, enlarged until its shorter side is ``SHORTEST_SIDE`` or its
+    longer one ``side``. legend: whether a strip below it says what the colours mean and how often each label occurs,
+    with a scale bar where the metres of a pixel are known: ``gsd_m``, or the scene's own.
     """
     picture = Image.fromarray(pixels_of(raster, side))
-    scale = max(1.0, SHORTEST_SIDE / min(picture.size))
+    scale = max(1.0, min(SHORTEST_SIDE / min(picture.size), side / max(picture.size)))
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)
     colours = colours_of(region.label for region in regions)
     mark(picture, regions, colours)
@@ -210,7 +210,8 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
         picture.save(fresh, kind)
         os.replace(fresh, path)
     except OSError as error:
-        raise EarthGPTError(f"Cannot write {path}: {error.strerror}.") from None
+        fresh.unlink(missing_ok=True)
+        raise EarthGPTError(f"Cannot write {path}: {error.strerror or error}.") from None
 
 
 def file_format(path: str | Path) -> str:

@@ -59,9 +59,31 @@ class Place:
         NaN for a point off the Earth's disc (of a geostationary image). Raises EarthGPTError where the image has no
         place on Earth.
         """
+        self._on_earth()
+        return _degrees(self.crs, self.to_map(points))
+
+    def to_pixels(self, points: Sequence[Point] | np.ndarray) -> np.ndarray:
+        """Pixels, float64 [N, 2] as (column, row) at pixel corners, of points [N, 2] as longitude and latitude in
+        degrees (WGS 84): the inverse of ``to_wgs84``.
+
+        NaN for a point that the CRS does not reach. Raises EarthGPTError where the image has no place on Earth.
+        """
+        self._on_earth()
+        there = _between("EPSG:4326", self.crs, np.asarray(points, np.float64).reshape(-1, 2))
+        if self.model is None:
+            a, b, c, d, e, f = self.transform
+            return np.linalg.solve([[a, b], [d, e]], (there - (c, f)).T).T
+        pixels, known = np.full_like(there, np.nan), np.isfinite(there).all(axis=1)
+        if known.any():
+            with _transformer(self.model) as transformer:
+                rows, columns = transformer.rowcol(*there[known].T.tolist(), op=float)
+            pixels[known] = np.column_stack([columns, rows])
+        pixels[~np.isfinite(pixels).all(axis=1)] = np.nan
+        return pixels
+
+    def _on_earth(self) -> None:
         if self.crs is None or not self.on_earth:
             raise EarthGPTError("The image has no place on Earth; its coordinates cannot be longitude and latitude.")
-        return _degrees(self.crs, self.to_map(points))
 
 
 def place_of(dataset: Any, crs: str | None = None) -> Place:
@@ -129,7 +151,9 @@ def place(crs: str | None, transform: Affine | None, size: Size, notes: Sequence
     if system.is_geographic and np.abs(mapped[:, 1]).min() > 90.5:
         degrees[:] = np.nan
     if not np.isfinite(degrees).any():
-        return Place(notes=(*notes, f"The CRS {_short(system)} does not fit its coordinates: coordinates are pixels."))
+        return Place(
+            notes=(*notes, f"The CRS {short(system.to_string())} does not fit its coordinates: coordinates are pixels.")
+        )
     return Place(crs, transform, _gsd(there, size), True, tuple(notes), model)
 
 
@@ -139,13 +163,20 @@ def apply(transform: Affine, points: np.ndarray) -> np.ndarray:
     return points @ np.array([[a, d], [b, e]]) + (c, f)
 
 
-def _short(system: Any) -> str:
-    text = system.to_string()
-    return text if len(text) < 40 else text.split('"')[1]
+def short(crs: str) -> str:
+    """A CRS in a few words: the name of a long WKT, other texts as they are."""
+    return crs if len(crs) < 40 or '"' not in crs else crs.split('"')[1]
 
 
 def _degrees(crs: str, points: np.ndarray) -> np.ndarray:
     """Map coordinates [N, 2] as longitude and latitude [N, 2]; NaN where there is none."""
+    degrees = _between(crs, "EPSG:4326", points)
+    degrees[:, 0] = (degrees[:, 0] + 180) % 360 - 180
+    return degrees
+
+
+def _between(source: str, target: str, points: np.ndarray) -> np.ndarray:
+    """Coordinates [N, 2] of one CRS in another, [N, 2]; NaN where there is none."""
     try:
         from rasterio._err import CPLE_BaseError
         from rasterio.crs import CRS
@@ -154,15 +185,14 @@ def _degrees(crs: str, points: np.ndarray) -> np.ndarray:
     except ImportError:
         raise EarthGPTError('Map coordinates need rasterio: pip install "earthgpt[geo]".') from None
     try:
-        found = transform(CRS.from_user_input(crs), CRS.from_epsg(4326), points[:, 0].tolist(), points[:, 1].tolist())
+        found = transform(CRS.from_user_input(source), CRS.from_user_input(target), *points.T.tolist())
     except (RasterioError, CPLE_BaseError):  # one point that leads nowhere
         if len(points) == 1:
             return np.full((1, 2), np.nan)
-        return np.concatenate([_degrees(crs, point[None]) for point in points])
-    degrees = np.column_stack(found).astype(np.float64)
-    degrees[~np.isfinite(degrees).all(1)] = np.nan
-    degrees[:, 0] = (degrees[:, 0] + 180) % 360 - 180
-    return degrees
+        return np.concatenate([_between(source, target, point[None]) for point in points])
+    there = np.column_stack(found).astype(np.float64)
+    there[~np.isfinite(there).all(1)] = np.nan
+    return there
 
 
 def _area_side(transform: Affine) -> float:

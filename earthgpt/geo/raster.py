@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,15 +13,26 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from earthgpt.geo.readers import MOST_PIXELS
+from earthgpt import formats
+from earthgpt.geo.place import Place
+from earthgpt.geo.readers import MOST_PIXELS, named_sensor
 from earthgpt.geo.scene import Scene, open_scene
 from earthgpt.geo.sensors import to_8bit, to_rgb8
-from earthgpt.geo.tiles import Window
+from earthgpt.geo.tiles import Window, inside
 from earthgpt.types import EarthGPTError, Sensor, Size
 
 # A model sees a few hundred pixels a side: larger files are read reduced, so memory does not grow with them.
 LARGEST_SIDE = 2048
-_ORIENTATION = 0x0112  # of EXIF; 5 to 8 swap width and height
+# What undoes a turn that EXIF asks for, by its number.
+_BACK = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 # How files begin that hold maps: TIFF, JPEG 2000, VRT, HDF5 and netCDF 4, netCDF 3, NITF.
 _MAPS = (
     b"II*\0",
@@ -49,7 +59,8 @@ class Raster:
     size: (width, height) of the file in pixels. sensor: what took it. name: where it came from, for messages.
     crs: the coordinate reference system as text (authority code or WKT), None without one.
     transform: (a, b, c, d, e, f) with ``x = a * column + b * row + c`` and ``y = d * column + e * row + f`` at pixel
-        corners of the full file; None without one.
+        corners of the full file; None without one. place: what else is known of where it lies, as control points; None
+        where ``crs`` and ``transform`` say all. gsd_m: metres a pixel, where they were given.
     """
 
     pixels: np.ndarray
@@ -58,6 +69,8 @@ class Raster:
     name: str = ""
     crs: str | None = None
     transform: tuple[float, float, float, float, float, float] | None = None
+    place: Place | None = None
+    gsd_m: float | None = None
 
     def __repr__(self) -> str:
         width, height = self.size
@@ -77,8 +90,8 @@ def open_raster(
 ) -> Raster:
     """A Raster from a file, an array ([H, W] or [H, W, C] of any numeric type), a PIL image, or a Scene.
 
-    ``sensor`` decides how values that are not 8-bit are stretched; None to infer it from a map, and optical for
-    pictures. GeoTIFFs and other maps, folders and lists of bands keep their place when rasterio is there (extra "geo"),
+    ``sensor`` decides how values that are not 8-bit are stretched; None to infer it from a map, or from the name of a
+    picture. GeoTIFFs and other maps, folders and lists of bands keep their place when rasterio is there (extra "geo"),
     and ``options`` are those of ``open_scene``; without rasterio TIFFs open as plain pictures.
     Raises EarthGPTError for a file that is missing, empty, damaged or no image, and for an unknown sensor.
     """
@@ -96,13 +109,15 @@ def open_raster(
         return Raster(pixels, (pixels.shape[1], pixels.shape[0]), taken, "array")
     if options or not isinstance(source, (str, Path)) or "://" in str(source) or _is_map(Path(source)):
         return _of_scene(open_scene(source, sensor, **options))
-    return _open_picture(Path(source), taken)
+    path = Path(source)
+    return _open_picture(path, taken if sensor else named_sensor([path.name])[0] or taken)
 
 
 def _of_scene(scene: Scene) -> Raster:
     pixels, _ = scene.preview(LARGEST_SIDE)
     _not_damaged(scene)
-    return Raster(pixels, scene.size, scene.sensor, scene.name, scene.crs, scene.transform)
+    known = scene.crs, scene.transform, scene.place, scene.gsd_m
+    return Raster(pixels, scene.size, scene.sensor, scene.name, *known)
 
 
 def _not_damaged(scene: Scene) -> None:
@@ -110,9 +125,11 @@ def _not_damaged(scene: Scene) -> None:
         raise EarthGPTError(f"{scene.name} is damaged: {scene.notes[-1]}")
 
 
-def read_pixels(path: str | Path, window: Window | None = None, sensor: Sensor | str | None = None) -> np.ndarray:
+def read_pixels(
+    source: str | Path | Callable[[], Any], window: Window | None = None, sensor: Sensor | str | None = None
+) -> np.ndarray:
     """The pixels of a file, or of a window (left, top, width, height) of it, at full size: uint8, [H, W] for one band
-    and [H, W, 3] for colours.
+    and [H, W, 3] for colours. A function that renders them, as a ``Sample`` may have, is called.
 
     Values that are not 8-bit are stretched as those of the whole image, so neighbouring windows look alike. Of a TIFF
     the window alone is read when rasterio is there (extra "geo"). Other files are decoded whole; the last one that a
@@ -120,10 +137,16 @@ def read_pixels(path: str | Path, window: Window | None = None, sensor: Sensor |
     Raises EarthGPTError for what ``open_raster`` does, for a window that is not inside the image, and where more than
     ``MOST_PIXELS`` would be decoded.
     """
-    path, given, sensor = Path(path), sensor, Sensor.of(sensor or Sensor.OPTICAL)
+    if callable(source):
+        pixels = np.asarray(source())
+        if window is None:
+            return pixels
+        left, top, width, height = inside(window, pixels.shape[1::-1], source)
+        return pixels[top : top + height, left : left + width]
+    path, given, sensor = Path(source), sensor, Sensor.of(sensor or Sensor.OPTICAL)
     if _is_map(path):
         scene = _scene(path, path.stat().st_mtime_ns, None if given is None else sensor)
-        x, y, width, height = (0, 0, *scene.size) if window is None else _inside(window, scene.size, path)
+        x, y, width, height = (0, 0, *scene.size) if window is None else inside(window, scene.size, path)
         _not_too_large((width, height), path)
         pixels, _ = scene.window(x, y, width, height)
         _not_damaged(scene)
@@ -131,28 +154,19 @@ def read_pixels(path: str | Path, window: Window | None = None, sensor: Sensor |
     if window is None:
         return np.array(_decode(path, sensor))
     image = _last_decoded(path, path.stat().st_mtime_ns, sensor)
-    left, top, width, height = _inside(window, image.size, path)
+    left, top, width, height = inside(window, image.size, path)
     return np.array(image.crop((left, top, left + width, top + height)))
 
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """A local file as Pillow opens it, but of up to ``MOST_PIXELS``, where Pillow alone suspects an attack.
+    """A local file as Pillow opens it, but of up to ``MOST_PIXELS`` (``formats.open_image``).
 
     Raises EarthGPTError beyond, and OSError, SyntaxError or ValueError for a file that is no image.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            image = Image.open(path)
-        except Image.DecompressionBombError:
-            with path.open("rb") as file:
-                head = file.read(16)
-            accepting = (factory for factory, accept in Image.OPEN.values() if accept and accept(head) is True)
-            image = next(accepting)(path)
-        with image:
-            _not_too_large(image.size, path)
-            yield image
+    with formats.open_image(path) as image:
+        _not_too_large(image.size, path)
+        yield image
 
 
 def _is_map(path: Path) -> bool:
@@ -191,13 +205,6 @@ def _not_too_large(size: Size, path: Path) -> None:
         )
 
 
-def _inside(window: Window, size: Size, path: Path) -> Window:
-    left, top, width, height = window
-    if min(left, top) < 0 or min(width, height) < 1 or left + width > size[0] or top + height > size[1]:
-        raise EarthGPTError(f"The window {left},{top},{width},{height} is not inside {path} of {size[0]} x {size[1]}.")
-    return window
-
-
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
     """What Pillow raises as one line about the file."""
@@ -212,29 +219,30 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _open_picture(path: Path, sensor: Sensor) -> Raster:
-    with warnings.catch_warnings(), _told(path):
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(path) as image:
-            size, turned = image.size, image.getexif().get(_ORIENTATION, 1) > 4
-            if image.mode in ("L", "RGB"):
-                image.draft(None, (LARGEST_SIDE, LARGEST_SIDE))  # reads a large JPEG reduced: image.size changes
-            # Cameras store how they were held; boxes are in the frame of the image as it is shown.
-            pixels = _pillow(ImageOps.exif_transpose(image), sensor)
-            return Raster(pixels, size[::-1] if turned else size, sensor, str(path))
+    with _told(path), open_image(path) as image:
+        size = formats.shown_size(image)
+        if image.mode in ("L", "RGB"):
+            image.draft(None, (LARGEST_SIDE, LARGEST_SIDE))  # reads a large JPEG reduced: image.size changes
+        return Raster(_pillow(_shown(image), sensor), size, sensor, str(path))
 
 
 def _decode(path: Path, sensor: Sensor) -> Image.Image:
     """The whole image in mode L or RGB."""
     with _told(path), open_image(path) as image:
-        ImageOps.exif_transpose(image, in_place=True)  # without a copy: the largest images take 1.6 GB
-        image.load()
-        image = _plain(image)
+        image = _plain(_shown(image))
         return image if image.mode in ("L", "RGB") else Image.fromarray(to_8bit(np.asarray(image), sensor))
 
 
 @lru_cache(maxsize=1)
 def _last_decoded(path: Path, _modified: int, sensor: Sensor) -> Image.Image:
     return _decode(path, sensor)
+
+
+def _shown(image: Image.Image) -> Image.Image:
+    """An image as its camera was held, which is the frame of boxes; a TIFF as it is stored (``formats.shown_size``)."""
+    asked = image.getexif().get(formats.ORIENTATION) if image.format == "TIFF" else None
+    ImageOps.exif_transpose(image, in_place=True)  # without a copy: the largest images take 1.6 GB
+    return image.transpose(_BACK[asked]) if asked in _BACK else image
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -117,7 +117,7 @@ class FileReader:
         if self.sensor is None:
             with self._file(self.bands[0].path) as file:
                 texts = [Path(name).name, *(band.name for band in self.bands), *file.tags().values()]
-            self.sensor, self.reason = _named_sensor(texts)
+            self.sensor, self.reason = named_sensor(texts)
         if asked is not None:
             self.shown = choose(self.bands, asked, name)
         else:
@@ -507,7 +507,7 @@ def _table(file: Any, number: int) -> np.ndarray | None:
     return None
 
 
-def _named_sensor(texts: Sequence[str]) -> tuple[Sensor | None, str]:
+def named_sensor(texts: Sequence[str]) -> tuple[Sensor | None, str]:
     """The sensor that a name or a tag tells, and which one."""
     for text in texts:
         for sensor, words in WORDS.items():

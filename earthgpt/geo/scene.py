@@ -14,7 +14,7 @@ from earthgpt.geo.readers import MOST_PIXELS, SAMPLES, ArrayReader, FileReader, 
 from earthgpt.geo.sensors import UNITS, Stretch, intensity, parse_limits, stretches_of, to_8bit, units_of
 from earthgpt.geo.sources import Band
 from earthgpt.geo.speckle import LEE_SIDE, box_mean, equivalent_looks, lee
-from earthgpt.geo.tiles import Window
+from earthgpt.geo.tiles import Window, inside
 from earthgpt.types import EarthGPTError, Point, Sensor, Size
 
 
@@ -252,7 +252,7 @@ class Scene:
         right, bottom = min(self.size[0], x + width + margin), min(self.size[1], y + height + margin)
         wide = right - left, bottom - top
         values, valid = self._reader.read((left, top, *wide), wide)
-        inside = np.s_[y - top : y - top + height, x - left : x - left + width]
+        asked = np.s_[y - top : y - top + height, x - left : x - left + width]
         shown = []
         for band in range(values.shape[2]):
             mask = valid[..., band]
@@ -261,13 +261,13 @@ class Scene:
                 power = box_mean(power, mask, options.looks)
             if options.speckle:
                 power = lee(power, mask, self._looks)
-            power = power[inside]
+            power = power[asked]
             if self.units == "amplitude":
                 power = np.sqrt(power)
             elif self.units == "decibels":
                 power = 10 * np.log10(np.maximum(power, np.finfo(np.float32).tiny))
             shown.append(power)
-        return np.stack(shown, -1), valid[inside]
+        return np.stack(shown, -1), valid[asked]
 
 
 class _Options:
@@ -360,12 +360,11 @@ def _reader(
 
 
 def _examine(window: Window, size: Size, name: str) -> None:
-    x, y, width, height = window
-    said = f"The window {x},{y},{width},{height}"
-    if min(x, y) < 0 or min(width, height) < 1 or x + width > size[0] or y + height > size[1]:
-        raise EarthGPTError(f"{said} is not inside {name} of {size[0]:,} x {size[1]:,} pixels.")
+    x, y, width, height = inside(window, size, name)
     if width * height > MOST_PIXELS:
-        raise EarthGPTError(f"{said} of {name} has more than {MOST_PIXELS:,} pixels; read smaller ones.")
+        raise EarthGPTError(
+            f"The window {x},{y},{width},{height} of {name} has more than {MOST_PIXELS:,} pixels; read smaller ones."
+        )
 
 
 def _damage(blocks: set[tuple[str, int, int]]) -> str:

@@ -43,6 +43,7 @@ _STORES = {
     "http://": "/vsicurl/http://", "https://": "/vsicurl/https://", "ftp://": "/vsicurl/ftp://", "s3://": "/vsis3/",
     "gs://": "/vsigs/", "az://": "/vsiaz/", "abfs://": "/vsiadls/", "zip://": "/vsizip/",
 }  # fmt: skip
+_NAMING = ("sourcefilename", "sourcedataset", "indexdataset")  # what has the name of a file in a VRT
 _PART = re.compile(r"(NETCDF|HDF5|HDF4_EOS|HDF4_SDS|HDF4_GR|GTIFF_DIR):(?:(\d+):)?\"?(.+?)\"?(:[^:]*)?")
 
 
@@ -142,16 +143,26 @@ def local(path: str | Path, remote: bool) -> None:
 
 
 def _named(path: Path) -> Iterable[str]:
-    """Every file that a VRT names."""
+    """Every file that a VRT names. GDAL ignores the case of its words, and takes an attribute for an element."""
     try:
         tree = xml.fromstring(path.read_bytes())
     except xml.ParseError as error:
         raise EarthGPTError(f"{path} is damaged or no VRT: {error}.") from None
     for element in tree.iter():
-        if element.tag in ("SourceFilename", "SourceDataset", "IndexDataset") or (
-            element.tag == "MDI" and element.get("key") == "OVERVIEW_FILE"
+        word = _plain(element.tag)
+        values = [value.lower() for value in element.attrib.values()]
+        if (
+            word in _NAMING
+            or (word == "mdi" and "overview_file" in values)
+            or (word == "argument" and any("filename" in value for value in values))  # of a VRTProcessedDataset
         ):
             yield (element.text or "").strip()
+        yield from (value.strip() for name, value in element.items() if _plain(name) in _NAMING)
+
+
+def _plain(word: str) -> str:
+    """The name of an element or attribute in lower case, without its namespace."""
+    return word.rpartition("}")[2].lower()
 
 
 def _beneath(folder: Path, name: str, path: Path) -> None:
@@ -177,7 +188,7 @@ def product(source: str | Path | Sequence[str | Path], remote: bool) -> Product:
     if not source:
         raise EarthGPTError("A scene is made of at least one file.")
     paths = [address(str(one), remote) for one in source]
-    return _known(paths) or Product(tuple(Band(one, 0, Path(one).stem) for one in paths))
+    return _known(paths, all_of=True) or Product(tuple(Band(one, 0, Path(one).stem) for one in paths))
 
 
 def is_product(path: Path) -> bool:
@@ -211,8 +222,11 @@ _SENTINEL2 = re.compile(r"(?:T\d\d[A-Z]{3}|S2[A-D])_\w*?(?P<band>B\d[\dA])(?:_(\
 _SENTINEL1 = re.compile(r"s1[a-d]-(\w+)-(grd|slc)\w?-(?P<band>vv|vh|hh|hv)-.+", re.IGNORECASE)
 
 
-def _known(paths: Sequence[str]) -> Product | None:
-    """The product that the names of files tell, None where they tell none."""
+def _known(paths: Sequence[str], all_of: bool = False) -> Product | None:
+    """The product that the names of files tell, None where they tell none.
+
+    Other files are left out; with ``all_of`` they raise EarthGPTError.
+    """
     stems = [(path, Path(path).stem) for path in paths]
     for pattern, read in ((_LANDSAT, _landsat), (_SENTINEL2, _sentinel2), (_SENTINEL1, _sentinel1)):
         found = [(path, match) for path, stem in stems if (match := pattern.fullmatch(stem))]
@@ -220,6 +234,10 @@ def _known(paths: Sequence[str]) -> Product | None:
             scenes = sorted({match.string[: match.start(match.re.groupindex["band"])] for _, match in found})
             if len(scenes) > 1 and pattern is not _SENTINEL1:
                 raise EarthGPTError(f"These are bands of several scenes: {', '.join(scenes)}; name the files of one.")
+            if all_of and len(found) < len(paths):
+                taken = {path for path, _ in found}
+                others = ", ".join(path for path in paths if path not in taken)
+                raise EarthGPTError(f"These are bands of {scenes[0].rstrip('_-')} and {others}; name its bands alone.")
             return read(found)
     return None
 
@@ -417,11 +435,14 @@ def shown(bands: Sequence[Band], sensor: Sensor | None) -> tuple[tuple[Band, ...
         return (by_colour.get("thermal", bands[0]),), ""
     if sensor is Sensor.SAR:
         first = next((band for band in bands if band.name.upper() in ("VV", "HH")), bands[0])
-        return (first,), "" if len(bands) == 1 else f"Of {len(bands)} bands {first.name} is shown; choose with --bands."
+        return (first,), "" if len(bands) == 1 else f"Of {len(bands)} bands {first.name} is shown; choose with bands."
     if all(colour in by_colour for colour in ("red", "green", "blue")):
         return tuple(by_colour[colour] for colour in ("red", "green", "blue")), ""
     if len(bands) >= 3:
         taken = tuple(bands[:3])
         names = ", ".join(band.name for band in taken)
-        return taken, f"The bands have no colours: {names} are shown as red, green and blue; choose with --bands."
-    return (bands[0],), "" if len(bands) == 1 else f"Of 2 bands {bands[0].name} is shown; choose with --bands."
+        return (
+            taken,
+            f"The bands have no colours: {names} are shown as red, green and blue; choose with bands.",
+        )
+    return (bands[0],), "" if len(bands) == 1 else f"Of 2 bands {bands[0].name} is shown; choose with bands."

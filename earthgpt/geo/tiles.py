@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Sample, Size
 
@@ -30,6 +31,16 @@ def windows(size: Size, tile: int, overlap: int) -> list[Window]:
 
     width, height = min(tile, size[0]), min(tile, size[1])
     return [(left, top, width, height) for top in starts(size[1]) for left in starts(size[0])]
+
+
+def inside(window: Window, size: Size, name: Any) -> Window:
+    """The window, as it is. Raises EarthGPTError where it is empty or not inside an image of that size and name."""
+    left, top, width, height = window
+    if min(left, top) < 0 or min(width, height) < 1 or left + width > size[0] or top + height > size[1]:
+        raise EarthGPTError(
+            f"The window {left},{top},{width},{height} is not inside {name} of {size[0]:,} x {size[1]:,} pixels."
+        )
+    return window
 
 
 def fragment(name: str, window: Window) -> str:

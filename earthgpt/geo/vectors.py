@@ -19,7 +19,7 @@ from earthgpt.geo.styles import qgis_style
 from earthgpt.geo.webmap import WebMap
 from earthgpt.types import EarthGPTError, Region
 
-__all__ = ["FORMATS", "Feature", "Writer", "features", "open_writer", "write"]
+__all__ = ["FORMATS", "Feature", "Writer", "check_output", "features", "open_writer", "write"]
 # The first that a name ends with.
 FORMATS: dict[str, type[Sink]] = {
     ".coco.json": COCO,
@@ -96,9 +96,8 @@ class Writer:
             return
         with self._told():
             self._sink.close()
-            for extra in self._sink.files:
-                if extra.suffix == ".names":
-                    os.replace(extra, self.path.with_suffix(".names"))
+            for suffix in self._sink.beside:
+                os.replace(self._fresh.with_suffix(suffix), self.path.with_suffix(suffix))
             os.replace(self._fresh, self.path)
             if self._style and isinstance(self._sink, STYLED):
                 self.path.with_suffix(".qml").write_text(qgis_style(self._layer), encoding="utf-8")
@@ -161,14 +160,25 @@ def open_writer(
     Raises EarthGPTError for a name of no known format, for a file that is there already, where nothing can be written,
     and where a library is missing.
     """
+    path, ending = Path(path), check_output(path, overwrite)
+    style = style and (overwrite or not path.with_suffix(".qml").exists())
+    return Writer(path, ending, Layer(raster, properties, columns, classes), style)
+
+
+def check_output(path: str | Path, overwrite: bool = False) -> str:
+    """The ending of a name, one of ``FORMATS``; raises EarthGPTError where ``open_writer`` would, before the work."""
     path = Path(path)
     ending = next((ending for ending in FORMATS if path.name.lower().endswith(ending)), None)
     if ending is None:
-        raise EarthGPTError(f"Regions are written as {', '.join(FORMATS)}; not {path.suffix or path.name!r}.")
-    if path.exists() and not overwrite:
-        raise EarthGPTError(f"{path} is there already; choose another name, or allow it to be overwritten.")
-    style = style and (overwrite or not path.with_suffix(".qml").exists())
-    return Writer(path, ending, Layer(raster, properties, columns, classes), style)
+        raise EarthGPTError(f"Results are written as {', '.join(FORMATS)}; not {path.suffix or path.name!r}.")
+    if not path.parent.is_dir():
+        raise EarthGPTError(f"Cannot write {path}: there is no folder {path.parent}.")
+    for one in (path, *(path.with_suffix(suffix) for suffix in FORMATS[ending].beside)):
+        if one.exists() and not overwrite:
+            raise EarthGPTError(
+                f"{one} is there already; choose another name, or allow it with --overwrite (overwrite=True)."
+            )
+    return ending
 
 
 def write(path: str | Path, regions: Iterable[Feature | Region], raster: Any, **options: Any) -> None:

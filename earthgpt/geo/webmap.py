@@ -16,6 +16,7 @@ from PIL import Image
 
 from earthgpt.geo.layers import Text, middle
 from earthgpt.geo.pictures import COLOURS, pixels_of
+from earthgpt.geo.place import short
 from earthgpt.geo.placing import Layer, Placed
 
 NODES = 33  # a side of the grid of longitudes and latitudes: off by a metre for a scene of 100 km in UTM
@@ -59,7 +60,7 @@ def facts_of(layer: Layer, name: str) -> dict[str, Any]:
     width, height = layer.size
     about = [f"{width:,} x {height:,} pixels" + ("" if layer.gsd_m is None else f", {_metres(layer.gsd_m)} a pixel")]
     if layer.crs:
-        about.append(_short(layer.crs))
+        about.append(short(layer.crs))
     about += [*layer.notes, *(f"{name}: {value}" for name, value in layer.properties.items() if value is not None)]
     return {
         "name": name,
@@ -67,7 +68,7 @@ def facts_of(layer: Layer, name: str) -> dict[str, Any]:
         "colours": COLOURS,
         "names": NAMES,
         "about": about,
-        "crs": layer.crs and _short(layer.crs),
+        "crs": layer.crs and short(layer.crs),
         "transform": layer.place.transform if layer.crs and layer.place.model is None else None,
         "degrees": layer.in_degrees,
         "grid": _grid(layer),
@@ -86,10 +87,6 @@ def _grid(layer: Layer) -> list[list[list[float] | None]] | None:
 
 def _metres(value: float) -> str:
     return f"{value / 1000:.3g} km" if value >= 1000 else f"{value:.3g} m"
-
-
-def _short(crs: str) -> str:
-    return crs if len(crs) < 40 else crs.split('"')[1]
 
 
 def _json(value: Any) -> str:

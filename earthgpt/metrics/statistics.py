@@ -77,9 +77,9 @@ def intervals(
     """Percentile bootstrap intervals (Efron, 1979) of all figures over ``count`` questions; see ``resamples``.
 
     A figure that some resamples do not have (NaN: none of its class was drawn) is judged by the others. A figure that
-    only the whole set has (METEOR) gets no interval. Empty when ``count`` is 0.
+    only the whole set has (METEOR) gets no interval. Empty when ``count`` or ``rounds`` is 0.
     """
-    if not count:
+    if not count or not rounds:
         return {}
     whole = figures(None)
     drawn = [figures(weights) for weights in resamples(count, rounds, seed, clusters)]
@@ -99,9 +99,9 @@ def paired_test(
 
     Both are scored on the same resamples, as in Koehn (2004). ``probability`` is two-sided, in (0, 1]: twice the
     smaller part of resampled differences at or beyond 0, counting one more of each so that it is never 0.
-    Empty when ``count`` is 0.
+    Empty when ``count`` or ``rounds`` is 0.
     """
-    if not count:
+    if not count or not rounds:
         return {}
     whole, rest = one(None), other(None)
     drawn = [(one(weights), other(weights)) for weights in resamples(count, rounds, seed, clusters)]

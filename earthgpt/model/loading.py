@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging
 
@@ -57,8 +58,9 @@ def load(
         model, found = AutoModelForImageTextToText.from_pretrained(
             place, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0].partition(" Should contain one of")[0]  # all kinds that there are
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason.partition(" Should contain one of")[0]  # all kinds that there are
         what = "There is no folder" if place == str(name) and not Path(name).exists() else "Cannot load the model"
         also = ", and no such model on the hub" if what.startswith("There") else ""
         raise EarthGPTError(f"{what} {str(name)!r}{also}: {reason}") from error

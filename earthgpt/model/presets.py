@@ -103,7 +103,7 @@ def configuration(name: str | Path, image_size: int | None = None) -> EarthGPTCo
         try:
             config = AutoConfig.from_pretrained(place)
         except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise EarthGPTError(f"Cannot read the configuration of {str(name)!r}: {reason}") from error
         if not isinstance(config, EarthGPTConfig):
             raise EarthGPTError(f"{str(name)!r} is a {config.model_type}, not an EarthGPT.")

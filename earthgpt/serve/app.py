@@ -23,7 +23,7 @@ import earthgpt
 from earthgpt.assistant import EarthGPT
 from earthgpt.serve import chat, page
 from earthgpt.serve.batching import BusyError, Engine, TooLongError
-from earthgpt.serve.guard import Fetch, Limits, Reader, RefusedError, examine, save_upload
+from earthgpt.serve.guard import Fetch, Limits, Reader, RefusedError, examine, media_type, save_upload
 from earthgpt.serve.jobs import FORMATS, Jobs, Ticket
 from earthgpt.serve.shield import Metrics, Shield
 from earthgpt.serve.tasks import BatchedEarthGPT, Taken, cleaned, names_of, router
@@ -56,6 +56,10 @@ class Settings:
     scene_bytes: int = 4 * 2**30
     local: bool = True
     fetch: Fetch = field(default_factory=Fetch)
+
+    def __post_init__(self) -> None:
+        if not all(key.strip() for key in self.api_keys):
+            raise EarthGPTError("An --api-key is empty; set the variable it comes from.")
 
 
 class Job(BaseModel):
@@ -107,7 +111,7 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
     Its state has ``engine`` and ``jobs`` while it runs. Starting raises EarthGPTError where jobs cannot be kept.
     """
     metrics = Metrics()
-    reader = Reader(settings.limits, settings.fetch)
+    reader = Reader(settings.limits, settings.fetch, jobs=settings.jobs is not None)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -119,6 +123,7 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
             settings.batch_size,
             most_waiting=settings.most_waiting,
             cache_bytes=settings.cache_bytes,
+            tasks=assistant.tasks,
         )
         jobs = None
         try:
@@ -137,14 +142,15 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
         title="EarthGPT", version=earthgpt.__version__, lifespan=life, docs_url=None, redoc_url=None,
         description="Ask optical, SAR and infrared images over HTTP.",
     )  # fmt: skip
-    app.state.engine = None
+    app.state.engine = app.state.jobs = None
     _errors(app)
     _pages(app, metrics)
     _chat(app, settings, reader)
     app.include_router(router(lambda: app.state.assistant, reader))
     # Without jobs nothing can be done with a scene that is larger than an image.
     scene_bytes = settings.limits.bytes if settings.jobs is None else settings.scene_bytes
-    app.include_router(page.router(reader, _SCENE_PIXELS, scene_bytes))
+    scene_pixels = settings.limits.pixels if settings.jobs is None else _SCENE_PIXELS
+    app.include_router(page.router(reader, scene_pixels, scene_bytes))
     if settings.jobs is not None:
         _jobs(app, settings)
     app.add_middleware(
@@ -227,8 +233,9 @@ def _pages(app: FastAPI, metrics: Metrics) -> None:
 
     @app.get("/ready", tags=["server"], responses={503: {"description": "Not yet, or no more."}})
     async def ready() -> Response:
-        """Whether it takes questions: the model is loaded, and its thread lives."""
-        alive = app.state.engine is not None and app.state.engine.alive
+        """Whether it takes questions: the model is loaded, and its threads and that of the jobs live."""
+        engine, jobs = app.state.engine, app.state.jobs
+        alive = engine is not None and engine.alive and (jobs is None or jobs.alive)
         return JSONResponse({"status": "ready" if alive else "not ready"}, 200 if alive else 503)
 
     @app.get("/metrics", tags=["server"], response_class=Response)
@@ -336,7 +343,7 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
     def sent(request: Request, name: str) -> FileResponse:
         """The scene that was sent."""
         path = app.state.jobs.scene(mine(request, name))
-        return FileResponse(path, media_type=f"image/{path.suffix[1:].replace('tif', 'tiff')}")
+        return FileResponse(path, media_type=media_type(path))
 
     @app.get("/v1/jobs/{name}/result", tags=["jobs"], response_class=FileResponse)
     def result(

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +24,7 @@ from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.constraint import Constraint
 from earthgpt.perception import Seen, deduce
 from earthgpt.serve.cache import Cache, key_of
+from earthgpt.tasks import Task
 from earthgpt.types import Conversation, EarthGPTError
 
 # Choices that are read in one pass; more are read in several.
@@ -175,10 +177,11 @@ class Request:
 class Engine:
     """A model that answers many at once.
 
-    Requests wait in a queue of at most ``most_waiting``; up to ``batch_size`` are decoded together, and where none is
-    yet, ``window_s`` seconds are waited for others to come. What images became (their visual tokens, and the language
+    No more than ``most_waiting`` requests wait; up to ``batch_size`` are decoded together, and where none is yet,
+    ``window_s`` seconds are waited for others to come. What images became (their visual tokens, and the language
     model's keys and values of them) is kept in ``cache`` and shared by all. Images that are new are read in a thread
-    beside that of decoding, for no more requests than ``batch_size`` ahead.
+    beside that of decoding, for no more requests than ``batch_size`` ahead. ``tasks``: of one's own, whose ``deduce``
+    is asked too (``EarthGPT``).
 
     encoded: images that went through the encoders. steps, rows: passes of decoding, and how many answers they advanced.
     prefills: passes over questions.
@@ -192,8 +195,9 @@ class Engine:
         window_s: float = 0.004,
         most_waiting: int = 256,
         cache_bytes: int = 2**29,
+        tasks: Sequence[Task] = (),
     ) -> None:
-        self.model, self.processor = model.eval(), processor
+        self.model, self.processor, self.tasks = model.eval(), processor, tuple(tasks)
         self.batch_size, self.window_s, self.most_waiting = batch_size, window_s, most_waiting
         self.cache, self._cache_lock = Cache(cache_bytes), threading.Lock()
         self.encoded = self.steps = self.rows = self.prefills = 0
@@ -215,8 +219,8 @@ class Engine:
 
     @property
     def waiting(self) -> int:
-        """How many requests wait."""
-        return len(self._unseen) + len(self._waiting)
+        """How many requests wait, those for a call of a function too."""
+        return len(self._unseen) + len(self._waiting) + len(self._calls)
 
     @property
     def running(self) -> int:
@@ -265,10 +269,7 @@ class Engine:
             constraint=constraint, state=constraint and constraint.start,
         )  # fmt: skip
         with self._changed:
-            if self._closing:
-                raise BusyError("The server is shutting down.", 5.0)
-            if self.waiting >= self.most_waiting:
-                raise BusyError(f"{self.waiting} requests are waiting already.")
+            self._refuse_more()
             seen = not squares or ("prefix", keys) in self.cache
             (self._waiting if seen else self._unseen).append(request)
             self._changed.notify_all()
@@ -293,22 +294,37 @@ class Engine:
         ended.wait()
         return request.answer()
 
-    def run(self, function: Callable[[], Any]) -> Any:
-        """Calls a function in the model's thread, between two steps of decoding; returns what it does, raises what it
-        raises, and BusyError where the engine closes before."""
-        found: Future = Future()
-        with self._changed:
-            if self._closing:
-                raise BusyError("The server is shutting down.", 5.0)
-            self._calls.append((function, found))
-            self._changed.notify_all()
-        return found.result()
+    def _refuse_more(self, full: bool = True) -> None:
+        """Raises BusyError where the engine closes, and with ``full`` where its queues are."""
+        if self._closing:
+            raise BusyError("The server is shutting down.", 5.0)
+        if full and self.waiting >= self.most_waiting:
+            raise BusyError(f"{self.waiting} requests are waiting already.")
 
-    def deduce(self, conversation: Conversation) -> Answer | None:
+    def run(self, function: Callable[[], Any], timeout_s: float | None = None) -> Any:
+        """Calls a function in the model's thread, between two steps of decoding; returns what it does.
+
+        timeout_s: in which it has to be done. With None this thread waits as long as it takes, and is not told that too
+        many wait. Raises what the function raises, TimeoutError, and BusyError as ``submit`` does.
+        """
+        call: tuple[Callable[[], Any], Future] = (function, Future())
+        with self._changed:
+            self._refuse_more(full=timeout_s is not None)
+            self._calls.append(call)
+            self._changed.notify_all()
+        try:
+            return call[1].result(timeout_s)
+        finally:
+            if call[1].cancel():  # it has not begun in time
+                with self._changed, suppress(ValueError):
+                    self._calls.remove(call)
+
+    def deduce(self, conversation: Conversation, timeout_s: float = 120.0) -> Answer | None:
         """As ``perception.deduce``, from what was seen in the image before. Raises as ``run`` does."""
         if self.model.dense_heads is None:
             return None
-        return self.run(lambda: deduce(self.model, self.processor, [conversation], self.seen)[0])
+        model, processor, tasks = self.model, self.processor, self.tasks
+        return self.run(lambda: deduce(model, processor, [conversation], self.seen, tasks)[0], timeout_s)
 
     def seen(self, raster: Raster) -> Seen:
         """What the dense heads see in an image, kept in the cache."""
@@ -320,8 +336,10 @@ class Engine:
                 self.cache.put(key, found, raster.pixels.nbytes)
         return found
 
-    def choices(self, conversation: Conversation, square: np.ndarray, choices: Sequence[str]) -> list[float]:
-        """As ``generation.choice_probabilities``, from the kept image. Raises as ``submit`` does."""
+    def choices(
+        self, conversation: Conversation, square: np.ndarray, choices: Sequence[str], timeout_s: float = 120.0
+    ) -> list[float]:
+        """As ``generation.choice_probabilities``, from the kept image. Raises as ``run`` does, and TooLongError."""
         ids = self.processor.render(conversation)["input_ids"]
         prefix = int(self.processor.tokenizer.bos_token_id is not None) + self.processor.tokens_per_image
         tokenizer = self.processor.tokenizer
@@ -329,7 +347,7 @@ class Engine:
         if self.room and len(ids) + max(map(len, ends)) > self.room:
             raise TooLongError("The list of classes is too long for the model.")
         request = Request(ids, [square], (key_of(square),), prefix, Decoding(), 0.0, lambda request: None)
-        totals = self.run(lambda: self._totals(request, ends))
+        totals = self.run(lambda: self._totals(request, ends), timeout_s)
         return torch.tensor(totals, dtype=torch.float64).softmax(-1).tolist()
 
     def close(self) -> None:
@@ -390,6 +408,8 @@ class Engine:
             self._advance(fresh)
 
     def _call(self, function: Callable[[], Any], found: Future) -> None:
+        if not found.set_running_or_notify_cancel():
+            return
         try:
             found.set_result(function())
         except BaseException as error:  # it belongs to whoever waits, and is raised there
@@ -434,7 +454,7 @@ class Engine:
     def _read_questions(
         self, requests: Sequence[Request], texts: Sequence[list[int]], keep: int
     ) -> tuple[KeysAndValues, torch.Tensor, torch.Tensor]:
-        """Keys and values, mask [B, L] and the last ``keep`` logits [B, keep, V] (0: all) of texts behind images.
+        """Keys and values, mask [B, L] and the last ``keep`` logits [B, keep, V] of texts behind images.
 
         A row is: padding, images, padding, text. Positions count what is no padding.
         """
@@ -548,28 +568,34 @@ class Engine:
         chosen = likely.argmax(-1).tolist()
         most = max(one.decoding.alternatives for one in requests)
         top = likely.topk(most, dim=-1) if most else None
-        end = self.processor.tokenizer.eos_token_id
         for i, request in enumerate(requests):
-            decoding = request.decoding
-            token = _sampled(likely[i], decoding, request.generator) if decoding.temperature > 0 else chosen[i]
-            if request.constraint is not None:
-                left = decoding.max_tokens - len(request.written)
-                token, request.state = request.constraint.take(request.state, likely[i], token, left)
-            if token == end:
-                request.end("stop", self._decode)
-            else:
-                others = ()
-                if top is not None and decoding.alternatives:
-                    pairs = zip(top.indices[i].tolist(), top.values[i].tolist(), strict=True)
-                    others = tuple((self._decode([other]), value) for other, value in pairs)[: decoding.alternatives]
-                request.add(token, float(likely[i, token]), others, self._decode)
-                full, state = len(request.written) >= decoding.max_tokens, request.state
-                if state is not None and state.ends and (full or not state.following):
-                    request.end("stop", self._decode)  # it is whole, and nothing can follow
-                elif not request.done and full:
-                    request.end("length", self._decode)
+            others = () if top is None else tuple(zip(top.indices[i].tolist(), top.values[i].tolist(), strict=True))
+            try:
+                self._hear(request, likely[i], chosen[i], others[: request.decoding.alternatives])
+            except Exception as error:  # of this request alone
+                _log.exception("A token could not be chosen.")
+                request.error = error
             request.told(request)
         self._drop([one.done for one in self._running])
+
+    def _hear(self, request: Request, likely: torch.Tensor, token: int, others: Sequence[tuple[int, float]]) -> None:
+        """Gives a request its next token, of log probabilities [V]: ``token`` is the likeliest. ``others`` are told."""
+        decoding = request.decoding
+        if decoding.temperature > 0:
+            token = _sampled(likely, decoding, request.generator)
+        if request.constraint is not None:
+            left = decoding.max_tokens - len(request.written)
+            token, request.state = request.constraint.take(request.state, likely, token, left)
+        if token == self.processor.tokenizer.eos_token_id:
+            request.end("stop", self._decode)
+            return
+        alternatives = tuple((self._decode([other]), value) for other, value in others)
+        request.add(token, float(likely[token]), alternatives, self._decode)
+        full, state = len(request.written) >= decoding.max_tokens, request.state
+        if state is not None and state.ends and (full or not state.following):
+            request.end("stop", self._decode)  # it is whole, and nothing can follow
+        elif not request.done and full:
+            request.end("length", self._decode)
 
     def _drop(self, done: list[bool]) -> None:
         """Takes rows out; the last ones move to their places."""
@@ -586,8 +612,9 @@ class Engine:
         question, totals = request.ids[request.prefix :], []
         for start in range(0, len(ends), _CHOICES):
             part = ends[start : start + _CHOICES]
-            _, _, logits = self._read_questions([request] * len(part), [question + one for one in part], 0)
-            likely = logits.float().log_softmax(-1).cpu()  # [B, T, V], padded on the left
+            keep = max(map(len, part)) + 1
+            _, _, logits = self._read_questions([request] * len(part), [question + one for one in part], keep)
+            likely = logits.float().log_softmax(-1).cpu()  # [B, keep, V], padded on the left
             for row, tokens in zip(likely, part, strict=True):
                 places = range(len(row) - len(tokens) - 1, len(row) - 1)
                 totals.append(sum(float(row[place, token]) for place, token in zip(places, tokens, strict=True)))
@@ -693,9 +720,11 @@ def _none(images: Sequence[list], length: int) -> torch.Tensor:
 
 def _sampled(likely: torch.Tensor, decoding: Decoding, generator: torch.Generator | None) -> int:
     """A token by chance, of log probabilities [V]."""
-    chances = (likely / decoding.temperature).softmax(-1)
+    # From the likeliest, and in float64: it stays there at any temperature and top_p above 0.
+    chances = ((likely - likely.max()).double() / decoding.temperature).softmax(-1)
     if decoding.top_p < 1:
         ordered, order = chances.sort(descending=True)
-        before = ordered.cumsum(-1) - ordered
-        chances = torch.zeros_like(chances).scatter(0, order, ordered.where(before < decoding.top_p, 0.0))
+        kept = ordered.cumsum(-1) - ordered < decoding.top_p
+        kept[0] = True
+        chances = torch.zeros_like(chances).scatter(0, order, ordered.where(kept, 0.0))
     return int(torch.multinomial(chances, 1, generator=generator))

@@ -162,15 +162,16 @@ def begin(engine: Engine, asked: ChatRequest, reader: Reader, answering: Answeri
     """Hands a request to the engine; takes its time over images, so it runs in a thread."""
     decoding = asked.decoding(reader.limits)
     conversation = conversation_of(asked, reader)
+    ends = time.monotonic() + reader.limits.seconds
     plain = decoding.temperature == 0 and not decoding.stop and not decoding.alternatives
-    if plain and (found := engine.deduce(conversation)):
+    if plain and (found := engine.deduce(conversation, reader.limits.seconds)):
         written = engine.processor.tokenizer(found.text, add_special_tokens=False)["input_ids"]
         if len(written) <= decoding.max_tokens:
             ids = engine.processor.render(conversation)["input_ids"]
             answering.request = Request.answered(ids, found, written)
             return answering.request
     squares = [engine.processor.square(one.pixels, one.sensor) for one in conversation.images]
-    answering.request = engine.submit(conversation, squares, decoding, reader.limits.seconds, answering.told)
+    answering.request = engine.submit(conversation, squares, decoding, ends - time.monotonic(), answering.told)
     return answering.request
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import http.client
+import io
 import ipaddress
 import math
 import re
@@ -15,7 +16,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -71,10 +72,14 @@ class Limits:
 
 
 class Reader:
-    """Makes images of what was sent, within limits, and no more than ``at_once`` at a time: so memory has a bound."""
+    """Makes images of what was sent, within limits.
 
-    def __init__(self, limits: Limits, fetch: Fetch | None = None, at_once: int = 4) -> None:
-        self.limits, self._fetch, self._gate = limits, fetch or Fetch(), threading.BoundedSemaphore(at_once)
+    gate: in which images are read, no more than ``at_once`` at a time. jobs: whether larger scenes are taken as jobs.
+    """
+
+    def __init__(self, limits: Limits, fetch: Fetch | None = None, at_once: int = 4, jobs: bool = False) -> None:
+        self.limits, self._fetch, self.jobs = limits, fetch or Fetch(), jobs
+        self.gate = threading.BoundedSemaphore(at_once)
 
     def of_url(self, url: str, sensor: Sensor | None = None) -> Raster:
         """The image in a data URL, or at an address where ``limits.remote`` allows it.
@@ -99,19 +104,29 @@ class Reader:
             raise RefusedError("The data URL of the image is no base64.") from None
 
     def of_bytes(self, content: bytes, sensor: Sensor | None = None) -> Raster:
+        """As ``of_file``."""
+        return self.of_file(io.BytesIO(content), sensor)
+
+    def of_file(self, file: BinaryIO, sensor: Sensor | None = None) -> Raster:
         """The image of an upload; it is read through a file with a name of our own in a folder of its own.
 
         Raises RefusedError beyond the limits and for formats that may point elsewhere, EarthGPTError for a damaged
         image.
         """
-        if len(content) > self.limits.bytes:
-            raise RefusedError(f"The image has more than {self.limits.bytes:,} bytes.", 413)
-        with self._gate, tempfile.TemporaryDirectory(prefix="earthgpt-") as folder:
-            path = Path(folder) / f"upload{ending_of(content[:16])}"
-            path.write_bytes(content)
-            examine(path, self.limits.pixels)
-            with _unnamed(path):
-                return open_raster(path, sensor)
+        with self.gate, tempfile.TemporaryDirectory(prefix="earthgpt-") as folder:
+            return self._read(save_upload(file, Path(folder), self.limits.bytes), sensor)
+
+    def of_saved(self, path: Path, sensor: Sensor | None = None) -> Raster:
+        """As ``of_file``, of an upload that ``save_upload`` saved."""
+        if path.stat().st_size > self.limits.bytes:
+            raise RefusedError(f"The upload has more than {self.limits.bytes:,} bytes.", 413)
+        with self.gate:
+            return self._read(path, sensor)
+
+    def _read(self, path: Path, sensor: Sensor | None) -> Raster:
+        examine(path, self.limits.pixels, "; submit it as a job" if self.jobs and path.suffix == ".tif" else "")
+        with unnamed(path, "The image"):
+            return open_raster(path, sensor)
 
 
 def save_upload(file: BinaryIO, folder: Path, most_bytes: int) -> Path:
@@ -127,7 +142,7 @@ def save_upload(file: BinaryIO, folder: Path, most_bytes: int) -> Path:
         while part := file.read(2**20):
             written += len(part)
             if written > most_bytes:
-                raise RefusedError(f"The scene has more than {most_bytes:,} bytes.", 413)
+                raise RefusedError(f"The upload has more than {most_bytes:,} bytes.", 413)
             copy.write(part)
     return path
 
@@ -142,16 +157,21 @@ def ending_of(head: bytes) -> str:
     return found
 
 
-def examine(path: Path, most_pixels: int) -> None:
-    """Looks at an image's head, before its pixels are decoded.
+def media_type(path: Path) -> str:
+    """That of a file which ``save_upload`` saved, for HTTP."""
+    return f"image/{_PILLOW.get(path.suffix, 'TIFF').lower()}"
+
+
+def examine(path: Path, most_pixels: int, advice: str = "") -> None:
+    """Looks at an image's head, before its pixels are decoded. advice: what to do with one that has too many.
 
     Raises RefusedError for too many pixels, blocks that are huge when decoded, and a TIFF that points to other files;
     EarthGPTError for a damaged head.
     """
     if path.suffix == ".tif":
-        _examine_tiff(path, most_pixels)
+        _examine_tiff(path, most_pixels, advice)
         return
-    with warnings.catch_warnings(), _unnamed(path):
+    with warnings.catch_warnings(), unnamed(path, "The image"):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         try:
             with Image.open(path, formats=(_PILLOW[path.suffix],)) as image:
@@ -160,38 +180,43 @@ def examine(path: Path, most_pixels: int) -> None:
             raise RefusedError(f"The image has more than {most_pixels:,} pixels.", 413) from None
         except Exception as error:  # Pillow's readers raise of every kind on damaged heads
             raise EarthGPTError(f"The image is damaged: {error}.") from None
-    _not_too_large(size, most_pixels)
+    _not_too_large(size, most_pixels, advice)
 
 
-def _not_too_large(size: tuple[int, int], most_pixels: int) -> None:
+def _not_too_large(size: tuple[int, int], most_pixels: int, advice: str) -> None:
     if math.prod(size) > most_pixels:
         many = f"{size[0]:,} x {size[1]:,} pixels"
-        raise RefusedError(f"The image has {many}, more than {most_pixels:,} at once; submit it as a job.", 413)
+        raise RefusedError(f"The image has {many}, more than {most_pixels:,} at once{advice}.", 413)
 
 
-def _examine_tiff(path: Path, most_pixels: int) -> None:
-    with _unnamed(path):
+def _examine_tiff(path: Path, most_pixels: int, advice: str) -> None:
+    with unnamed(path, "The image"):
         head = tiff_head(path)
     if head.elsewhere:
         raise RefusedError("The TIFF points to overviews in another file; leave them out.")
-    _not_too_large(head.size, most_pixels)
+    _not_too_large(head.size, most_pixels, advice)
     if head.block_bytes > _BLOCK_BYTES:
         raise RefusedError("The TIFF has blocks that are too large to decode; write it tiled.", 413)
 
 
 @contextmanager
-def _unnamed(path: Path) -> Iterator[None]:
-    """Messages without the place of our file; what readers raise on damaged pixels is one kind of error."""
+def unnamed(path: Path, name: str) -> Iterator[None]:
+    """Errors ``without_place`` of our file; what readers raise on damaged pixels is one kind of error."""
     try:
         yield
     except RefusedError:
         raise
     except EarthGPTError as error:
-        raise EarthGPTError(str(error).replace(str(path), "The image")) from None
+        raise EarthGPTError(without_place(str(error), path, name)) from None
     except MemoryError:
-        raise RefusedError("The image is too large for this machine.", 413) from None
+        raise RefusedError(f"{name} is too large for this machine.", 413) from None
     except Exception as error:  # hostile files make decoders raise of every kind
-        raise EarthGPTError(f"The image is damaged: {type(error).__name__}.") from error
+        raise EarthGPTError(f"{name} is damaged: {type(error).__name__}.") from error
+
+
+def without_place(text: str, path: Path, name: str) -> str:
+    """A text in which a file of ours goes by a name, and others in its folder are named without it."""
+    return text.replace(str(path), name).replace(f"{path.parent}/", "")
 
 
 # --- addresses ---------------------------------------------------------------------------------------------------
@@ -204,10 +229,13 @@ def is_public(address: str) -> bool:
         inner = ip.ipv4_mapped or ip.sixtofour or (ip.teredo and ip.teredo[1])
         if inner or ip in _NAT64 or ip.is_site_local:
             return False
-    return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
+    special = any(ip in one for one in _SPECIAL)
+    return ip.is_global and not (special or ip.is_multicast or ip.is_reserved or ip.is_unspecified)
 
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/95")
+# In IANA's registries of special-purpose addresses, and global to Python.
+_SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))
 
 
 @dataclass(frozen=True)
@@ -244,9 +272,13 @@ class Fetch:
         if place.scheme not in ("http", "https") or not host or place.username is not None or not url.isprintable():
             raise RefusedError("The address of an image begins with http:// or https:// and has no user's name.")
         address = self._address(host, port)
-        connection = _Pinned(host, port, address, place.scheme == "https", max(0.1, ends - time.monotonic()))
+        left_s = max(0.1, ends - time.monotonic())
+        connection = _Pinned(host, port, address, place.scheme == "https", left_s)
         path = (place.path or "/") + (f"?{place.query}" if place.query else "")
+        late = threading.Timer(left_s, connection.cut)  # a socket's own timeout begins anew with every byte
+        late.daemon = True
         try:
+            late.start()
             connection.request("GET", path, headers={"User-Agent": "earthgpt", "Accept": "image/*"})
             reply = connection.getresponse()
             parts, length = [], 0
@@ -254,13 +286,14 @@ class Fetch:
                 length += len(part)
                 if length > most_bytes:
                     raise RefusedError(f"The image has more than {most_bytes:,} bytes.", 413)
-                if time.monotonic() > ends:
-                    raise TimeoutError
                 parts.append(part)
+            if connection.late:
+                raise TimeoutError
             return reply.status, reply.headers.get("Location"), b"".join(parts)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise RefusedError(f"The address of the image cannot be read: {type(error).__name__}.") from None
         finally:
+            late.cancel()
             connection.close()
 
     def _address(self, host: str, port: int) -> str:
@@ -274,14 +307,29 @@ class Fetch:
 
 
 class _Pinned(http.client.HTTPConnection):
-    """A connection to one IP address, in the name of a host."""
+    """A connection to one IP address, in the name of a host. late: whether it was ``cut``."""
 
     def __init__(self, host: str, port: int, address: str, secure: bool, timeout_s: float) -> None:
         super().__init__(host, port, timeout=timeout_s)
         self._address, self._secure = address, secure
         self.default_port = 443 if secure else 80
+        self.late = False
+        self._wire: socket.socket | None = None  # as ``sock``, which the reply may take away
 
     def connect(self) -> None:
         self.sock = socket.create_connection((self._address, self.port), self.timeout)
         if self._secure:
-            self.sock = ssl.create_default_context().wrap_socket(self.sock, server_hostname=self.host)
+            context = ssl.create_default_context()
+            self.sock = context.wrap_socket(self.sock, server_hostname=self.host, do_handshake_on_connect=False)
+        self._wire = self.sock
+        if self.late:
+            raise TimeoutError
+        if isinstance(self.sock, ssl.SSLSocket):
+            self.sock.do_handshake()
+
+    def cut(self) -> None:
+        """Ends whatever waits for the other side; called in another thread."""
+        self.late = True
+        if self._wire is not None:
+            with suppress(OSError):  # closed meanwhile
+                socket.socket.shutdown(self._wire, socket.SHUT_RDWR)  # an SSL socket's own is for its reader's thread

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import inspect
 import json
 import logging
 import math
@@ -14,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from earthgpt.geo.placing import Feature
 from earthgpt.geo.scene import open_scene
 from earthgpt.geo.vectors import open_writer
 from earthgpt.serve.batching import BusyError, Engine
+from earthgpt.serve.guard import unnamed, without_place
 from earthgpt.types import EarthGPTError
 
 FORMATS = {
@@ -93,7 +96,7 @@ class Jobs:
         self._tickets: dict[str, Ticket] = {}
         for one in sorted(folder.iterdir()):
             if one.name.startswith(".new-"):
-                shutil.rmtree(one)  # an upload that never became a job
+                shutil.rmtree(one)  # an upload that never became a job, or a job that was being deleted
             elif _IDENTITY.fullmatch(one.name):
                 self._tickets[one.name] = self._read(one)
         self._thread = threading.Thread(target=self._loop, name="jobs", daemon=True)
@@ -118,13 +121,13 @@ class Jobs:
         Raises BusyError where there are too many jobs, and EarthGPTError for a scene that cannot be opened.
         """
         with self._changed:
-            if len(self._tickets) >= self.most:
-                raise BusyError(f"There are {self.most} jobs here; delete some that are done.", 60.0)
+            self._refuse_more()
         fresh = Path(tempfile.mkdtemp(prefix=".new-", dir=self.folder))
         try:
             path = save(fresh)
-            scene = open_scene(path, sensor)
-            side = tile or scenes.tile_for(scene, self.assistant.processor.image_size)
+            with unnamed(path, "The scene"):
+                scene = open_scene(path, sensor)
+                side = tile or scenes.tile_for(scene, self.assistant.processor.image_size)
             job = scenes.Job(tile=max(scenes.LEAST_TILE, min(side, max(scene.size))), **wanted)
             if math.prod(scene.size) > _MOST_TILES * job.tile**2:
                 raise EarthGPTError(f"Tiles of {job.tile} pixels are too many here; make them larger.")
@@ -138,14 +141,25 @@ class Jobs:
             )  # fmt: skip
             _write(fresh / "job.json", ticket)
             with self._changed:
-                if self._closing:
-                    raise BusyError("The server is shutting down.", 5.0)
+                self._refuse_more()
                 fresh.rename(self.folder / name)
                 self._tickets[name] = ticket
                 self._changed.notify_all()
             return ticket
         finally:
             shutil.rmtree(fresh, ignore_errors=True)  # gone already where it became a job
+
+    def _refuse_more(self) -> None:
+        """Raises BusyError where there are too many jobs, and where the server stops."""
+        if self._closing:
+            raise BusyError("The server is shutting down.", 5.0)
+        if len(self._tickets) >= self.most:
+            raise BusyError(f"There are {self.most} jobs here; delete some that are done.", 60.0)
+
+    @property
+    def alive(self) -> bool:
+        """Whether jobs are gone through."""
+        return self._thread.is_alive() and not self._closing
 
     @property
     def waiting(self) -> int:
@@ -165,22 +179,25 @@ class Jobs:
     def cancel(self, ticket: Ticket) -> Ticket:
         """Ends a job that has not ended; what is done of it stays until it is deleted."""
         with self._changed:
-            ticket = self._tickets[ticket.id]
-            return ticket if ticket.ended else self._set(replace(ticket, state="cancelled"))
+            found = self._tickets.get(ticket.id)
+            if found is None:
+                return replace(ticket, state="cancelled")  # deleted meanwhile
+            return found if found.ended else self._set(replace(found, state="cancelled"))
 
     def delete(self, ticket: Ticket) -> None:
         """Ends a job and removes all of it."""
-        self.cancel(ticket)
+        gone = self.folder / f".new-{ticket.id}"  # whole or not there, where the server is killed or the job runs
         with self._changed:
             if self._tickets.pop(ticket.id, None):
-                shutil.rmtree(self.folder / ticket.id)
+                os.replace(self.folder / ticket.id, gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
     def result(self, ticket: Ticket, kind: str) -> Path:
         """The file of what was found. Raises EarthGPTError where the format cannot hold it."""
         path = self.folder / ticket.id / f"result{FORMATS[kind][1]}"
         if not path.exists():
-            features = json.loads((self.folder / ticket.id / "features.json").read_text(encoding="utf-8"))
-            raise EarthGPTError(f"This job has no result as {kind}: {features['refused'].get(kind, 'not written')}")
+            refused = json.loads((self.folder / ticket.id / "refused.json").read_text(encoding="utf-8"))
+            raise EarthGPTError(f"This job has no result as {kind}: {refused.get(kind, 'not written')}")
         return path
 
     def scene(self, ticket: Ticket) -> Path:
@@ -209,17 +226,28 @@ class Jobs:
                 if not waiting:
                     self._changed.wait()
                     continue
-                ticket = self._set(replace(min(waiting, key=lambda one: one.created), state="running"))
+                ticket = replace(min(waiting, key=lambda one: one.created), state="running")
+                self._tickets[ticket.id] = ticket
             try:
-                self._go_through(ticket)
+                self._go_through(self._update(ticket.id))
             except (_StoppedError, BusyError):
                 continue  # cancelled, deleted, or for the next server
             except Exception as error:
-                if not isinstance(error, EarthGPTError):
-                    _log.exception("A job failed.")
-                told = str(error) if isinstance(error, EarthGPTError) else f"{type(error).__name__}: a fault of ours."
-                told = told.replace(str(self.folder / ticket.id), "")
+                with suppress(_StoppedError):
+                    self._fail(ticket, error)
+
+    def _fail(self, ticket: Ticket, error: Exception) -> None:
+        """Says of a job what went wrong. Raises as ``_update`` does."""
+        told = f"{type(error).__name__}: a fault of ours."
+        if isinstance(error, EarthGPTError):
+            told = without_place(str(error), self.scene(ticket), "The scene")
+        with self._changed:
+            try:
                 self._update(ticket.id, state="failed", message=told)
+            except OSError:  # it cannot be written: the next server tries the job again
+                self._tickets[ticket.id] = replace(self._tickets[ticket.id], state="failed", message=told)
+        if not isinstance(error, EarthGPTError):
+            _log.error("A job failed.", exc_info=error)
 
     def _update(self, name: str, **changes: Any) -> Ticket:
         """Raises _StoppedError for a job that was cancelled or deleted meanwhile, and when the server stops."""
@@ -240,9 +268,8 @@ class Jobs:
         assistant = _Shared(self.assistant, self.engine)
         found = scenes.scan(assistant, scene, job, folder / "tiles.jsonl", _BATCH, told)
         refused = _write_all(folder, found.features, scene)
-        features = {"refused": refused, "total": found.total, "area_km2": found.area_km2}
-        (folder / "features.json").write_text(json.dumps(features), encoding="utf-8")
-        notes = " ".join(note.replace(str(folder), "") for note in scene.notes)
+        (folder / "refused.json").write_text(json.dumps(refused), encoding="utf-8")
+        notes = " ".join(without_place(note, folder / ticket.scene, "The scene") for note in scene.notes)
         counts = dict(found.counts.most_common(1000))
         self._update(ticket.id, state="done", message=notes, counts=counts)
 
@@ -251,7 +278,8 @@ class _Shared:
     """An assistant whose model answers in the thread that it shares with all requests."""
 
     def __init__(self, assistant: EarthGPT, engine: Engine) -> None:
-        self.processor, self.model = assistant.processor, _Model(assistant.model, engine)
+        self.processor, self.tasks = assistant.processor, assistant.tasks
+        self.model = _Model(assistant.model, engine)
 
 
 class _Model:
@@ -261,13 +289,13 @@ class _Model:
         self._model, self._engine = model, engine
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
+        found = getattr(self._model, name)
+        if not inspect.isroutine(found):
+            return found
+        return lambda *inputs, **options: self._engine.run(lambda: found(*inputs, **options))
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self._engine.run(lambda: self._model(*inputs, **options))
-
-    def generate(self, *inputs: Any, **options: Any) -> Any:
-        return self._engine.run(lambda: self._model.generate(*inputs, **options))
 
 
 def _write_all(folder: Path, features: list[Feature], scene: Any) -> dict[str, str]:

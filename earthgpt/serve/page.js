@@ -78,7 +78,7 @@ const post = (path, values, signal) => reach(path, { method: "POST", body: form(
 
 // --- the image ----------------------------------------------------------------------------------------------------
 
-let scene = null;  // { file, name, sensor, large, facts, url (for the chat, once it was needed) }
+let scene = null;  // { file, name, sensor (as chosen, or ""), found (what took it), large, facts, url (for the chat, once it was needed) }
 let boxes = [];    // { label, score, corners in pixels, feature (GeoJSON), lines (elements that speak of it), shape, group }
 let group = null;  // what is shown: the boxes of one answer, and what was said of them since; an SVG element
 let chosen = null, hovered = null;
@@ -96,7 +96,7 @@ async function show(file, sensor = "", kept = false) {
     const picture = new Image();
     picture.src = seen.picture;
     await picture.decode();
-    scene = { file, name: file.name || "image", sensor, large: seen.large, facts: seen.facts, picture };
+    scene = { file, name: file.name || "image", sensor, found: seen.sensor, large: seen.large, facts: seen.facts, picture };
     if (!kept) forgetDialogue();  // another sensor leaves the dialogue and its boxes as they are
     const [width, height] = seen.facts.size, image = at("image");
     image.setAttribute("href", seen.picture);
@@ -456,7 +456,7 @@ const HINTS = {
   infrared: [["How many people?", "ask", "How many people are there in the image?"], ["Find all objects", "detect", ""], ["Describe the image", "caption", ""]],
 };
 function hint() {
-  const lines = (HINTS[scene.sensor] || HINTS.optical).map(([text, name, words]) => button(text, () => go(name, words)));
+  const lines = HINTS[scene.found].map(([text, name, words]) => button(text, () => go(name, words)));
   at("hints").replaceChildren(...lines);
 }
 

@@ -14,16 +14,17 @@ from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
-from earthgpt.datasets.synthetic import scene, write_geotiff
+from earthgpt.datasets.synthetic import scene
 from earthgpt.demo import PLACES, RESOLUTION, SCENES
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.pictures import pixels_of
 from earthgpt.geo.placing import Layer
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.scene import open_scene
 from earthgpt.geo.webmap import facts_of, jpeg
-from earthgpt.serve.guard import Reader, RefusedError, examine, save_upload
+from earthgpt.serve.guard import Reader, RefusedError, examine, save_upload, unnamed
 from earthgpt.serve.tasks import Taken, Upload
-from earthgpt.types import EarthGPTError, Sensor
+from earthgpt.types import Sensor
 
 _SIDE = 2048  # of the picture that the page shows, in pixels at most
 _FOLDER = Path(__file__).parent
@@ -68,16 +69,13 @@ def router(reader: Reader, scene_pixels: int, scene_bytes: int) -> APIRouter:
         with tempfile.TemporaryDirectory(prefix="earthgpt-") as folder:
             path = save_upload(image.file, Path(folder), scene_bytes)
             try:
-                with path.open("rb") as file:
-                    return _seen(reader.of_bytes(file.read(reader.limits.bytes + 1), sensor), False)
+                return _seen(reader.of_saved(path, sensor), False)
             except RefusedError as error:
                 if error.status != 413 or path.suffix != ".tif":
                     raise
             examine(path, scene_pixels)
-            try:
+            with reader.gate, unnamed(path, "The scene"):
                 return _seen(open_scene(path, sensor), True)
-            except EarthGPTError as error:
-                raise EarthGPTError(str(error).replace(str(path), "The scene")) from None
 
     @routes.get("/v1/examples", tags=["page"])
     def examples() -> list[Example]:

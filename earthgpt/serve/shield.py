@@ -66,8 +66,8 @@ class Shield:
 
     keys: of which a request must bring one; none are asked for when it is empty. rate: requests a minute of one key, or
     of one address without keys; 0 is any number. most_bytes: of a body, by its path where ``larger`` names another.
-    most_open: requests at a time. seconds: in which a body must have come. local: the names that the server has when
-    only this machine reaches it; a page elsewhere that calls itself so is refused.
+    most_open: requests at a time. seconds: in which a body must have come. local: whether only this machine reaches
+    the server; then its names are this machine's, and others are refused: a page elsewhere may call itself so.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Shield:
         key = headers.get(b"authorization", b"").partition(b" ")
         given = key[2].strip() if key[0].lower() == b"bearer" else headers.get(b"x-api-key", b"")
         # All keys are compared, each in constant time: how long it takes tells nothing.
-        if self._keys and not sum(hmac.compare_digest(given, one) for one in self._keys):
+        if self._keys and not (sum(hmac.compare_digest(given, one) for one in self._keys) and given):
             reason = "The API key is wrong." if given else "An API key is needed: Authorization: Bearer KEY."
             found = error_body(reason, "authentication_error", "invalid_api_key")
             return 401, found, {b"www-authenticate": b"Bearer"}

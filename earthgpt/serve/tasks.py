@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -28,21 +29,22 @@ class BatchedEarthGPT(EarthGPT):
 
     def __init__(self, engine: Engine, timeout_s: float):
         super().__init__(engine.model, engine.processor)
-        self.engine, self.timeout_s = engine, timeout_s
+        self.engine, self.timeout_s, self.tasks = engine, timeout_s, engine.tasks
 
     def say(self, conversation, sensor=None, grammar=None, memory=None):  # the engine keeps its own
         conversation = replace(conversation, images=tuple(open_raster(one, sensor) for one in conversation.images))
-        if found := self.engine.deduce(conversation):
+        ends = time.monotonic() + self.timeout_s
+        if found := self.engine.deduce(conversation, self.timeout_s):
             return found
         squares = [self._square(raster) for raster in conversation.images]
-        return self.engine.ask(conversation, squares, Decoding(), self.timeout_s, grammar)
+        return self.engine.ask(conversation, squares, Decoding(), ends - time.monotonic(), grammar)
 
     def _likely(self, raster, classes):
-        heads = self.model.dense_heads is not None
-        if heads and (found := self.engine.run(lambda: self.engine.seen(raster).choose(classes))):
+        ends, heads = time.monotonic() + self.timeout_s, self.model.dense_heads is not None
+        if heads and (found := self.engine.run(lambda: self.engine.seen(raster).choose(classes), self.timeout_s)):
             return found
         conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
-        return self.engine.choices(conversation, self._square(raster), classes)
+        return self.engine.choices(conversation, self._square(raster), classes, ends - time.monotonic())
 
 
 class Picture(BaseModel):
@@ -122,7 +124,7 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
     routes = APIRouter(prefix="/v1", tags=["tasks"])
 
     def opened(upload: UploadFile, sensor: Sensor | None) -> Raster:
-        return reader.of_bytes(upload.file.read(reader.limits.bytes + 1), sensor)
+        return reader.of_file(upload.file, sensor)
 
     @routes.post("/detect", response_model=Detections, responses=_EITHER)
     def detect(

@@ -108,6 +108,11 @@ class Task(ABC):
         """
         return None
 
+    def spans(self, text: str, size: Size) -> Iterable[tuple[Any, tuple[int, int]]]:
+        """The boxes in a text, each with the characters (start, end) that state its numbers; an answer of boxes takes
+        their scores from there. None for a task whose answers are words."""
+        return ()
+
     def figures(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Figures:
         """The ``figures`` of ``compare``."""
         return self.compare(predictions, answers).figures
@@ -129,6 +134,11 @@ def right_or_wrong(scores: AnswerScores) -> list[dict[str, Any]]:
     """``Comparison.each`` of answers in words: right by the lenient policy, and by the strict one."""
     pairs = zip(scores.lenient.tolist(), scores.strict.tolist(), strict=True)
     return [{"score": float(right), "right": right, "right_strict": strict} for right, strict in pairs]
+
+
+def can_be_asked(task: Task, samples: Iterable[Sample]) -> bool:
+    """Whether any of the samples states something for a task."""
+    return any(task.turns(sample, random.Random(sample.name)) for sample in samples)
 
 
 def converse(image: Any, size: Size, turns: Iterable[tuple[Task, Turn]]) -> Conversation:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import DIGITS, Coordinates, Grammar, OneOf, Repeated, either, letter, sequence, some
+from earthgpt.metrics.accuracy import lenient
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Deduced, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
@@ -168,19 +169,36 @@ class ObjectDetection(Task):
     def compare(self, predictions, answers):
         """AP averaged over classes, precision, recall, F1; regions without a score count as sure.
 
-        The score of a single answer is its F1 at an IoU of 0.5; 1 where nothing is there and nothing was found.
+        Those at an IoU of 0.5 also by the lenient policy of labels (``metrics.accuracy``). The score of a single answer
+        is its F1 there, by the strict one; 1 where nothing is there and nothing was found.
         """
         found = match_detections(predictions, answers, protocol=self.protocol)
+        labels = {region.label for regions in (*predictions, *answers) for region in regions or ()}
+        folded = {label: lenient(label) for label in labels}
+        loose = found
+        if len(set(folded.values())) < len(labels):
+            both = (_labelled(regions, folded) for regions in (predictions, answers))
+            loose = match_detections(*both, (0.5,), self.protocol)
         levels = {f"ap_{iou * 100:.0f}": found.average_precision(iou) for iou in (0.4, 0.5)}
         counts = Counter(region.label for answer in answers for region in answer)
+
+        def figures(weights):
+            more = {"ap_50": loose.mean_ap(0.5, weights), **loose.precision_recall(0.5, weights)}
+            return {**found.summary(weights), **{f"{name}_lenient": value for name, value in more.items()}}
+
         return Comparison(
-            found.summary,
+            figures,
             [{"score": score} for score in found.image_f1().tolist()],
             {
                 label: {"objects": count, **{name: by_class[label] for name, by_class in levels.items()}}
                 for label, count in sorted(counts.items())
             },
         )
+
+
+def _labelled(images: Sequence[Sequence[Region] | None], labels: Mapping[str, str]) -> list[tuple[Region, ...] | None]:
+    """The regions of each image with other labels."""
+    return [regions and tuple(replace(one, label=labels[one.label]) for one in regions) for regions in images]
 
 
 TASK = ObjectDetection()

@@ -41,7 +41,9 @@ class RegionCaptioning(Task):
         read = read_back((self.template, *self.variants), question)
         if read is None or not BOX_LIST.fullmatch(read["box"]):
             return None
-        asked = next(box for box, _ in find_boxes(read["box"], self.frame(facts.size))).bounds
+        asked = next((box.bounds for box, _ in find_boxes(read["box"], self.frame(facts.size))), None)
+        if asked is None:  # its edges are in the wrong order
+            return None
         overlaps = [(asked.iou(one.box.bounds), one) for one in facts.regions]
         same = [(overlap * likely(one), one.label, likely(one)) for overlap, one in overlaps if overlap >= _SAME]
         if not same:

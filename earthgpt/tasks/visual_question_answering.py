@@ -77,7 +77,8 @@ class VisualQuestionAnswering(Task):
     def deduce(self, question, facts):
         """Presence, number, comparison and place of objects that are sure, as ``derived`` asks for them, or in other
         usual words."""
-        words = read_back((self.template, *self.variants), question)["question"]
+        asked = read_back((self.template, *self.variants), question)
+        words = " ".join(asked["question"].split()) if asked else ""
         wanted = read_back((self.presence, self.count, self.comparison, self.location, *_OTHER_WORDS), words)
         if wanted is None:
             return None

@@ -79,7 +79,7 @@ def read_back(templates: Iterable[str], text: str) -> dict[str, str] | None:
     """What stands in the fields of the first of some templates that a text was made of; None where there is none."""
     for template in templates:
         parts = (f"(?P<{part[1:-1]}>.+)" if part[:1] == "{" else re.escape(part) for part in re.split(_FIELD, template))
-        if found := re.fullmatch("".join(parts), text.strip(), re.IGNORECASE):
+        if found := re.fullmatch("".join(parts), text.strip(), re.IGNORECASE | re.DOTALL):
             return found.groupdict()
     return None
 

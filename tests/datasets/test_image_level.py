@@ -1,6 +1,5 @@
 """Readers of scenes, captions and questions on tiny fake downloads; with real data, the numbers of the paper."""
 
-import json
 import os
 import shutil
 from collections import Counter
@@ -8,21 +7,11 @@ from pathlib import Path
 
 import downloads
 import pytest
-from PIL import Image
+from fakes import FAKES, SCENES, SIZE, picture, write
 
 from earthgpt.datasets import at_hand
 from earthgpt.lookup import find
-from earthgpt.types import EarthGPTError, Question, Sensor
-
-
-def picture(path: Path, size=(40, 20)) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("L", size).save(path, "PNG")
-
-
-def write(path: Path, content) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+from earthgpt.types import EarthGPTError, Question
 
 
 def karpathy(*images) -> dict:
@@ -37,75 +26,43 @@ def karpathy(*images) -> dict:
 
 # --- scenes ------------------------------------------------------------------------------------------------------
 
-# Set -> files of a fake download, and the (name, label) that its reader finds in them.
-SCENES = {
-    "aid": (
-        ("Airport/airport_1.jpg", "Airport/airport_10.jpg", "Airport/airport_2.jpg", "BareLand/bareland_1.jpg"),
-        [
-            ("Airport/airport_1.jpg", "airport"),
-            ("Airport/airport_2.jpg", "airport"),
-            ("Airport/airport_10.jpg", "airport"),
-            ("BareLand/bareland_1.jpg", "bare land"),
-        ],
-    ),
-    "nwpu_resisc45": (
-        ("NWPU-RESISC45/NWPU-RESISC45/sea_ice/sea_ice_001.jpg", "NWPU-RESISC45/NWPU-RESISC45/lake/lake_700.jpg"),
-        [("lake/lake_700.jpg", "lake"), ("sea_ice/sea_ice_001.jpg", "sea ice")],
-    ),
-    "eurosat": (
-        ("EuroSAT_MS/SeaLake/SeaLake_1.tif", "EuroSAT_RGB/SeaLake/SeaLake_1.jpg", "EuroSAT_RGB/River/River_3.jpg"),
-        [("River/River_3.jpg", "river"), ("SeaLake/SeaLake_1.jpg", "sea lake")],
-    ),
-    "ucmerced": (
-        ("UCMerced_LandUse/Images/tenniscourt/tenniscourt00.tif", "UCMerced_LandUse/Images/beach/beach99.tif"),
-        [("beach/beach99.tif", "beach"), ("tenniscourt/tenniscourt00.tif", "tennis court")],
-    ),
-    "whu_rs19": (
-        ("WHU-RS19/footballField/footballField_01.jpg", "WHU-RS19/Beach/beach-01.jpg"),
-        [("Beach/beach-01.jpg", "beach"), ("footballField/footballField_01.jpg", "football field")],
-    ),
-    "rsscn7": (
-        ("aGrass/a001.jpg", "gParking/g001.jpg", "farm_land/1.jpg"),
-        [("aGrass/a001.jpg", "grass"), ("gParking/g001.jpg", "parking lot"), ("farm_land/1.jpg", "field")],
-    ),
-    "fgscr42": (
-        (
-            "007.INS_Virrat_aircraft_carrier/1.bmp",
-            "005.Charles_de_Gaulle_aricraft_carrier/1.bmp",
-            "025.Megayacht/1.bmp",
-        ),
-        [
-            ("025.Megayacht/1.bmp", "megayacht"),
-            ("005.Charles_de_Gaulle_aricraft_carrier/1.bmp", "charles de gaulle aircraft carrier"),
-            ("007.INS_Virrat_aircraft_carrier/1.bmp", "ins viraat aircraft carrier"),
-        ],
-    ),
-    "clrs": (
-        ("bare-land/bare-land_1_Level1_4.51m.tif", "bare-land/bare-land_2_Level3_8m.tif"),
-        [
-            ("bare-land/bare-land_1_Level1_4.51m.tif", "bare land"),
-            ("bare-land/bare-land_2_Level3_8m.tif", "bare land"),
-        ],
-    ),
-    "nasc_tg2": (
-        ("NaSC-TG2/NaSC-TG2_RGB/circle_farmland/1.jpg", "NaSC-TG2/NaSC-TG2/beach/1.tif"),
-        [("circle_farmland/1.jpg", "circular farmland")],
-    ),
+# The (name, label) that the reader of a set finds in its fake download.
+EXPECTED = {
+    "aid": [
+        ("Airport/airport_1.jpg", "airport"),
+        ("Airport/airport_2.jpg", "airport"),
+        ("Airport/airport_10.jpg", "airport"),
+        ("BareLand/bareland_1.jpg", "bare land"),
+    ],
+    "nwpu_resisc45": [("lake/lake_700.jpg", "lake"), ("sea_ice/sea_ice_001.jpg", "sea ice")],
+    "eurosat": [("River/River_3.jpg", "river"), ("SeaLake/SeaLake_1.jpg", "sea lake")],
+    "ucmerced": [("beach/beach99.tif", "beach"), ("tenniscourt/tenniscourt00.tif", "tennis court")],
+    "whu_rs19": [("Beach/beach-01.jpg", "beach"), ("footballField/footballField_01.jpg", "football field")],
+    "rsscn7": [("aGrass/a001.jpg", "grass"), ("gParking/g001.jpg", "parking lot"), ("farm_land/1.jpg", "field")],
+    "fgscr42": [
+        ("025.Megayacht/1.bmp", "megayacht"),
+        ("005.Charles_de_Gaulle_aricraft_carrier/1.bmp", "charles de gaulle aircraft carrier"),
+        ("007.INS_Virrat_aircraft_carrier/1.bmp", "ins viraat aircraft carrier"),
+    ],
+    "clrs": [
+        ("bare-land/bare-land_1_Level1_4.51m.tif", "bare land"),
+        ("bare-land/bare-land_2_Level3_8m.tif", "bare land"),
+    ],
+    "nasc_tg2": [("circle_farmland/1.jpg", "circular farmland")],
+    "sar_acd": [("A320321/001.jpg", "A320/321"), ("ARJ21/001.jpg", "ARJ21")],
 }
 scene_sets = pytest.mark.parametrize("name", SCENES)
 
 
 @scene_sets
 def test_scenes_are_read_in_the_layouts_that_are_about(name, tmp_path):
-    files, expected = SCENES[name]
-    for file in files:
-        picture(tmp_path / file)
-    dataset, defects = find("datasets", name), Counter()
+    FAKES[name](tmp_path)
+    dataset, defects, expected = find("datasets", name), Counter(), EXPECTED[name]
     samples = list(dataset.read(tmp_path, "all", defects))
     assert [(sample.name, sample.label) for sample in samples] == expected
     assert +defects == {"missing class folders": len(dataset.classes) - len({label for _, label in expected})}
     for sample in samples:
-        assert (sample.size, sample.sensor, sample.choices) == ((40, 20), Sensor.OPTICAL, dataset.classes)
+        assert (sample.size, (sample.sensor,), sample.choices) == (SIZE, dataset.sensors, dataset.classes)
         assert sample.image.is_absolute() and at_hand(sample)
 
 
@@ -401,6 +358,22 @@ def test_rsivqa_gathers_the_questions_of_an_image_and_finds_images_in_the_part_o
     assert [sample.name for sample in dataset.read(root, "test")] == ["HRRSD/00002"]
 
 
+def test_rsivqa_counts_what_is_wrong_with_the_file_of_both_splits_once(tmp_path):
+    root = fake_rsivqa(tmp_path / "root")
+    path = root / "RSIVQA" / "HRRSD" / "opt_val_vqa.txt"
+    path.write_text(path.read_text() + "nonsense\n00003: how many ships?1\n")
+    of_splits = {split: Counter() for split in ("trainval", "test")}
+    for split, defects in of_splits.items():
+        list(find("datasets", "rsivqa").read(root, split, defects))
+    assert +of_splits["test"] == {"missing images": 1}
+    assert of_splits["trainval"]["unreadable lines"] == 2  # another in ucm_res
+    assert of_splits["trainval"]["HRRSD images without their split lists"] == 1
+    (tmp_path / "HRRSD" / "OPT2017" / "ImageSets" / "Main" / "test.txt").unlink()
+    for split, count in (("trainval", 0), ("test", 2)):
+        list(find("datasets", "rsivqa").read(root, split, defects := Counter()))
+        assert defects["HRRSD images without their split lists"] == count
+
+
 def test_rsivqa_counts_what_it_cannot_divide(tmp_path):
     root = fake_rsivqa(tmp_path / "root")
     shutil.rmtree(tmp_path / "HRRSD")
@@ -525,6 +498,18 @@ def test_real_captions_of_rsicd_hold_the_numbers_counted_by_hand(split, images, 
     samples = list(find("datasets", "rsicd").read(tmp_path, split, defects))
     assert len(samples) == images
     assert sum(len(sample.captions) for sample in samples) == captions
+    assert not +defects
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(
+    ("name", "folder", "images"),
+    [("aid", "AID", 8_971), ("rsscn7", "RSSCN7", 2_240), ("sar_acd", "SAR-ACD", 2_401)],
+)
+def test_real_scenes_are_as_many_as_were_counted_by_hand(name, folder, images):
+    defects = Counter()
+    samples = list(find("datasets", name).read(downloads.real(folder), "all", defects))
+    assert len({sample.name for sample in samples}) == len(samples) == images
     assert not +defects
 
 

@@ -5,10 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from earthgpt.datasets.synthetic import write_geotiff
 from earthgpt.geo.areas import Outlines, bounding_box, outlines_of, read_areas, to_pixels, window_of
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.scene import open_scene
 from earthgpt.types import EarthGPTError
+from tests.geo.test_scene import write
+
+rasterio = pytest.importorskip("rasterio")
 
 
 @pytest.fixture
@@ -84,3 +87,27 @@ def test_what_is_no_place_is_told(tmp_path, content, says):
 def test_an_image_without_a_place_has_no_map_coordinates():
     with pytest.raises(EarthGPTError, match="no place on Earth"):
         to_pixels(open_scene(np.zeros((10, 10, 3), np.uint8)), [(15, 45)])
+
+
+def test_a_point_that_the_crs_does_not_reach_is_named(scene):
+    with pytest.raises(EarthGPTError, match=r"does not reach as far as 15\.000, 95\.000"):
+        to_pixels(scene, [(15, 45), (15, 95), (16, 96)])
+
+
+def test_control_points_lead_back_to_pixels(tmp_path):
+    """The grid is bent, so that one affine map for all is off by pixels."""
+    points = [
+        rasterio.control.GroundControlPoint(row, column, 10 + column * 1e-3 + row * column * 2e-6, 50 - row * 1e-3)
+        for row in (0, 100, 200, 300) for column in (0, 100, 200, 300)
+    ]  # fmt: skip
+    bent = open_scene(write(tmp_path / "a.tif", np.zeros((300, 300), np.uint8), gcps=points, crs="EPSG:4326"))
+    pixels = np.array([[0.0, 0.0], [300, 300], [150, 20]])
+    assert to_pixels(bent, bent.to_wgs84(pixels)) == pytest.approx(pixels, abs=0.1)
+
+
+def test_degrees_do_not_lead_to_pixels_of_another_body(tmp_path):
+    mars = 'GEOGCS["Mars",DATUM["Mars",SPHEROID["Mars",3396190,169.9]],PRIMEM["Reference",0],UNIT["degree",0.01745329]]'
+    grid = {"crs": mars, "transform": rasterio.Affine(0.01, 0, 10, 0, -0.01, 10)}
+    scene = open_scene(write(tmp_path / "a.tif", np.zeros((8, 8), np.uint8), **grid))
+    with pytest.raises(EarthGPTError, match="is not of the Earth"):
+        to_pixels(scene, [(10, 10)])

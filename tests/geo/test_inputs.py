@@ -53,6 +53,13 @@ def test_other_json_is_told(folder, content):
         expand([folder / "some.json"])
 
 
+@pytest.mark.parametrize("assets", [{}, {"x": {"href": "x.json", "type": "application/json", "roles": ["metadata"]}}])
+def test_an_item_without_an_image_is_told(folder, assets):
+    (folder / "item.json").write_text(json.dumps(item(**assets)))
+    with pytest.raises(EarthGPTError, match=r"item\.json has no asset that is an image"):
+        expand([folder / "item.json"])
+
+
 def test_what_is_elsewhere_is_not_fetched(folder):
     (folder / "item.json").write_text(json.dumps(item(x={"href": "https://example.org/x.tif", "roles": ["data"]})))
     with pytest.raises(EarthGPTError, match="download it first"):

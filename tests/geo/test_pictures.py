@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earthgpt.geo.pictures import COLOURS, SHORTEST_SIDE, draw, write_picture
+from earthgpt.geo.pictures import COLOURS, SHORTEST_SIDE, draw, save_picture, write_picture
 from earthgpt.geo.raster import Raster
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
 
@@ -22,6 +22,17 @@ def test_a_small_image_is_enlarged_and_a_large_one_is_not():
     assert draw(BLACK, []).size == (1024, 512) and SHORTEST_SIDE == 512
     large = Raster(np.zeros((600, 700, 3), np.uint8), (700, 600))
     assert draw(large, []).size == (700, 600)
+
+
+def test_a_narrow_strip_is_enlarged_no_further_than_the_longest_side():
+    assert draw(Raster(np.zeros((4, 2048, 3), np.uint8), (2048, 4)), []).size == (2048, 4)
+    assert draw(Raster(np.zeros((4, 100, 3), np.uint8), (100, 4)), []).size == (2048, 82)
+
+
+def test_a_picture_too_large_for_its_format_is_told_with_the_reason(tmp_path):
+    with pytest.raises(EarthGPTError, match=r"Cannot write .*a\.jpg: broken data stream"):
+        save_picture(Image.new("L", (65_600, 1)), tmp_path / "a.jpg")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_box_is_drawn_on_its_edges_and_not_inside():

@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.formats import image_size
 from earthgpt.geo import raster as raster_module
+from earthgpt.geo.geotiff import write_geotiff
+from earthgpt.geo.placing import Layer
 from earthgpt.geo.raster import Raster, open_raster, read_pixels
-from earthgpt.types import EarthGPTError, Sensor
+from earthgpt.geo.scene import open_scene
+from earthgpt.types import Box, EarthGPTError, Region, Sensor
 
 # Red above, blue below; four pixels wide and two high.
 PICTURE = np.zeros((2, 4, 3), np.uint8)
@@ -153,10 +156,35 @@ def test_an_unknown_sensor_is_told():
         open_raster(PICTURE, "lidar")
 
 
-def test_a_bomb_is_told(tmp_path, monkeypatch):
+def test_a_picture_of_more_pixels_than_pillow_trusts_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 3)
-    with pytest.raises(EarthGPTError, match="too many pixels"):
-        open_raster(save(tmp_path / "a.png"))
+    path = save(tmp_path / "a.png")
+    assert np.array_equal(open_raster(path).pixels, read_pixels(path))
+    monkeypatch.setattr(raster_module, "MOST_PIXELS", 3)
+    with pytest.raises(EarthGPTError, match="more than the 3 that are read at once"):
+        open_raster(path)
+
+
+def test_the_name_of_a_picture_tells_its_sensor_to_a_raster_and_a_scene_alike(tmp_path):
+    pytest.importorskip("rasterio")
+    path = save(tmp_path / "ship_sar_vv.png", np.arange(64, dtype=np.uint16).reshape(8, 8) * 500)
+    assert open_raster(path).sensor == open_scene(path).sensor == Sensor.SAR
+    assert open_raster(path, "optical").sensor == Sensor.OPTICAL
+
+
+def test_a_raster_knows_of_its_place_what_a_scene_knows(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    points = [
+        rasterio.control.GroundControlPoint(row, column, 10 + column * 1e-3 + row * column * 2e-6, 50 - row * 1e-3)
+        for row in (0, 100, 200, 300) for column in (0, 100, 200, 300)
+    ]  # fmt: skip
+    facts = {"driver": "GTiff", "count": 1, "width": 300, "height": 300, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **facts, gcps=points, crs="EPSG:4326") as file:
+        file.write(np.full((1, 300, 300), 9, np.uint8))
+    layer = Layer(open_raster(tmp_path / "a.tif", gsd_m=2.0))
+    assert layer.gsd_m == 2 and "from 16 ground control points" in layer.notes[0]
+    (feature,) = layer.of([Region(Box(0.0, 0.0, 1.0, 1.0), "all")])
+    assert feature.lonlat[2] == pytest.approx((10.48, 49.7), abs=1e-5)
 
 
 # --- GeoTIFF -----------------------------------------------------------------------------------------------------
@@ -326,6 +354,24 @@ def test_a_window_is_in_the_frame_of_the_image_as_it_is_shown(tmp_path):
     path = save(tmp_path / "a.jpg", pixels, exif=exif, quality=95)
     assert read_pixels(path).shape == (64, 32, 3)
     assert read_pixels(path, (0, 0, 32, 8)).mean() > 250
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_is_read_as_it_is_stored_whatever_reads_it(tmp_path, orientation, reader):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = save(tmp_path / "a.tif", exif=exif)
+    assert np.array_equal(read_pixels(path), PICTURE)
+    found = open_raster(path)
+    assert found.size == image_size(path) == (4, 2)
+    assert np.array_equal(found.pixels, PICTURE)
+
+
+def test_pixels_that_are_rendered_have_windows_too():
+    assert read_pixels(lambda: PICTURE) is PICTURE
+    assert np.array_equal(read_pixels(lambda: PICTURE, (1, 0, 2, 1)), PICTURE[:1, 1:3])
+    with pytest.raises(EarthGPTError, match=r"is not inside .* of 4 x 2"):
+        read_pixels(lambda: PICTURE, (1, 0, 4, 1))
 
 
 @pytest.mark.parametrize("window", [(-1, 0, 8, 8), (0, 0, 81, 8), (0, 53, 8, 8), (80, 0, 1, 1), (0, 0, 0, 8)])

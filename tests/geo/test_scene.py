@@ -2,6 +2,7 @@
 
 import math
 import pickle
+import re
 import threading
 import warnings
 from functools import partial
@@ -292,6 +293,14 @@ def test_a_sentinel_1_folder_is_sar(tmp_path):
         write(folder / "measurement" / f"s1a-iw{swath}-slc-vv-20230101t053350-1-2-3-00{swath}.tiff", values)
     with pytest.raises(EarthGPTError, match="has the swaths iw, iw1, iw2; name one file of them"):
         open_scene(folder)
+
+
+def test_no_file_that_was_named_is_left_out(tmp_path):
+    names = ("LC08_L1TP_042034_20170616_20170629_01_T1_B4.TIF", "mask.tif")
+    paths = [write(tmp_path / name, np.zeros((8, 8), np.uint8), **UTM) for name in names]
+    with pytest.raises(EarthGPTError, match=r"bands of LC08_L1TP_042034_20170616_20170629_01_T1 and .*mask\.tif; name"):
+        open_scene(paths)
+    assert [band.name for band in open_scene(tmp_path).bands] == ["B4"], "of a folder others are left out"
 
 
 def test_files_that_do_not_fit_are_no_scene(tmp_path):
@@ -636,6 +645,31 @@ def test_a_vrt_may_name_files_beneath_its_folder_alone(tmp_path):
             open_scene(folder / "b.vrt")
     (folder / "b.vrt").write_text(VRT.format("../secret.tif"))
     assert (whole(open_scene(folder / "b.vrt", remote=True))[0] == 7).all()
+
+
+def test_a_vrt_names_a_file_however_its_words_are_written(tmp_path):
+    (tmp_path / "folder").mkdir()
+    write(tmp_path / "secret.tif", np.full((8, 8), 7, np.uint8), **UTM)
+    write(tmp_path / "folder" / "a.tif", np.full((8, 8), 9, np.uint8), **UTM)
+    path, secret = tmp_path / "folder" / "b.vrt", str(tmp_path / "secret.tif")
+    plain = VRT.format("../secret.tif")
+    lower = plain.replace("SourceFilename", "sourcefilename")
+    spaced = plain.replace("<VRTDataset", '<VRTDataset xmlns="urn:x"')
+    attribute = re.sub("<SimpleSource>\\s.*</SourceFilename>", f'<SimpleSource SourceFilename="{secret}">', plain)
+    arguments = {"gain_dataset_filename_1": "a.tif", "offset_dataset_filename_1": secret, "relativeToVRT": "true"}
+    arguments |= {"gain_dataset_band_1": "1", "offset_dataset_band_1": "1"}
+    step = "".join(f'<Argument name="{name}">{value}</Argument>' for name, value in arguments.items())
+    processed = (
+        '<VRTDataset subClass="VRTProcessedDataset"><Input><SourceFilename relativeToVRT="1">a.tif</SourceFilename>'
+        f"</Input><ProcessingSteps><Step><Algorithm>LocalScaleOffset</Algorithm>{step}</Step></ProcessingSteps>"
+        "</VRTDataset>"
+    )
+    for text in (lower, spaced, attribute, processed):
+        path.write_text(text)
+        with pytest.raises(EarthGPTError, match=r"points to .*secret.tif', outside its folder"):
+            open_scene(path)
+        with warnings.catch_warnings(action="ignore"), rasterio.open(path) as file:
+            assert file.read(1)[0, 0] in (7, 9 * 9 - 7), "GDAL reads the file that is named"
 
 
 # --- real files --------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.vectors import features, write
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
@@ -104,11 +104,11 @@ def test_a_file_is_written_whole_and_read_back(tmp_path):
 
 @pytest.mark.parametrize("name", ["ships.shp", "ships"])
 def test_another_kind_of_file_is_refused(tmp_path, name):
-    with pytest.raises(EarthGPTError, match=r"Regions are written as .*\.geojson, .*; not"):
+    with pytest.raises(EarthGPTError, match=r"Results are written as .*\.geojson, .*; not"):
         write(tmp_path / name, [SHIP], PLAIN)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
-    with pytest.raises(EarthGPTError, match=r"Cannot write .*: No such file or directory"):
+    with pytest.raises(EarthGPTError, match=r"Cannot write .*: there is no folder"):
         write(tmp_path / "nowhere" / "ships.geojson", [SHIP], PLAIN)

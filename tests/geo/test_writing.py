@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.pictures import COLOURS
 from earthgpt.geo.raster import Raster
 from earthgpt.geo.vectors import FORMATS, Feature, open_writer, write
@@ -152,6 +153,15 @@ def test_yolo_has_middles_and_sizes_and_its_classes_beside_it(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["port.yolo.names", "port.yolo.txt"]
 
 
+def test_the_classes_of_yolo_are_not_overwritten_unless_that_is_allowed(tmp_path):
+    (tmp_path / "port.yolo.names").write_text("mine\n")
+    with pytest.raises(EarthGPTError, match=r"port\.yolo\.names is there already"):
+        written(tmp_path, "port.yolo.txt", PLAIN)
+    assert (tmp_path / "port.yolo.names").read_text() == "mine\n"
+    written(tmp_path, "port.yolo.txt", PLAIN, overwrite=True)
+    assert (tmp_path / "port.yolo.names").read_text() == "ship\nstorage tank\n"
+
+
 def test_oriented_yolo_has_four_corners(tmp_path):
     path = written(tmp_path, "port.yolo-obb.txt", PLAIN, [TANK])
     assert path.read_text().split() == [
@@ -209,7 +219,7 @@ def test_every_format_is_complete_without_features_and_keeps_what_is_there(tmp_p
 
 @pytest.mark.parametrize("ending", FORMATS)
 def test_a_folder_that_is_not_there_is_told(tmp_path, ending):
-    with pytest.raises(EarthGPTError, match=r"Cannot write .*: No such file or directory"):
+    with pytest.raises(EarthGPTError, match=r"Cannot write .*: there is no folder"):
         written(tmp_path / "nowhere", f"port{ending}")
 
 
@@ -318,6 +328,12 @@ def test_a_map_is_one_file_that_asks_for_nothing_and_where_words_stay_words(tmp_
     assert (label, score, corners) == (0, 0.9, [20, 20, 100, 20, 100, 60, 20, 60]) and more["answer"] == words
     assert where == pytest.approx([9.0015278, 45.1555], abs=2e-3)
     assert json.loads(page.partition('id="labels">')[2].partition("</script>")[0]) == [words]
+
+
+def test_a_map_has_a_crs_that_is_no_wkt(tmp_path):
+    proj = "+proj=utm +zone=32 +datum=WGS84 +units=m +no_defs"
+    page = written(tmp_path, "port.html", replace(UTM, crs=proj)).read_text()
+    assert f'"crs": "{proj}"' in page
 
 
 def test_a_missing_library_is_named_with_its_extra(tmp_path, monkeypatch):

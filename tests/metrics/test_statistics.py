@@ -82,7 +82,7 @@ def test_resamples_without_a_figure_are_left_out():
     drawn = intervals(found, 4)
     assert drawn["of the first"] == Interval(5, 5, 5)
     assert math.isnan(drawn["never"].low)
-    assert intervals(found, 0) == {}
+    assert intervals(found, 0) == intervals(found, 4, rounds=0) == {}
 
 
 def test_a_run_does_not_differ_from_itself_and_differs_from_its_opposite():
@@ -91,7 +91,7 @@ def test_a_run_does_not_differ_from_itself_and_differs_from_its_opposite():
     found = paired_test(figures(~values), figures(values), 40)["mean"]
     assert found.value == 0.5 and found.low > 0.2
     assert found.probability == pytest.approx(2 / 1001)
-    assert paired_test(figures([]), figures([]), 0) == {}
+    assert paired_test(figures([]), figures([]), 0) == paired_test(figures([1]), figures([1]), 1, rounds=0) == {}
 
 
 def test_a_paired_test_is_wrong_as_often_as_it_says():

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earthgpt.config import NewModel
 from earthgpt.model.tokenization import SPECIAL, train_tokenizer
 
 TOKENIZER = train_tokenizer(["Is there a ship in the image? [0.123,0.456,0.789,0.900]", "two ships"], 512)
@@ -55,6 +56,8 @@ def test_special_tokens_are_one_token_each():
 def test_the_vocabulary_is_not_larger_than_asked_for():
     texts = [f"word{i} thing{i * 7919}" for i in range(300)]
     assert len(train_tokenizer(texts, 480)) <= 480
+    least = next(limit.ge for limit in NewModel.model_fields["vocabulary"].metadata)
+    assert len(train_tokenizer(texts, least)) == least  # bytes, coordinates and marks alone
 
 
 def test_the_same_texts_give_the_same_tokenizer():

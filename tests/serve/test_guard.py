@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from servers import png, running
 
-from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.serve.guard import Fetch, Limits, Reader, RefusedError, is_public, save_upload
 from earthgpt.types import EarthGPTError
 
@@ -87,6 +87,25 @@ def test_a_key_is_needed_where_there_are_keys(small):
     assert client.get("/metrics", headers={"Authorization": ""}).status_code == 401
 
 
+@pytest.mark.parametrize("key", ["", " "])
+def test_an_empty_key_opens_nothing(key):
+    from typer.testing import CliRunner
+
+    from earthgpt.cli import app
+    from earthgpt.serve.app import Settings
+    from earthgpt.serve.shield import Metrics, Shield
+
+    with pytest.raises(EarthGPTError, match="--api-key is empty"):
+        Settings(api_keys=("right", key))
+    told = CliRunner().invoke(app, ["serve", "--api-key", key])
+    assert "--api-key is empty" in f"{told.output} {told.exception}"
+    shield = Shield(None, Metrics(), (key,))
+    headers = [(b"host", b"127.0.0.1"), (b"authorization", b"Bearer ")]
+    for given in (headers[:1], headers):
+        status, *_ = shield._refusal({"path": "/v1/models", "headers": given})
+        assert status == 401
+
+
 def test_files_that_may_point_elsewhere_are_refused(served, tmp_path):
     vrt = b"<VRTDataset rasterXSize='1' rasterYSize='1'><VRTRasterBand><SimpleSource><SourceFilename>/etc/passwd"
     for content in (
@@ -145,7 +164,7 @@ def test_addresses_are_refused_unless_allowed(served):
     [
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "224.0.0.1",
         "255.255.255.255", "::1", "::", "fe80::1%eth0", "fc00::1", "fec0::1", "::ffff:127.0.0.1", "::ffff:8.8.8.8",
-        "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1",
+        "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1", "192.0.0.8", "192.0.0.9", "192.88.99.1", "3fff::1",
     ],
 )  # fmt: skip
 def test_inner_addresses_are_told_from_public_ones(address):
@@ -225,6 +244,51 @@ def test_an_allowed_address_is_read_where_its_name_led_first(site):
         reader.of_url(f"http://open.example:{port}/to?/to?/to?/to?/to?/a.png")
     with pytest.raises(RefusedError, match="more than"):
         reader.of_url(f"http://open.example:{port}/long")
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nX-Long: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_a_site_that_dribbles_is_left_when_the_time_is_over(start):
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def dribble():
+        peer, _ = listener.accept()
+        with peer:
+            try:
+                peer.sendall(start)
+                for _ in range(100):
+                    peer.sendall(b"a")
+                    time.sleep(0.1)
+            except OSError:
+                return  # the reader has had enough
+
+    thread = threading.Thread(target=dribble, daemon=True)
+    thread.start()
+    fetch, began = Fetch(allowed=lambda address: True), time.monotonic()
+    with pytest.raises(RefusedError, match="cannot be read"):
+        fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/a.png", Limits(remote=True, seconds=0.4))
+    assert time.monotonic() - began < 5
+    thread.join()
+    listener.close()
+
+
+def test_uploads_are_read_in_their_turn(pictures):
+    reader, held = Reader(Limits(), at_once=1), []
+
+    class File(io.BytesIO):
+        def read(self, *given):
+            held.append(not reader.gate.acquire(blocking=False))
+            return super().read(*given)
+
+    assert reader.of_file(File(pictures[0])).size == (60, 40) and held and all(held)
+
+
+@pytest.mark.parametrize(("jobs", "kind", "told"), [(True, "TIFF", True), (True, "PNG", False), (False, "TIFF", False)])
+def test_a_job_is_advised_only_where_it_takes_the_image(jobs, kind, told):
+    file = io.BytesIO()
+    Image.new("RGB", (50, 40)).save(file, kind)
+    with pytest.raises(RefusedError, match="50 x 40 pixels, more than 1,000 at once") as error:
+        Reader(Limits(pixels=1000), jobs=jobs).of_bytes(file.getvalue())
+    assert ("job" in str(error.value)) == told
 
 
 def test_other_sites_pages_are_refused(served):

@@ -1,11 +1,16 @@
 """Large scenes: submitted, followed, cancelled and fetched; a server that was killed goes on where it was."""
 
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -13,8 +18,13 @@ import pytest
 from servers import png, running
 
 from earthgpt import scenes
-from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.assistant import EarthGPT
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.scene import open_scene
+from earthgpt.model.dense import Vocabulary
+from earthgpt.serve import jobs as jobs_module
+from earthgpt.serve.batching import BusyError
+from earthgpt.serve.jobs import Jobs
 from earthgpt.types import EarthGPTError
 
 
@@ -25,6 +35,14 @@ def scene(tmp_path_factory):
     pixels = np.random.default_rng(0).integers(0, 256, (192, 256, 3), np.uint8)
     write_geotiff(path, pixels, 500_000, 5_000_000, 1.0, 32633)
     return path
+
+
+@pytest.fixture(autouse=True)
+def emptied(served):
+    """Leaves no job behind for other tests of the same server."""
+    yield
+    for one in served.app.state.jobs.all(""):
+        served.app.state.jobs.delete(one)
 
 
 def submit(client, path, **fields):
@@ -146,8 +164,6 @@ def test_a_server_that_is_killed_loses_no_job_and_does_no_tile_twice(model_folde
 
 
 def test_two_servers_do_not_share_a_folder_of_jobs(served, assistant):
-    from earthgpt.serve.jobs import Jobs
-
     with pytest.raises(EarthGPTError, match="Another server"):
         Jobs(served.app.state.jobs.folder, served.engine, assistant)
 
@@ -176,3 +192,146 @@ def test_there_is_an_end_to_how_many_jobs_are_kept(assistant, scene, tmp_path):
         reply = found.client.post("/v1/jobs", files={"scene": ("x.tif", scene.read_bytes())})
         assert reply.status_code == 503 and "delete some" in reply.json()["error"]["message"]
         ended(found.client, name)
+
+
+def kept(jobs, scene, name="scene.tif"):
+    """A job of a copy of a scene, submitted without HTTP."""
+    return jobs.submit(lambda folder: Path(shutil.copy(scene, folder / name)), {"task": "caption"}, None, 64, "")
+
+
+def test_jobs_that_come_at_once_are_no_more_than_may_be_kept(served, assistant, scene, tmp_path):
+    jobs, together = Jobs(tmp_path, served.engine, assistant, most=1), threading.Barrier(4)
+
+    def submit(_):
+        def save(folder):
+            together.wait()
+            return Path(shutil.copy(scene, folder / "scene.tif"))
+
+        try:
+            return jobs.submit(save, {"task": "caption"}, None, 64, "")
+        except BusyError:
+            return None
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(submit, range(4)))
+    jobs.close()
+    assert sum(one is not None for one in found) == len(jobs.all("")) == 1
+    assert [one.name for one in tmp_path.iterdir() if one.name != ".lock"] == [jobs.all("")[0].id]
+
+
+def test_a_server_that_is_killed_while_it_deletes_starts_again(served, assistant, scene, tmp_path, monkeypatch):
+    jobs = Jobs(tmp_path, served.engine, assistant)
+    ticket = kept(jobs, scene)
+    monkeypatch.setattr(shutil, "rmtree", lambda folder, **_: (Path(folder) / "job.json").unlink())
+    jobs.delete(ticket)
+    jobs.close()
+    monkeypatch.undo()
+    jobs = Jobs(tmp_path, served.engine, assistant)
+    jobs.close()
+    assert jobs.all("") == [] and [one.name for one in tmp_path.iterdir()] == [".lock"]
+
+
+def test_a_job_that_fails_after_it_was_deleted_leaves_the_next_ones_their_turn(
+    served, assistant, scene, tmp_path, monkeypatch
+):
+    begun, deleted, look = threading.Event(), threading.Event(), scenes.look
+
+    def failing(*given):
+        begun.set()
+        deleted.wait()
+        monkeypatch.setattr(scenes, "look", look)
+        raise RuntimeError("the disk is gone")
+
+    monkeypatch.setattr(scenes, "look", failing)
+    jobs = Jobs(tmp_path, served.engine, assistant)
+    first, second = kept(jobs, scene), kept(jobs, scene)
+    begun.wait()
+    jobs.delete(first)
+    assert jobs.cancel(first).state == "cancelled"  # by another request, which had found it before
+    deleted.set()
+    wait_for(jobs, second, "done")
+    assert jobs.alive
+    jobs.close()
+    assert not jobs.alive
+
+
+def wait_for(jobs, ticket, state):
+    ends = time.monotonic() + 60
+    while jobs.find(ticket.id, "").state != state:
+        assert time.monotonic() < ends and not jobs.find(ticket.id, "").ended, jobs.find(ticket.id, "")
+        time.sleep(0.01)
+
+
+def test_a_full_disk_ends_a_job_and_not_the_thread_of_all(served, assistant, scene, tmp_path, monkeypatch):
+    jobs, write = Jobs(tmp_path, served.engine, assistant), jobs_module._write
+
+    def full(path, ticket):
+        if ticket.state != "queued":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        write(path, ticket)
+
+    monkeypatch.setattr(jobs_module, "_write", full)
+    first = kept(jobs, scene)
+    wait_for(jobs, first, "failed")
+    jobs.delete(first)  # makes room
+    monkeypatch.undo()
+    wait_for(jobs, kept(jobs, scene), "done")
+    jobs.close()
+
+
+def test_a_server_whose_jobs_stand_still_is_not_ready(served, monkeypatch):
+    assert served.client.get("/ready").status_code == 200
+    monkeypatch.setattr(Jobs, "alive", False)
+    assert served.client.get("/ready").status_code == 503
+
+
+def test_places_of_the_server_are_not_told(served, assistant, pictures, scene, tmp_path, monkeypatch):
+    from io import BytesIO
+
+    from PIL import Image
+
+    file = BytesIO()
+    Image.open(BytesIO(pictures[0])).save(file, "JPEG")
+    content = bytearray(file.getvalue())
+    content[content.index(b"\xff\xda") + 5] = 217  # no such component: Pillow reads the head, and GDAL does not
+    reply = served.client.post("/v1/jobs", files={"scene": ("x.jpg", bytes(content))}, data={"tile": 64})
+    told = reply.json()["error"]["message"]
+    assert reply.status_code == 400 and told.startswith("The scene is damaged")
+    assert str(served.app.state.jobs.folder) not in told and ".new-" not in told
+
+    def failing(assistant, scene, job, record, *_):
+        raise EarthGPTError(f"{scene.name} is odd, and so is {record}.")
+
+    monkeypatch.setattr(scenes, "scan", failing)
+    job = ended(served.client, submit(served.client, scene))
+    assert (job["state"], job["message"]) == ("failed", "The scene is odd, and so is tiles.jsonl.")
+
+
+def test_dense_heads_are_asked_in_the_thread_of_the_model(model, processor, scene, tmp_path, monkeypatch):
+    model.add_dense_heads(Vocabulary(("port", "sea"), ("ship",)))
+    threads = set()
+    for name in ("find", "scene"):
+        method = getattr(model, name)
+        monkeypatch.setattr(
+            model, name, lambda *given, _of=method: (threads.add(threading.current_thread().name), _of(*given))[1]
+        )
+    with running(EarthGPT(model, processor), jobs=tmp_path) as found:
+        names = [submit(found.client, scene, task=one, classes="ship,port") for one in ("detect", "classify")]
+        names.append(submit(found.client, scene, task="classify", classes="port,sea"))
+        assert [ended(found.client, name)["state"] for name in names] == ["done"] * 3
+    assert threads == {"model"}
+
+
+def test_a_scene_comes_back_with_its_media_type(served, pictures):
+    from io import BytesIO
+
+    from PIL import Image
+
+    file = BytesIO()
+    Image.open(BytesIO(pictures[0])).save(file, "JPEG")
+    reply = served.client.post("/v1/jobs", files={"scene": ("x.jpg", file.getvalue())}, data={"task": "caption"})
+    sent = served.client.get(f"/v1/jobs/{reply.json()['id']}/scene")
+    assert sent.headers["content-type"] == "image/jpeg"
+    job = ended(served.client, reply.json()["id"])
+    refused = served.client.get(job["results"]["kml"])
+    assert refused.status_code == 400 and "no place on Earth" in refused.json()["error"]["message"]

@@ -14,7 +14,7 @@ from servers import png, running
 
 import earthgpt.serve
 from earthgpt import scenes
-from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.serve.page import page
 
 FOLDER = Path(earthgpt.serve.__file__).parent
@@ -72,10 +72,34 @@ def test_more_pixels_than_a_request_may_have_are_shown_of_a_tiff_only(assistant,
 
     pixels = np.zeros((40, 50, 3), np.uint8)
     write_geotiff(tmp_path / "a.tif", pixels, 0.0, 0.0, 1.0, 32631)
-    with running(assistant, limits=Limits(pixels=1000)) as small:
+    with running(assistant, limits=Limits(pixels=1000), jobs=tmp_path / "jobs") as small:
         seen = small.client.post("/v1/preview", files={"image": (tmp_path / "a.tif").read_bytes()}).json()
         assert seen["large"] and seen["facts"]["size"] == [50, 40]
         assert small.client.post("/v1/preview", files={"image": png(pixels)}).status_code == 413
+    with running(assistant, limits=Limits(pixels=1000)) as small:  # it could not be submitted as a job either
+        assert small.client.post("/v1/preview", files={"image": (tmp_path / "a.tif").read_bytes()}).status_code == 413
+
+
+def test_large_scenes_are_previewed_in_their_turn(tmp_path, monkeypatch):
+    import fastapi
+    from fastapi.testclient import TestClient
+
+    from earthgpt.geo.scene import open_scene
+    from earthgpt.serve import page as module
+    from earthgpt.serve.guard import Limits, Reader
+
+    reader, held = Reader(Limits(pixels=1000), at_once=1), []
+
+    def opened(*given):
+        held.append(not reader.gate.acquire(blocking=False))
+        return open_scene(*given)
+
+    monkeypatch.setattr(module, "open_scene", opened)
+    app = fastapi.FastAPI()
+    app.include_router(module.router(reader, 10**6, 10**6))
+    write_geotiff(tmp_path / "a.tif", np.zeros((40, 50, 3), np.uint8), 0.0, 0.0, 1.0, 32631)
+    reply = TestClient(app).post("/v1/preview", files={"image": (tmp_path / "a.tif").read_bytes()})
+    assert reply.json()["large"] and held == [True]
 
 
 def test_an_example_of_each_sensor_can_be_asked(served):
@@ -220,6 +244,15 @@ def test_another_sensor_keeps_the_dialogue(opened):
     with opened.expect_request("**/v1/preview") as asked:
         opened.select_option("#sensor", "sar")
     assert asked.value.response().json()["sensor"] == "sar" and opened.locator(".question").count() == 1
+
+
+def test_hints_are_those_of_the_sensor_that_was_found_out(opened, tmp_path):
+    decibels = np.random.default_rng(0).uniform(-25, 0, (80, 80)).astype(np.float32)
+    write_geotiff(tmp_path / "a.tif", decibels, 500_000.0, 5_000_000.0, 10.0, 32631)
+    opened.set_input_files("#file", tmp_path / "a.tif")
+    opened.wait_for_selector("#facts:has-text('a.tif')")
+    assert "sar" in opened.inner_text("#sensor option >> nth=0")
+    assert opened.inner_text("#hints button >> nth=0") == "Find all objects"
 
 
 def ask(tab, words):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from servers import running
 
-from earthgpt.datasets.synthetic import write_geotiff
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.raster import open_raster
 from earthgpt.serve.cache import Cache, key_of
 from earthgpt.types import Box

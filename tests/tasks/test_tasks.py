@@ -83,7 +83,7 @@ LAWS = {
 
 
 def test_every_task_keeps_the_laws():
-    assert set(LAWS) == set(lookup.names("tasks"))
+    assert set(LAWS) == set(lookup.names("tasks")), "each task has a law here"
     assert all(type(law.task) is type(lookup.find("tasks", name)) for name, law in LAWS.items())
 
 

@@ -1,0 +1,150 @@
+"""Boxes as other models write them: numbers in lists, objects and words, in whatever frame, become boxes."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from earthgpt.coordinates import Frame
+from earthgpt.outlines import rotated_rectangle
+from earthgpt.types import Box, OrientedBox, Point, Size
+
+_NUMBER = r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d{1,3})?|\.\d+|nan|inf(?:inity)?)"
+_NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
+# GeoChat: {<10><20><30><40>|<45>}; and whatever stands in the innermost brackets or parentheses.
+_GROUP = re.compile(r"\{((?:<[^<>{}]*>)+)(?:\|<([^<>{}]*)>)?\}|[\[(]([^\[\](){}]*)[\])]")
+_FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
+_BOX_KEYS = ("box", "bbox", "bbox_2d", "obb", "polygon", "poly")
+_LABEL_KEYS = ("label", "class", "category", "name")
+_NOT_FINITE = "box with a number that is not finite"
+
+
+@dataclass(frozen=True)
+class Written:
+    """A box as it is written: 4 numbers, 5 with an angle, or 8; and what is said of it. A score is finite."""
+
+    numbers: tuple[float, ...]
+    label: str | None = None
+    score: float | None = None
+
+    @property
+    def coordinates(self) -> tuple[float, ...]:
+        return self.numbers[:4] if len(self.numbers) == 5 else self.numbers
+
+
+def written_boxes(value: Any) -> list[Written]:
+    """Every box in a value of JSON or a text, in its own numbers, in order."""
+    if isinstance(value, str):
+        fenced = _FENCE.search(value)
+        inner = (fenced[1] if fenced else value).strip()
+        found = _in_json(inner) if inner[:1] in ("[", "{") else None
+        return _in_text(value) if found is None else found
+    return _structured(value) or []
+
+
+def _in_json(text: str) -> list[Written] | None:
+    """Boxes in a text that is JSON; None where it is none, or nothing like a box."""
+    try:
+        return _structured(json.loads(text.encode("utf-8", "replace")))
+    except (ValueError, RecursionError):
+        return None
+
+
+def _structured(value: Any, depth: int = 0) -> list[Written] | None:
+    """Boxes in lists and objects; None where there is nothing like a box."""
+    if depth > 5:
+        return None
+    if isinstance(value, dict):
+        key = next((key for key in _BOX_KEYS if key in value), None)
+        if key is None:
+            parts = [_structured(one, depth + 1) for one in value.values() if isinstance(one, list | dict)]
+            found = [box for part in parts for box in part or ()]
+            return found or None
+        label = next((value[name] for name in _LABEL_KEYS if isinstance(value.get(name), str)), None)
+        score = number_of(value.get("score", value.get("confidence")))
+        score = score if score is not None and math.isfinite(score) else None
+        return [replace(box, label=label, score=score) for box in _structured(value[key], depth + 1) or ()]
+    if not isinstance(value, list):
+        return None
+    numbers = [number_of(one) for one in value]
+    if value and None not in numbers:
+        return [Written(tuple(numbers))] if len(numbers) in (4, 5, 8) else None
+    pairs = [one for one in value if isinstance(one, list) and len(one) == 2 and None not in map(number_of, one)]
+    if len(pairs) == len(value) in (2, 4):
+        return [Written(tuple(number_of(number) for pair in pairs for number in pair))]
+    parts = [written_boxes(one) if isinstance(one, str) else _structured(one, depth + 1) for one in value]
+    found = [box for part in parts for box in part or ()]
+    return found if found or not value else None
+
+
+def _in_text(text: str) -> list[Written]:
+    """Boxes in words: groups of 4, 5 or 8 numbers in brackets, two points (x,y),(x,y), or nothing but numbers."""
+    found: list[Written] = []
+    pairs: list[float] = []
+    for group in _GROUP.finditer(text):
+        if group[1] is not None:
+            numbers = [float(number) for number in _NUMBERS.findall(group[1] + "|" + (group[2] or ""))]
+            found += [Written(tuple(numbers))] if len(numbers) in (4, 5, 8) else []
+            continue
+        for part in group[3].split(";"):
+            numbers = [float(number) for number in _NUMBERS.findall(part)] if _only_numbers(part) else []
+            if len(numbers) == 2:
+                pairs += numbers
+                if len(pairs) == 4:
+                    found.append(Written(tuple(pairs)))
+                    pairs = []
+            elif len(numbers) in (4, 5, 8):
+                found.append(Written(tuple(numbers)))
+    if not found and _only_numbers(text):
+        numbers = [float(number) for number in _NUMBERS.findall(text)]
+        found = [Written(tuple(numbers))] if len(numbers) in (4, 5, 8) else []
+    return found
+
+
+def _only_numbers(text: str) -> bool:
+    return not re.sub(r"[\s,]+", "", _NUMBERS.sub("", text))
+
+
+def number_of(value: Any) -> float | None:
+    """The number that a value states, which may be NaN; None when it states none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+    except OverflowError:
+        return math.inf
+
+
+def box_of(written: Written, frame: Frame, size: Size, clockwise: bool = False) -> tuple[Box | OrientedBox | None, str]:
+    """The box in fractions of the image, cut to it, None where it is none; and what is wrong with it, "" for nothing.
+
+    size: (width, height) of the image in pixels. A fifth number is an angle in degrees by which the box is turned about
+    its middle, against the clock on the screen unless ``clockwise``.
+    """
+    if not all(map(math.isfinite, written.numbers)):
+        return None, _NOT_FINITE
+    points = [_pixels(frame, pair) for pair in zip(written.coordinates[::2], written.coordinates[1::2], strict=True)]
+    if len(points) == 2 and (points[0][0] > points[1][0] or points[0][1] > points[1][1]):
+        return None, "box with edges in the wrong order"
+    outside = any(not -0.01 <= part <= 1.01 for x, y in points for part in (x / size[0], y / size[1]))
+    wrong = "box that reaches outside the image: cut" if outside else ""
+    if len(points) == 2 and (len(written.numbers) == 4 or written.numbers[4] % 360 == 0):
+        (left, top), (right, bottom) = points
+        return Box.from_pixels(left, top, right, bottom, size), wrong
+    if len(points) == 2:
+        (left, top), (right, bottom) = points
+        angle = math.radians(written.numbers[4] if clockwise else -written.numbers[4])
+        points = rotated_rectangle((left + right) / 2, (top + bottom) / 2, right - left, bottom - top, angle)
+    if not all(math.isfinite(part) for point in points for part in point):  # too large to be turned
+        return None, _NOT_FINITE
+    return OrientedBox.from_pixels(tuple(points), size), wrong
+
+
+def _pixels(frame: Frame, numbers: Point) -> Point:
+    """Numbers of a frame as pixels of the image, not cut."""
+    return tuple(numbers[i] * frame.unit[i] - frame.offset[i] for i in (0, 1))

@@ -1,0 +1,226 @@
+"""Folders of one's own: images and annotations are found by what they are, and divided by folders, lists or names."""
+
+from collections import Counter
+
+import pytest
+from fakes import DIAMOND, SIZE, dota_text, picture, turned, upright, voc, write
+
+from earthgpt.lookup import find
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Sensor
+
+
+def labels(sample):
+    return tuple(region.label for region in sample.regions)
+
+
+def own(name, root, split="all"):
+    defects = Counter()
+    return list(find("datasets", f"own_{name}").read(root, split, defects)), +defects
+
+
+def test_own_voc_reads_oriented_and_upright_boxes_and_other_sensors(tmp_path):
+    picture(tmp_path / "JPEGImages" / "a.jpg")
+    picture(tmp_path / "JPEGImages" / "b.jpg")
+    voc(tmp_path / "Annotations" / "a.xml", turned("Fishing boat", *DIAMOND), upright("dam", 4, 2, 12, 6))
+    write(tmp_path / "sensor.txt", "SAR\n")
+    (sample,), defects = own("voc", tmp_path)
+    assert labels(sample) == ("Fishing boat", "dam") == sample.classes
+    assert {type(region.box) for region in sample.regions} == {OrientedBox}
+    assert sample.sensor is Sensor.SAR
+    assert defects == {"images without annotations": 1}
+    write(tmp_path / "sensor.txt", "x-ray")
+    with pytest.raises(EarthGPTError, match=r"says 'x-ray'; it may say optical, sar, infrared"):
+        own("voc", tmp_path)
+
+
+def test_own_lists_divide_a_folder_and_without_parts_one_in_ten_is_val(tmp_path):
+    for i in range(40):
+        voc(tmp_path / "Annotations" / f"{i}.xml", upright("dam", 4, 2, 12, 6))
+    whole, train, val = (own("voc", tmp_path, split)[0] for split in ("all", "train", "val"))
+    assert len(train) + len(val) == len(whole) == 40 and 0 < len(val) < 12
+    with pytest.raises(EarthGPTError, match="no part for tests"):
+        own("voc", tmp_path, "test")
+    write(tmp_path / "ImageSets" / "Main" / "train.txt", "3\n5\n")
+    write(tmp_path / "ImageSets" / "Main" / "test.txt", "7\n")
+    assert [sample.name for sample in own("voc", tmp_path, "train")[0]] == ["Annotations/3.jpg", "Annotations/5.jpg"]
+    assert len(own("voc", tmp_path, "test")[0]) == 1
+    with pytest.raises(EarthGPTError, match="divided into train and test; there is no val"):
+        own("voc", tmp_path, "val")
+
+
+def test_own_lists_name_images_with_blanks_points_and_words_after_them(tmp_path):
+    for name in ("a b", "c 1.5", "d", "e f"):
+        picture(tmp_path / f"{name}.png")
+        voc(tmp_path / f"{name}.xml", upright("dam", 4, 2, 12, 6))
+    picture(tmp_path / "alone.png")
+    write(tmp_path / "train.txt", "a b.png\nc 1.5\nimages\\d.png 1\nalone\nnowhere.png\n")
+    write(tmp_path / "val.txt", "./e f.png\n")
+    samples, defects = own("voc", tmp_path, "train")
+    assert [sample.name for sample in samples] == ["a b.png", "c 1.5.png", "d.png"]
+    assert defects == {"images without annotations": 1, "lines without an image of the folder": 1}
+    samples, defects = own("voc", tmp_path, "val")
+    assert ([sample.name for sample in samples], defects) == (["e f.png"], {})
+
+
+@pytest.mark.parametrize("folders", [("train", "val"), ("a", "b")])  # divided, and not
+def test_own_defects_are_counted_with_the_part_of_their_file_alone(folders, tmp_path):
+    for i, folder in enumerate(folders):
+        for j in range(30):
+            voc(tmp_path / folder / f"{i}_{j}.xml", upright("dam", 4, 2, 12, 6))
+            picture(tmp_path / folder / f"{i}_{j}.jpg")
+            picture(tmp_path / folder / f"{i}_{j} alone.jpg")
+            write(tmp_path / folder / f"{i}_{j}.txt", dota_text((DIAMOND, "dam 0")))  # the VOC file is read
+            write(tmp_path / folder / f"{i}_{j} lost.txt", dota_text((DIAMOND, "dam 0")))
+    read = find("datasets", "infrared_security").read
+    of_parts = {split: Counter() for split in ("train", "val")}
+    samples = {split: list(read(tmp_path, split, of_parts[split])) for split in of_parts}
+    assert len(samples["train"]) + len(samples["val"]) == 60
+    kinds = "further annotations of an image", "images without annotations", "annotations without an image"
+    for kind in kinds:
+        assert of_parts["train"][kind] + of_parts["val"][kind] == 60
+        assert 0 < of_parts["val"][kind] < 60
+    assert set(+of_parts["train"]) == set(kinds)
+
+
+def test_own_files_of_no_part_are_counted_with_the_first(tmp_path):
+    for name in ("train/a", "test/b", "c"):
+        voc(tmp_path / f"{name}.xml", upright("dam", 4, 2, 12, 6))
+        picture(tmp_path / f"{name}.jpg")
+    picture(tmp_path / "d.jpg")
+    assert own("voc", tmp_path, "train")[1] == {"images of no part": 1, "images without annotations": 1}
+    assert own("voc", tmp_path, "test")[1] == {}
+    samples, defects = own("voc", tmp_path)
+    assert (len(samples), defects) == (3, {"images without annotations": 1})
+
+
+def test_own_coco_finds_images_of_one_name_by_their_folders(tmp_path):
+    for folder in ("a", "b"):
+        picture(tmp_path / "images" / folder / "1.jpg")
+    images = [{"id": i, "file_name": f"{folder}\\1.jpg", "width": 40, "height": 20} for i, folder in enumerate("ba")]
+    boxes = [{"image_id": 0, "category_id": 1, "bbox": [4, 2, 8, 4], "segmentation": [[4, 2, 12, 2, 12, 6]]}]
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "dam"}]}
+    write(tmp_path / "annotations.json", content)
+    samples, defects = own("coco", tmp_path)
+    assert {sample.name: labels(sample) for sample in samples} == {"images/a/1.jpg": (), "images/b/1.jpg": ("dam",)}
+    assert samples[1].regions[0].box == Box(0.1, 0.1, 0.3, 0.3)
+    assert not defects
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("classes.txt", "dam\nfishing boat\n"),
+        ("classes.json", '["dam", "fishing boat"]'),
+        ("classes.json", '{"0": "dam", "1": "fishing boat"}'),
+        ("data.yaml", "train: images\nnc: 2\nnames: ['dam', \"fishing boat\"]  # two\n"),
+        ("data.yaml", "names:\n  0: dam\n  1: fishing boat\nnc: 2\n"),
+        ("data.yaml", "names:\n- dam\n- 'fishing boat'\n\ntrain: images\n"),
+        ("data.yaml", "names: {0: dam, 1: fishing boat}\n"),
+        ("data.yaml", "names: [\n  dam,\n  fishing boat,\n]\n"),
+    ],
+)
+def test_own_yolo_names_its_classes_in_any_of_the_usual_files(file, text, tmp_path):
+    write(tmp_path / file, text)
+    picture(tmp_path / "images" / "a.png")
+    write(tmp_path / "labels" / "a.txt", "1 0.2 0.2 0.2 0.2\n0 0.25 0.1 0.45 0.5 0.25 0.9 0.05 0.5\n")
+    (sample,), defects = own("yolo", tmp_path)
+    assert labels(sample) == ("fishing boat", "dam")
+    assert sample.classes == ("dam", "fishing boat")
+    boat, dam = (region.box for region in sample.regions)
+    assert boat.bounds.to_pixels(SIZE) == pytest.approx((4, 2, 12, 6))
+    assert dam.area * 40 * 20 == pytest.approx(128)
+    assert not defects
+
+
+def test_own_yolo_without_class_names_says_where_to_write_them(tmp_path):
+    picture(tmp_path / "a.png")
+    write(tmp_path / "a.txt", "1 0.2 0.2 0.2 0.2\n")
+    with pytest.raises(EarthGPTError, match=r"YOLO files number their classes: write their names, .*classes\.txt"):
+        own("yolo", tmp_path)
+
+
+def test_own_yolo_labels_do_not_take_the_image_of_another_part(tmp_path):
+    write(tmp_path / "classes.txt", "dam")
+    picture(tmp_path / "images" / "train" / "a.png")
+    write(tmp_path / "labels" / "val" / "a.txt", "0 0.2 0.2 0.2 0.2\n")
+    write(tmp_path / "labels" / "train" / "a.txt", "")
+    samples, defects = own("yolo", tmp_path)
+    assert [(sample.name, sample.regions) for sample in samples] == [("images/train/a.png", ())]
+    assert defects == {"annotations without an image": 1}
+
+
+def test_own_dota_and_own_labelme(tmp_path):
+    picture(tmp_path / "d" / "images" / "a.png")
+    write(tmp_path / "d" / "labelTxt" / "a.txt", dota_text((DIAMOND, "dam 0")))
+    (sample,), _ = own("dota", tmp_path / "d")
+    assert labels(sample) == ("dam",) and isinstance(sample.regions[0].box, OrientedBox)
+    shape = {"label": "dam", "points": [[4, 2], [12, 2], [12, 6], [8, 6], [4, 6]], "shape_type": "polygon"}
+    write(tmp_path / "l" / "a.json", {"shapes": [shape], "imageWidth": 40, "imageHeight": 20})
+    (sample,), defects = own("labelme", tmp_path / "l")
+    assert sample.regions[0].box.bounds.to_pixels(SIZE) == pytest.approx((4, 2, 12, 6))
+    assert defects == {"missing images": 1}
+
+
+def test_own_classes_are_named_by_folders_or_by_a_file(tmp_path):
+    for name in ("train/fishing_boat/a.jpg", "train/dam/b.png", "test/dam/c.jpg", "d.jpg"):
+        picture(tmp_path / name)
+    samples, defects = own("classes", tmp_path, "train")
+    assert [(sample.name, sample.label) for sample in samples] == [
+        ("train/dam/b.png", "dam"),
+        ("train/fishing_boat/a.jpg", "fishing boat"),
+    ]
+    assert samples[0].choices == ("dam", "fishing boat")
+    assert defects == {"images outside class folders": 1}
+    write(tmp_path / "classes.json", '{"fishing_boat": "ship", "dam": null}')
+    samples, defects = own("classes", tmp_path, "train")
+    assert [(sample.label, sample.choices) for sample in samples] == [("ship", ("ship",))]
+    assert defects["images of no class"] == 1
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_own_captions_are_gathered_by_image(separator, tmp_path):
+    rows = [("Image", "Caption", "split"), ("a.jpg", "A dam .", "train"), ("b.jpg", "A ship .", "valid")]
+    rows += [("a.jpg", '"A ""big"" dam ."', "train"), ("a.jpg", "A dam .", "train"), ("", "lost", "train")]
+    write(tmp_path / "captions.csv", "\ufeff" + "\r\n".join(separator.join(row) for row in rows))
+    picture(tmp_path / "a.jpg")
+    samples, defects = own("captions", tmp_path, "train")
+    assert [(sample.name, sample.captions) for sample in samples] == [("a.jpg", ("A dam .", 'A "big" dam .'))]
+    assert defects == {"lines without an image of the folder": 1}
+
+
+def test_own_captions_need_a_first_line(tmp_path):
+    write(tmp_path / "captions.csv", "a.jpg,A dam .\n")
+    with pytest.raises(EarthGPTError, match=r"needs a first line with image and caption; it has 'a\.jpg,A dam \.'"):
+        own("captions", tmp_path)
+
+
+def test_own_captions_stand_without_their_image_and_within_the_folder(tmp_path):
+    write(tmp_path / "captions.csv", "image,caption\na.jpg,A dam .\n../b.jpg,A ship .\n")
+    write(tmp_path / "._captions.csv", "Mac OS X")
+    (sample,), defects = own("captions", tmp_path)
+    assert (sample.name, sample.size, sample.captions) == ("a.jpg", (0, 0), ("A dam .",))
+    assert defects == {"missing images": 1, "lines without an image of the folder": 1}
+    write(tmp_path / "captions.csv", 'image,caption\na.jpg,"' + "a" * 200_000)
+    with pytest.raises(EarthGPTError, match=r"captions\.csv is no list of captions: field larger"):
+        own("captions", tmp_path)
+
+
+def test_own_annotations_in_utf_16_are_read(tmp_path):
+    voc(tmp_path / "a.xml", upright("dam", 4, 2, 12, 6))
+    (tmp_path / "a.xml").write_bytes((tmp_path / "a.xml").read_text().encode("utf-16"))
+    (sample,), _ = own("voc", tmp_path)
+    assert labels(sample) == ("dam",)
+
+
+@pytest.mark.parametrize("content", ["5", '{"0": 5}', '[["dam"]]'])
+def test_own_classes_that_are_no_names_are_an_error_that_names_the_file(content, tmp_path):
+    write(tmp_path / "classes.json", content)
+    voc(tmp_path / "a.xml", upright("dam", 4, 2, 12, 6))
+    with pytest.raises(EarthGPTError, match=r"classes\.json is no list of classes: "):
+        own("voc", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["voc", "coco", "yolo", "dota", "labelme", "classes", "captions"])
+def test_an_empty_folder_of_ones_own_is_an_error(name, tmp_path):
+    with pytest.raises(EarthGPTError, match=r"^No "):
+        own(name, tmp_path)

@@ -1,0 +1,128 @@
+"""The engine by itself: samples of any temperature, faults of one request, functions in its thread, long lists."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from earthgpt.generation import choice_probabilities, generate
+from earthgpt.geo.raster import open_raster
+from earthgpt.model.dense import Vocabulary
+from earthgpt.serve import batching
+from earthgpt.serve.batching import BusyError, Decoding, Engine
+from earthgpt.serve.tasks import BatchedEarthGPT
+from earthgpt.tasks import Deduced, visual_question_answering
+from earthgpt.types import Conversation
+
+SQUARE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+
+
+@pytest.fixture
+def engine(shared_model, processor):
+    """An engine that is closed afterwards; two requests may wait."""
+    found = Engine(shared_model, processor, most_waiting=2)
+    yield found
+    found.close()
+
+
+@pytest.mark.parametrize("decoding", [Decoding(temperature=1e-40), Decoding(temperature=5e-324),
+                                      Decoding(temperature=1.0, top_p=1e-50)])  # fmt: skip
+def test_next_to_no_chance_leaves_the_likeliest_token(decoding):
+    likely = torch.tensor([0.0, 1.0, 3.0, -torch.inf]).log_softmax(-1)
+    assert batching._sampled(likely, decoding, torch.Generator().manual_seed(0)) == 2
+
+
+def test_a_sample_has_the_chances_of_the_model():
+    likely = torch.tensor([0.5, 0.2, 0.3]).log()
+    generator = torch.Generator().manual_seed(0)
+    drawn = [batching._sampled(likely, Decoding(temperature=1.0, top_p=0.7), generator) for _ in range(4000)]
+    # The two likeliest have 0.8 together, so the first has 0.5 / 0.8.
+    assert drawn.count(1) == 0 and drawn.count(0) / 4000 == pytest.approx(0.625, abs=0.03)
+
+
+def test_a_fault_of_one_request_is_told_to_it_alone(engine, shared_model, processor, monkeypatch):
+    def failing(*given):
+        raise RuntimeError("no sum of probabilities")
+
+    monkeypatch.setattr(batching, "_sampled", failing)
+    talk, begun, ended = Conversation.of((0,), "Is there a ship?"), threading.Event(), threading.Event()
+    first = engine.submit(talk, [SQUARE], Decoding(8), told=lambda one: (begun.set(), one.done and ended.set()))
+    begun.wait()
+    with pytest.raises(RuntimeError, match="no sum"):
+        engine.ask(talk, [SQUARE], Decoding(8, temperature=1.0))
+    ended.wait()
+    assert first.answer().text == generate(shared_model, processor, [talk], [SQUARE], 8)[0].text
+
+
+def test_of_a_list_of_classes_only_the_logits_of_the_classes_are_asked_for(
+    engine, shared_model, processor, monkeypatch
+):
+    classes = ["harbor", "airport", "parking lot"]
+    talk = Conversation.of((0,), f"What is the category of this remote sensing image? {', '.join(classes)}")
+    kept, read = [], Engine._pass
+    monkeypatch.setattr(Engine, "_pass", lambda self, *given: (kept.append(given[-1]), read(self, *given))[1])
+    found = engine.choices(talk, SQUARE, classes)
+    assert found == pytest.approx(choice_probabilities(shared_model, processor, talk, [SQUARE], classes), abs=1e-4)
+    longest = max(len(processor.tokenizer(one, add_special_tokens=False)["input_ids"]) for one in classes)
+    assert kept == [1, longest + 2]  # of the image; then the tokens of a class, its end, and the one before
+
+
+@pytest.fixture
+def occupied(engine):
+    """The engine while a function runs in its thread, which the event ends."""
+    begun, go = threading.Event(), threading.Event()
+    first = threading.Thread(target=engine.run, args=(lambda: (begun.set(), go.wait()),))
+    first.start()
+    begun.wait()
+    yield engine, go
+    go.set()
+    first.join()
+
+
+def test_a_function_that_does_not_begin_in_time_never_does(occupied):
+    engine, go = occupied
+    called = []
+    with pytest.raises(TimeoutError):
+        engine.run(lambda: called.append("late"), 0.05)
+    assert engine.waiting == 0
+    go.set()
+    assert engine.run(lambda: called) == []
+
+
+def test_functions_that_wait_are_counted_and_only_a_job_may_wait_behind_too_many(occupied):
+    engine, go = occupied
+    called = []
+    wait = [threading.Thread(target=engine.run, args=(lambda: called.append("in time"), 600)) for _ in range(2)]
+    wait.append(threading.Thread(target=engine.run, args=(lambda: called.append("a job"),)))
+    for i, one in enumerate(wait, 1):
+        one.start()
+        while engine.waiting < i:
+            time.sleep(0.001)
+    with pytest.raises(BusyError, match="3 requests are waiting"):
+        engine.run(lambda: None, 600)
+    with pytest.raises(BusyError):
+        engine.choices(Conversation.of((0,), "What?"), SQUARE, ["harbor"])
+    go.set()
+    for one in wait:
+        one.join()
+    assert called == ["in time", "in time", "a job"]
+
+
+class Busyness(type(visual_question_answering.TASK)):
+    """A task of one's own, which answers by itself."""
+
+    def deduce(self, question, facts):
+        return Deduced("busy", probability=0.7) if "busy" in question else None
+
+
+def test_tasks_of_ones_own_are_asked_too(model, processor):
+    model.add_dense_heads(Vocabulary(("port",), ("ship",)))
+    engine = Engine(model, processor, tasks=[Busyness()])
+    try:
+        assistant = BatchedEarthGPT(engine, 60)
+        assert assistant.say(Conversation.of((open_raster(SQUARE),), "How busy is it?")).text == "busy"
+        assert assistant.tasks == engine.tasks
+    finally:
+        engine.close()
