@@ -318,6 +318,11 @@ def _river(layout: Layout, rng: random.Random, side: float) -> None:
     _trees(layout, rng, side, rng.randint(4, 16), [water.corners])
 
 
+def _stray_vehicle(layout: Layout, rng: random.Random, side: float, length: float, width: float) -> None:
+    x, y = rng.uniform(0, side), rng.uniform(0, side)
+    layout.place(Thing("vehicle", x, y, length, width, rng.uniform(0, 360), rng.choice(VEHICLE_COLOURS)))
+
+
 def _sports(layout: Layout, rng: random.Random, side: float) -> None:
     heading = rng.choice((0, 90)) + rng.uniform(-15, 15)
     length = side * rng.uniform(0.2, 0.32)
@@ -329,17 +334,7 @@ def _sports(layout: Layout, rng: random.Random, side: float) -> None:
     _scatter(layout, rng.randint(1, 6), court, 4)
     for _ in range(rng.randint(0, 3)):
         size = side * rng.uniform(0.05, 0.07)
-        layout.place(
-            Thing(
-                "vehicle",
-                rng.uniform(0, side),
-                rng.uniform(0, side),
-                size,
-                size * 0.46,
-                rng.uniform(0, 360),
-                rng.choice(VEHICLE_COLOURS),
-            )
-        )
+        _stray_vehicle(layout, rng, side, size, size * 0.46)
     _trees(layout, rng, side, rng.randint(3, 14))
 
 
@@ -355,17 +350,7 @@ def _farmland(layout: Layout, rng: random.Random, side: float) -> None:
             )
     for _ in range(rng.randint(0, 2)):
         size = side * rng.uniform(0.04, 0.06)
-        layout.place(
-            Thing(
-                "vehicle",
-                rng.uniform(0, side),
-                rng.uniform(0, side),
-                size,
-                size * 0.5,
-                rng.uniform(0, 360),
-                rng.choice(VEHICLE_COLOURS),
-            )
-        )
+        _stray_vehicle(layout, rng, side, size, size * 0.5)
 
 
 def _forest(layout: Layout, rng: random.Random, side: float) -> None:
