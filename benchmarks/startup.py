@@ -4,7 +4,7 @@
 
 Each is a process of its own, started again and again; files are in the page cache. The rivals are limits that were set.
 The floor of the import is Python without it, and that of the first answer is the import of torch and transformers'
-base class of models, without which there is none.
+base class of models, without which there is none, while no garbage is collected.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def rows(quick: bool = False) -> list[Row]:
         }
         short = in_turn({name: lambda command=command: output(command) for name, command in commands.items()}, 5, 20)
         answers = {
-            "transformers": [*python, "import torch, transformers.modeling_utils"],
+            "transformers": [*python, "import gc; gc.disable(); import torch, transformers.modeling_utils"],
             "earthgpt ask": [*ours, "ask", str(image), "What is this?"],
         }
         long = in_turn({name: lambda command=command: output(command) for name, command in answers.items()}, 2, 20)

@@ -81,7 +81,7 @@ class Pixels:
         return pixels
 
 
-class Facts(_Shuffled):
+class FromDataset(_Shuffled):
     """The samples of a data set; tasks turn their facts into turns, anew each time they are seen."""
 
     def __init__(self, source: Source, recipe: Recipe):
@@ -138,7 +138,7 @@ def rows_with_rare(samples: list[Sample], rare: float) -> list[int]:
     return rows
 
 
-class Told(_Shuffled):
+class FromRecords(_Shuffled):
     """Records of an instruction file in the form of MMRS-1M, from ``start`` to ``stop``, read one at a time.
 
     ``images`` is the folder that their paths start from. What they say is kept as it is: they are not augmented.
@@ -173,7 +173,7 @@ class Told(_Shuffled):
         return list(zip(said[::2], said[1::2], strict=True))
 
 
-class Captioned:
+class FromShards:
     """Image and caption pairs of WebDataset shards, shard by shard, for alignment."""
 
     def __init__(self, shards: Shards, repeat: float, name: str):
@@ -211,7 +211,7 @@ class Captioned:
         return [(image_captioning.TASK.question(), caption.strip())] if caption.strip() else []
 
 
-Part = Facts | Told | Captioned
+Part = FromDataset | FromRecords | FromShards
 
 
 def open_sources(recipe: Recipe) -> list[Part]:
@@ -231,20 +231,20 @@ def open_sources(recipe: Recipe) -> list[Part]:
 
 def _open(source: Source, recipe: Recipe) -> Iterator[Part]:
     if source.dataset:
-        yield Facts(source, recipe)
+        yield FromDataset(source, recipe)
     elif source.shards:
-        yield Captioned(Shards(source.shards), source.repeat, source.shards)
+        yield FromShards(Shards(source.shards), source.repeat, source.shards)
     else:
         path = Path(source.records)
         if not path.is_dir():
             records = Records(path)
-            yield Told(records, Path(source.root), 0, len(records), source.repeat, source.sensor, path.name)
+            yield FromRecords(records, Path(source.root), 0, len(records), source.repeat, source.sensor, path.name)
             return
         manifest = _manifest(path)
         records, start = Records(path / "mmrs.jsonl"), 0
         for report in manifest["sets"]:
             stop, repeat = start + report["records"], source.repeat * report["weight"]
-            yield Told(records, path, start, stop, repeat, Sensor(report["sensors"][0]), report["dataset"])
+            yield FromRecords(records, path, start, stop, repeat, Sensor(report["sensors"][0]), report["dataset"])
             start = stop
 
 

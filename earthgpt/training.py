@@ -32,7 +32,7 @@ from earthgpt.evaluation import evaluate
 from earthgpt.features import FeatureCache, fingerprint
 from earthgpt.logs import RunLog
 from earthgpt.machine import matrix_rate, peak_memory
-from earthgpt.mixture import Batch, Collate, Facts, Mixture, Part, open_sources
+from earthgpt.mixture import Batch, Collate, FromDataset, Mixture, Part, open_sources
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor, efficientnet
 from earthgpt.model.costs import StepCost
 from earthgpt.model.dense import Vocabulary
@@ -505,7 +505,7 @@ def vocabulary_of(recipe: Recipe, parts: list[Part]) -> Vocabulary:
     """The classes that dense heads learn; a run that goes on keeps those it began with."""
     kept = Path(recipe.output) / "classes.json"
     if not kept.is_file():
-        found = Vocabulary.of(sample for part in parts if isinstance(part, Facts) for sample in part.samples)
+        found = Vocabulary.of(sample for part in parts if isinstance(part, FromDataset) for sample in part.samples)
         fresh = kept.with_suffix(".new")
         fresh.write_text(json.dumps(found.to_dict(), indent=2))
         swap(fresh, kept)
