@@ -32,6 +32,7 @@ class Written:
 
     @property
     def coordinates(self) -> tuple[float, ...]:
+        """Its 4 or 8 numbers without the angle: x and y of two corners, or of four."""
         return self.numbers[:4] if len(self.numbers) == 5 else self.numbers
 
 

@@ -110,7 +110,7 @@ class Task(ABC):
 
     def spans(self, text: str, size: Size) -> Iterable[tuple[Any, tuple[int, int]]]:
         """The boxes in a text, each with the characters (start, end) that state its numbers; an answer of boxes takes
-        their scores from there. None for a task whose answers are words."""
+        their scores from there. Empty for a task whose answers are words."""
         return ()
 
     def figures(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Figures:
