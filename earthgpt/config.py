@@ -94,7 +94,8 @@ class Recipe(_Tree):
         one and nothing else is said.
     trainable: patterns of parameter names (``fnmatch``); all others stay as they are.
     bias_tuning: gives the language model alpha and beta before training (``model.bias_tuning``). lora: gives it a LoRA.
-    image_size: side of the padded square in pixels; None keeps the model's.
+    image_size: side of the padded square in pixels; None keeps the model's. image_sizes: sides of which each step
+        draws one, for its images only; goes without text, whose place in an image depends on it.
     steps, batch_size: optimiser steps and images in each, of all processes together.
     accumulate: parts of a batch that a process takes one after the other, to save memory. checkpointing: computes the
         activations of a layer again when they are needed, to save more. compile: lets torch compile the encoders and
@@ -130,6 +131,7 @@ class Recipe(_Tree):
     bias_tuning: bool = False
     lora: LoRA | None = None
     image_size: Positive | None = None
+    image_sizes: tuple[Positive, ...] = ()
     seed: int = 0
     steps: Positive
     batch_size: Positive = 32
@@ -166,6 +168,8 @@ class Recipe(_Tree):
             raise ValueError(
                 "cache keeps no more than what the language model sees, and dense needs the rest: turn one off"
             )
+        if self.image_sizes and self.text_tokens:
+            raise ValueError("image_sizes goes without text: set text_tokens = 0, or name one image_size")
         if not (self.text_tokens or self.dense):
             raise ValueError("text_tokens = 0 learns no text: give dense a weight, or there is nothing to learn")
         if self.dense and not any(source.dataset for source in self.sources):

@@ -27,7 +27,7 @@ from earthgpt.features import FeatureCache
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import parse_fragment
 from earthgpt.model import EarthGPTProcessor
-from earthgpt.model.dense import FINER, DenseTargets, Vocabulary
+from earthgpt.model.dense import DenseTargets, Vocabulary
 from earthgpt.order import interleaved, key_of, shuffled
 from earthgpt.shards import ShardOrder, Shards
 from earthgpt.tasks import Task, can_be_asked, image_captioning
@@ -329,11 +329,10 @@ class Mixture:
         image: np.ndarray | torch.Tensor | None = self.cache.get(number) if self.cache else None
         shown = self.parts[part].show(row, rng, look=image is None)
         if shown.pixels is not None:
-            image = self.processor.square(shown.pixels, shown.sensor)
+            image = self.processor.square(shown.pixels, shown.sensor, self.side(index // recipe.batch_size))
         dense = None
         if self.vocabulary and image is not None:
-            grid = FINER * (self.processor.image_size // self.processor.patch_size)
-            dense = self.vocabulary.targets(shown.sample, grid)
+            dense = self.vocabulary.targets(shown.sample, len(image) // self.processor.patch_size)
         if not recipe.text_tokens:
             return Item(None, number, image, Counter(), dense)
         branches = rng.random() >= recipe.dialogue
@@ -341,6 +340,11 @@ class Mixture:
         images = () if image is None else (shown.name,)
         conversation = Conversation.of(images, *(text for turn in chosen for text in turn))
         return Item(self.processor.render(conversation, branches), number, image, missed, dense)
+
+    def side(self, step: int) -> int | None:
+        """Of the images of a step, in pixels; None is that of the model."""
+        sizes = self.recipe.image_sizes
+        return random.Random(f"{self.recipe.seed}/size/{step}").choice(sizes) if sizes else None
 
     def fill(self, turns: Turns) -> tuple[Turns, Counter]:
         """Turns until ``text_tokens`` are full; one that is longer than that alone is left out, with a count."""
@@ -368,7 +372,7 @@ class Mixture:
 
 @dataclass(frozen=True)
 class Batch:
-    """Items in one packed row, as the model takes them.
+    """Items in one packed row; ``pixel_values`` of its inputs are squares as they are, uint8 [n, S, S, 3].
 
     encoded: numbers of the images that come as pixels, in order. images: how many items. left_out: what was, by kind.
     dense: what the dense heads should say; None without them.
@@ -379,6 +383,13 @@ class Batch:
     images: int
     left_out: Counter
     dense: DenseTargets | None = None
+
+    def on(self, device: torch.device, processor: EarthGPTProcessor) -> dict[str, Any]:
+        """What the model takes, on a device."""
+        given = dict(self.inputs.to(device))
+        if "pixel_values" in given:
+            given["pixel_values"] = processor.normalise(given["pixel_values"])
+        return given | {"dense_targets": self.dense and self.dense.to(device)}
 
 
 @dataclass(frozen=True)
@@ -391,9 +402,9 @@ class Collate:
     def __call__(self, items: list[Item]) -> Batch:
         images = [item.image for item in items if item.image is not None]
         if items[0].rendered is None:
-            inputs = BatchFeature({"pixel_values": self.processor.normalise(images)})
+            inputs = BatchFeature({"pixel_values": torch.from_numpy(np.stack(images))})
         else:
-            inputs = self.processor.pack([item.rendered for item in items], images)
+            inputs = self.processor.pack([item.rendered for item in items], images, normalise=False)
         dense = [item.dense for item in items if item.dense]
         if self.cached and images:
             inputs.setdefault("known", torch.zeros(len(images), dtype=torch.bool))

@@ -141,8 +141,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
             for batch, count in zip(micro, learned, strict=True):
                 refuse_no_image(batch, cost, ranks)
                 with arithmetic(recipe, device):
-                    targets = batch.dense and batch.dense.to(device)
-                    found = model(**batch.inputs.to(device), dense_targets=targets, use_cache=False)
+                    found = model(**batch.on(device, processor), use_cache=False)
                     share_of_loss = found.loss * (count / tokens) if found.loss is not None else 0.0
                     if found.dense_loss is not None:
                         share_of_dense = found.dense_loss * (batch.images / recipe.batch_size)

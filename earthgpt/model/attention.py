@@ -3,13 +3,15 @@
 A row is divided into segments. The tokens of a segment see, of their own segment, themselves and those before, and all
 of the segment that they go on from, if any: so several questions about an image share its tokens, and each is answered
 as if it were the only one. Every segment is one call of torch's fused attention on its own part of the row: the work is
-what the pairs of tokens that see each other ask for, and no mask of the whole row is ever made.
+what the pairs of tokens that see each other ask for, and no mask of the whole row is ever made. On a graphics card,
+where many small calls take longer than their work, the segments of each image are one row of a padded batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import torch
@@ -20,6 +22,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "earthgpt_segments"  # among transformers' implementations of attention
+MANY = 64  # segments that a graphics card takes as a padded batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,8 @@ def segmented_attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     window = kwargs.get("sliding_window")
     grouped = key.shape[1] != query.shape[1]
+    if query.device.type == "cuda" and len(segments) >= MANY and not window:
+        return padded_attention(query, key, value, segments, dropout, scaling), None
     # Cut all at once: the gradient of a cut is then joined once, where that of each slice would fill the whole row.
     lengths = [segment.stop - segment.start for segment in segments]
     cut = list(zip(*(one.split(lengths, dim=2) for one in (query, key, value)), strict=True))
@@ -86,6 +91,54 @@ def segmented_attention(
         options = {"dropout_p": dropout, "is_causal": bias is None, "scale": scaling, "enable_gqa": grouped}
         parts.append(functional.scaled_dot_product_attention(queries, keys, values, bias, **options))
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
+
+
+def padded_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    segments: Sequence[Segment],
+    dropout: float = 0.0,
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """The same in one call: a segment and those that go on from it are a row of a padded batch, with a mask.
+
+    Raises ValueError for segments that do not follow the one that they go on from.
+    """
+    places, real, mask = _batch(tuple(segments), query.device)
+    rows = [one[0].transpose(0, 1).index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
+            for one in (query, key, value)]  # fmt: skip
+    grouped = key.shape[1] != query.shape[1]
+    found = functional.scaled_dot_product_attention(
+        *rows, mask, dropout_p=dropout, scale=scaling, enable_gqa=grouped
+    )  # [rows, heads, L, d]
+    return found.transpose(1, 2).flatten(0, 1).index_select(0, real)[None]
+
+
+@lru_cache(maxsize=2)  # all layers of a pass have the same
+def _batch(segments: tuple[Segment, ...], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The places of the row that each row of a padded batch holds [G, L], where in these the row's places are [T], and
+    which tokens see each other [G, 1, L, L]."""
+    groups: list[list[Segment]] = []
+    for segment in segments:
+        if segment.end == segment.shared:
+            groups.append([])
+        elif not groups or (groups[-1][0].start, groups[-1][0].stop) != (segment.shared, segment.end):
+            raise ValueError(f"{segment} does not follow the segment that it goes on from.")
+        groups[-1].append(segment)
+    longest = max(group[-1].stop - group[0].start for group in groups)
+    places = torch.empty(len(groups), longest, dtype=torch.long)
+    number = torch.full((len(groups), longest), -1)  # of its segment in the group; -1 is padding, which sees padding
+    for row, group in enumerate(groups):
+        start, stop = group[0].start, group[-1].stop
+        places[row] = torch.arange(start, start + longest).clamp(max=stop - 1)
+        for i, segment in enumerate(group):
+            number[row, segment.start - start : segment.stop - start] = i
+    (real,) = (number.flatten() >= 0).nonzero(as_tuple=True)
+    number = number.to(device)
+    asking, asked = number[:, :, None], number[:, None, :]
+    mask = ((asking == asked) | (asked == 0) & (asking > 0)).tril()
+    return places.to(device), real.to(device), mask[:, None]
 
 
 def _causal(asking: int, seen: int, device: torch.device) -> torch.Tensor:

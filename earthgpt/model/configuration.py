@@ -91,9 +91,15 @@ class EarthGPTConfig(PretrainedConfig):
         return len(self.vit_layers) * self.vit_config.hidden_size + sum(widths[i - 1] for i in self.cnn_stages)
 
     @property
-    def detail_width(self) -> int:
-        """Channels of the CNN's two finest maps, which the dense heads see."""
-        return sum(self.cnn_config.hidden_sizes[i - 1] for i in sorted(self.cnn_stages)[:2])
+    def details(self) -> list[list[int]]:
+        """The CNN's stages that each level of the dense heads sees: the two finest, then the finest."""
+        finest = sorted(self.cnn_stages)[:2]
+        return [finest, finest[:1]]
+
+    @property
+    def detail_widths(self) -> list[int]:
+        """Channels of the CNN's maps for each level of the dense heads."""
+        return [sum(self.cnn_config.hidden_sizes[stage - 1] for stage in stages) for stages in self.details]
 
 
 def _configuration(value, default: str) -> PretrainedConfig:

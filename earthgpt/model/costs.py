@@ -24,7 +24,8 @@ class StepCost:
     of weights are those of linear layers; ``trained`` of those whose gradients are computed.
     """
 
-    vision: float  # of one image, forward
+    vision: float  # of one image of side x side pixels, forward
+    side: int
     vision_trained: bool
     projector: int
     projector_trained: bool
@@ -48,6 +49,7 @@ class StepCost:
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
         return cls(
             vision=vision_flops(model),
+            side=model.config.image_size,
             vision_trained=any(one.requires_grad for one in model.vision_encoder.parameters()),
             projector=projector.numel(),
             projector_trained=projector.requires_grad,
@@ -69,12 +71,13 @@ class StepCost:
             labelled = int((batch["labels"] != -100).sum())
         images = len(batch["pixel_values"]) if "pixel_values" in batch else 0
         encoded = images if encoded is None else encoded
+        larger = (batch["pixel_values"].shape[2] / self.side) ** 2 if images else 1.0
         # Forward, gradients of activations, and gradients of the weights that are trained.
         body = 2 * tokens * (2 * self.body + self.body_trained) + 3 * 4 * self.attention * pairs
         head = 2 * labelled * self.head * (2 + self.head_trained)
-        projector = 2 * images * self.visual_tokens * self.projector
+        projector = 2 * images * larger * self.visual_tokens * self.projector
         projector *= 1 + self.projector_trained + self.vision_trained
-        return body + head + projector + encoded * self.vision * (3 if self.vision_trained else 1)
+        return body + head + projector + encoded * larger * self.vision * (3 if self.vision_trained else 1)
 
 
 def vision_flops(model: EarthGPTForConditionalGeneration) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from earthgpt.coordinates import padded_square
 from earthgpt.metrics.overlaps import areas, over_union, overlaps
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Sample
 
-FINER = 2  # places along a side for each visual token
-WIDTH = 128  # channels of the heads
+FINER = (2, 4)  # places along a side for each visual token, of the coarse level and of the fine one
+WIDTHS = (128, 64)  # channels of the levels
+# The objects that a level finds, by their longer side in visual tokens: from, and below. Some are found on both.
+RANGES = ((0.75, math.inf), (0.0, 2.0))
 BINS = 17
 REACH = 32.0  # of the largest distance, in places
 UNKNOWN = -1
@@ -28,24 +31,29 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class DenseTargets:
-    """What the heads should say of n images, on a grid of N places each.
+    """What the heads should say of n images, at N places each: those of the levels, one after the other (``places``).
 
     scene [n]: index of the class of the scene, -1 where none is stated. choices [n, S]: classes that it was chosen
-    from. objects [n, N, C]: 1 for the class of the object at the place, 0 for none, -1 where nobody knows. boxes
-    [n, N, 4]: left, top, right, bottom of that object in the padded square, in [0, 1]; -1 where there is none. turns
-    [n, N, 4]: how its oriented box lies in that one (``turn_of``); 0 where nobody knows.
+    from. objects [n, N, C], int8: 1 for the class of the object at the place, 0 for none, -1 where nobody knows. where
+    [m, 2]: image and place of each place with an object. boxes [m, 4]: left, top, right, bottom of that object in the
+    padded square, in [0, 1]. turns [m, 4]: how its oriented box lies in that one (``turn_of``); 0 where nobody knows.
     """
 
     scene: torch.Tensor
     choices: torch.Tensor
     objects: torch.Tensor
+    where: torch.Tensor
     boxes: torch.Tensor
     turns: torch.Tensor
 
     @classmethod
     def join(cls, parts: Sequence[DenseTargets]) -> DenseTargets:
         """Those of several groups of images as one."""
-        return cls(*(torch.cat([getattr(one, name) for one in parts]) for name in cls.__annotations__))
+        joined = {name: torch.cat([getattr(one, name) for one in parts]) for name in cls.__annotations__}
+        images = accumulate((len(one.scene) for one in parts), initial=0)
+        before = [torch.full((len(one.where),), first) for one, first in zip(parts, images)]  # noqa: B905
+        joined["where"] = joined["where"] + functional.pad(torch.cat(before)[:, None], (0, 1))
+        return cls(**joined)
 
     def to(self, device: torch.device) -> DenseTargets:
         """The same on another device."""
@@ -86,48 +94,63 @@ class Vocabulary:
         sensors = {sensor: list(objects) for sensor, objects in self.sensors.items()}
         return {"scenes": list(self.scenes), "objects": list(self.objects), "sensors": sensors}
 
-    def targets(self, sample: Sample | None, grid: int) -> DenseTargets:
-        """The targets of one image (n = 1) on a grid; None for an image of which no facts are known.
+    def targets(self, sample: Sample | None, side: int) -> DenseTargets:
+        """The targets of one image (n = 1) of side x side visual tokens; None for an image of which no facts are known.
 
         An object is at the place that holds its centre and at those within two of it whose own centre lies in its inner
-        half (centre sampling, FCOS, Tian et al., 2019); where several are, the smallest is. Nobody knows what is at the
-        places of an object that is cut. Of a class that is stated, all objects of the image are, even where its absence
-        from others would tell nothing.
+        half (centre sampling, FCOS, Tian et al., 2019), on the levels for its size (``RANGES``); where several are, the
+        smallest is. Nobody knows what is at the places of an object that is cut. Of a class that is stated, all objects
+        of the image are, even where its absence from others would tell nothing.
         """
         scene = torch.full((1,), UNKNOWN)
+        choices = torch.zeros(1, len(self.scenes), dtype=torch.bool)
+        count = sum((finer * side) ** 2 for finer in FINER)
         if sample is None:
-            choices = torch.zeros(1, len(self.scenes), dtype=torch.bool)
-            objects = torch.full((1, grid * grid, len(self.objects)), float(UNKNOWN))
-            boxes = torch.full((1, grid * grid, 4), float(UNKNOWN))
-            return DenseTargets(scene, choices, objects, boxes, torch.zeros_like(boxes))
+            objects = torch.full((1, count, len(self.objects)), UNKNOWN, dtype=torch.int8)
+            none = torch.zeros(0, 4)
+            return DenseTargets(scene, choices, objects, torch.zeros(0, 2, dtype=torch.long), none, none)
         choices = torch.tensor([[name in sample.choices for name in self.scenes]])
         if sample.label is not None:
             scene[0] = self.scenes.index(sample.label)
-        absent = 0.0 if sample.complete or sample.cut else float(UNKNOWN)
-        told = {*sample.classes, *(one.label for one in sample.regions)}
-        known = torch.tensor([absent if name in told else float(UNKNOWN) for name in self.objects])
-        objects = known.repeat(grid, grid, 1)
-        boxes = torch.full((grid, grid, 4), float(UNKNOWN))
-        turns, frame = torch.zeros(grid, grid, 4), padded_square(sample.size)
+        frame = padded_square(sample.size)
 
         def bounds(region: Region) -> tuple[float, float, float, float]:
             box = region.box.bounds
             return (*frame.numbers((box.left, box.top)), *frame.numbers((box.right, box.bottom)))
 
-        for left, top, right, bottom in map(bounds, sample.cut):
-            columns = slice(int(left * grid), math.ceil(right * grid))
-            objects[int(top * grid) : math.ceil(bottom * grid), columns] = UNKNOWN
+        absent = 0 if sample.complete or sample.cut else UNKNOWN
+        told = {*sample.classes, *(one.label for one in sample.regions)}
+        known = np.array([absent if name in told else UNKNOWN for name in self.objects], np.int8)
         stated = [(bounds(one), one) for one in sample.regions if one.label in self.objects]
-        for edges, one in sorted(stated, key=lambda pair: (pair[0][0] - pair[0][2]) * (pair[0][3] - pair[0][1])):
-            left, top, right, bottom = edges
-            places = _inner(top, bottom, grid), _inner(left, right, grid)
-            there = objects[places]  # a view
-            there[there == 1.0] = UNKNOWN  # of what lies behind
-            there[..., self.objects.index(one.label)] = 1.0
-            boxes[places] = torch.tensor(edges)
-            turned = isinstance(one.box, OrientedBox)
-            turns[places] = torch.tensor(turn_of(list(map(frame.numbers, one.box.corners)))) if turned else 0.0
-        return DenseTargets(scene, choices, *(one.flatten(0, 1)[None] for one in (objects, boxes, turns)))
+        stated.sort(key=lambda pair: (pair[0][0] - pair[0][2]) * (pair[0][3] - pair[0][1]))  # the largest first
+        cut = [bounds(one) for one in sample.cut]
+        objects, where, first = [], [], 0
+        for finer, (least, most) in zip(FINER, RANGES, strict=True):
+            grid = finer * side
+            classes, owner = np.tile(known, (grid, grid, 1)), np.full((grid, grid), UNKNOWN)
+            for left, top, right, bottom in cut:
+                columns = slice(int(left * grid), math.ceil(right * grid))
+                classes[int(top * grid) : math.ceil(bottom * grid), columns] = UNKNOWN
+            for number, ((left, top, right, bottom), one) in enumerate(stated):
+                if least <= side * max(right - left, bottom - top) < most:
+                    there = _inner(top, bottom, grid), _inner(left, right, grid)
+                    classes[there][classes[there] == 1] = UNKNOWN  # of what lies behind; these are views
+                    classes[(*there, self.objects.index(one.label))] = 1
+                    owner[there] = number
+            rows, columns = (owner != UNKNOWN).nonzero()
+            objects.append(classes.reshape(-1, len(self.objects)))
+            where.append(np.stack([first + rows * grid + columns, owner[rows, columns]]))
+            first += grid * grid
+        places, owners = np.concatenate(where, axis=1)
+        turns = [turn_of(list(map(frame.numbers, one.box.corners))) if isinstance(one.box, OrientedBox) else (0.0,) * 4
+                 for _, one in stated]  # fmt: skip
+        return DenseTargets(
+            scene,
+            choices,
+            torch.from_numpy(np.concatenate(objects))[None],
+            torch.from_numpy(np.stack([np.zeros_like(places), places], axis=-1)),
+            *(torch.tensor(one).view(len(stated), 4)[owners] for one in ([box for box, _ in stated], turns)),
+        )
 
 
 def _inner(low: float, high: float, grid: int) -> slice:
@@ -142,44 +165,39 @@ def _inner(low: float, high: float, grid: int) -> slice:
 class DenseHeads(nn.Module):
     """A small detector on the visual tokens and the finest maps of the CNN, and the class of the scene.
 
-    The scene is a linear reading of the tokens' mean. Objects are read at ``FINER`` places along each token's side, by
-    two layers of 3 x 3 convolutions: their class, with the overlap that its box is likely to have as the score, the
-    distances from the place to the edges of the box, each as a distribution (generalized focal loss, Li et al., 2020),
-    and how the oriented box lies in it (``turn_of``).
+    The scene is a linear reading of the tokens' mean. Objects are read on two levels, a coarse grid and one twice as
+    fine for small objects (``FINER``, ``RANGES``; a feature pyramid, Lin et al., 2017), at each place: their class,
+    with the overlap that its box is likely to have as the score, the distances from the place to the edges of the box,
+    each as a distribution (generalized focal loss, Li et al., 2020), and how the oriented box lies in it (``turn_of``).
     """
 
-    def __init__(self, width: int, detail: int, vocabulary: Vocabulary):
-        """``width``: channels of the visual tokens; ``detail``: of the finest maps."""
+    def __init__(self, width: int, details: Sequence[int], vocabulary: Vocabulary):
+        """``width``: channels of the visual tokens; ``details``: of the CNN's maps for each level."""
         super().__init__()
         self.vocabulary = vocabulary
         self.scene = nn.Linear(width, len(vocabulary.scenes))
-        self.coarse = nn.Linear(width, WIDTH)
-        self.fine = nn.Conv2d(detail, WIDTH, 1)
-        self.layers = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False) for _ in range(2))
-        self.norms = nn.ModuleList(nn.GroupNorm(8, WIDTH) for _ in range(3))
-        self.object = nn.Linear(WIDTH, len(vocabulary.objects))
-        self.edges = nn.Linear(WIDTH, 4 * BINS)
-        self.turn = nn.Linear(WIDTH, 4)
-        nn.init.constant_(self.object.bias, -4.6)  # objects are rare: 1 % (RetinaNet, Lin et al., 2017)
+        self.levels = nn.ModuleList(
+            Level(before, detail, own, depth, len(vocabulary.objects))
+            for before, detail, own, depth in zip((width, *WIDTHS), details, WIDTHS, (2, 1), strict=False)
+        )
 
-    def read(self, tokens: torch.Tensor, detail: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Visual tokens [n, h * h, D] and the finest maps [n, F, FINER * h, FINER * h] to logits: of scenes [n, S],
-        objects [n, N, C], distances to the edges [n, N, 4, BINS] of N places, row by row; and turns [n, N, 4].
+    def read(self, tokens: torch.Tensor, details: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """Visual tokens [n, h * h, D] and the CNN's maps for each level [n, F, FINER * h, FINER * h] to logits: of
+        scenes [n, S], objects [n, N, C], distances to the edges [n, N, 4, BINS] of N places (``places``); and turns
+        [n, N, 4].
         """
         side = math.isqrt(tokens.shape[1])
-        coarse = self.coarse(tokens).transpose(1, 2).unflatten(2, (side, side))
-        there = functional.interpolate(coarse, scale_factor=FINER, mode="nearest") + self.fine(detail)
-        there = functional.relu(self.norms[0](there))
-        for layer, norm in zip(self.layers, self.norms[1:], strict=True):
-            there = there + functional.relu(norm(layer(there)))
-        there = there.flatten(2).transpose(1, 2)  # [n, N, WIDTH]
-        edges = self.edges(there).unflatten(-1, (4, BINS))
-        return self.scene(tokens.mean(dim=1)), self.object(there), edges, self.turn(there)
+        there, said = tokens.transpose(1, 2).unflatten(2, (side, side)), []
+        for level, detail in zip(self.levels, details, strict=True):
+            there = level(there, detail)
+            said.append(level.say(there))
+        objects, edges, turns = (torch.cat(one, dim=1) for one in zip(*said, strict=True))
+        return self.scene(tokens.mean(dim=1)), objects, edges.unflatten(-1, (4, BINS)), turns
 
     @torch.no_grad()
     def find(
         self,
-        views: Iterable[tuple[torch.Tensor, torch.Tensor]],
+        views: Iterable[tuple[torch.Tensor, Sequence[torch.Tensor]]],
         classes: Sequence[str],
         least: float,
         most: int = 300,
@@ -196,19 +214,21 @@ class DenseHeads(nn.Module):
         for view in views:
             _, objects, edges, turns = (one.float() for one in self.read(*view))
             wanted = torch.tensor([name in classes for name in self.vocabulary.objects], device=objects.device)
+            centres, lengths = places(math.isqrt(view[0].shape[1]), edges.device)
             scores = objects.sigmoid()  # [n, N, C]
             found = found or [[] for _ in scores]
             for parts, own, score, turn in zip(found, edges, scores, turns, strict=True):
                 place, kind = ((score >= least) & wanted).nonzero(as_tuple=True)
-                boxes = boxes_of(own[None], place)[0].clamp(0, 1)
+                boxes = boxes_of(own[place], centres[place], lengths[place]).clamp(0, 1)
                 parts.append((boxes, turn[place], kind, score[place, kind]))
         return [_kept([torch.cat(one).cpu() for one in zip(*parts, strict=True)], most) for parts in found]
 
     @torch.no_grad()
     def rescale_objects(self, scale: float, shift: float) -> None:
         """Scales and shifts the logits of objects, from now on."""
-        self.object.weight *= scale
-        self.object.bias.mul_(scale).add_(shift)
+        for level in self.levels:
+            level.object.weight *= scale
+            level.object.bias.mul_(scale).add_(shift)
 
     @torch.no_grad()
     def rescale_scenes(self, scale: float) -> None:
@@ -216,33 +236,63 @@ class DenseHeads(nn.Module):
         self.scene.weight *= scale
         self.scene.bias *= scale
 
-    def forward(self, tokens: torch.Tensor, detail: torch.Tensor, targets: DenseTargets) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, details: Sequence[torch.Tensor], targets: DenseTargets) -> torch.Tensor:
         """The loss (scalar): cross entropy of the scene among its choices, and of the objects the quality focal loss,
         distribution focal and generalized IoU losses, weighed as by Li et al., and the squared error of the turns; each
         is a mean over the images, or the places with an object, that have one.
         """
-        scene, objects, edges, turns = (one.float() for one in self.read(tokens, detail))
+        scene, objects, edges, turns = (one.float() for one in self.read(tokens, details))
         scene = scene.masked_fill(~targets.choices, -1e4)
         stated = targets.scene != UNKNOWN
         loss = functional.cross_entropy(scene, targets.scene, ignore_index=UNKNOWN, reduction="sum")
         loss = loss / stated.sum().clamp(min=1)
-        positive = targets.boxes[..., 0] != UNKNOWN  # [n, N]
-        count = positive.sum().clamp(min=1)
-        found = boxes_of(edges)[positive]  # [m, 4]
-        boxes = targets.boxes[positive].clamp(0, 1)
-        overlap = generalized_iou(found, boxes)
-        quality = torch.zeros_like(targets.boxes[..., 0])
-        quality[positive] = iou(found, boxes).detach()
+        image, place = targets.where.unbind(1)
+        count = max(1, len(place))
+        centres, lengths = places(math.isqrt(tokens.shape[1]), edges.device)
+        edges, centres, lengths = edges[image, place], centres[place], lengths[place]  # of m places
+        found = boxes_of(edges, centres, lengths)
+        boxes = targets.boxes.clamp(0, 1)
+        quality = torch.zeros_like(objects[..., 0])
+        quality[image, place] = iou(found, boxes).detach()
         known = targets.objects != UNKNOWN
         aim = targets.objects.clamp(min=0) * quality[..., None]
         loss = loss + (quality_focal_loss(objects, aim) * known).sum() / count
-        grid = math.isqrt(edges.shape[1])
-        centres = places(grid, edges.device).expand(*positive.shape, 2)[positive]
-        distances = torch.cat([centres - boxes[:, :2], boxes[:, 2:] - centres], dim=-1) * grid
-        likely = distribution_focal_loss(edges[positive], distances).sum() / 4
-        loss = loss + (0.25 * likely + 2 * (1 - overlap).sum()) / count
+        distances = torch.cat([centres - boxes[:, :2], boxes[:, 2:] - centres], dim=-1) / lengths[:, None]
+        likely = distribution_focal_loss(edges, distances).sum() / 4
+        loss = loss + (0.25 * likely + 2 * (1 - generalized_iou(found, boxes)).sum()) / count
         turned = targets.turns.any(dim=-1)
-        return loss + ((turns - targets.turns)[turned] ** 2).sum() / turned.sum().clamp(min=1)
+        apart = (turns[image, place] - targets.turns) ** 2 * turned[:, None]
+        return loss + apart.sum() / turned.sum().clamp(min=1)
+
+
+class Level(nn.Module):
+    """One grid of the dense heads: what comes from the coarser one before it, what the CNN sees there, and what is read
+    from both."""
+
+    def __init__(self, before: int, detail: int, width: int, depth: int, classes: int):
+        """``before``, ``detail``, ``width``: channels of the coarser map, of the CNN's, and of this level; ``depth``:
+        how many 3 x 3 convolutions it has."""
+        super().__init__()
+        self.coarse, self.fine = nn.Conv2d(before, width, 1), nn.Conv2d(detail, width, 1)
+        self.layers = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(depth))
+        self.norms = nn.ModuleList(nn.GroupNorm(8, width) for _ in range(depth + 1))
+        self.object = nn.Linear(width, classes)
+        self.edges = nn.Linear(width, 4 * BINS)
+        self.turn = nn.Linear(width, 4)
+        nn.init.constant_(self.object.bias, -4.6)  # objects are rare: 1 % (RetinaNet, Lin et al., 2017)
+
+    def forward(self, coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+        """Maps [n, before, h, h] and [n, detail, 2 h, 2 h] to [n, width, 2 h, 2 h]."""
+        there = functional.interpolate(self.coarse(coarse), scale_factor=2, mode="nearest") + self.fine(fine)
+        there = functional.relu(self.norms[0](there))
+        for layer, norm in zip(self.layers, self.norms[1:], strict=True):
+            there = there + functional.relu(norm(layer(there)))
+        return there
+
+    def say(self, there: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Of a map [n, width, g, g]: logits of objects [n, g * g, C] and of edges [n, g * g, 4 * BINS], and turns."""
+        there = there.flatten(2).transpose(1, 2)
+        return self.object(there), self.edges(there), self.turn(there)
 
 
 def turn_of(corners: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
@@ -299,21 +349,22 @@ def distances_of_bins(device: torch.device | None = None) -> torch.Tensor:
     return torch.expm1(torch.linspace(0, math.log1p(REACH + 0.5), BINS, device=device)) - 0.5
 
 
-def places(grid: int, device: torch.device | None = None) -> torch.Tensor:
-    """Centres (x, y) of the places of a grid [grid * grid, 2] in [0, 1], row by row."""
-    line = (torch.arange(grid, device=device) + 0.5) / grid
-    return torch.stack([line.repeat(grid), line.repeat_interleave(grid)], dim=-1)
+def places(side: int, device: torch.device | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The places of all levels for side x side visual tokens, each level row by row: their centres (x, y) [N, 2] and
+    the lengths of their sides [N], in [0, 1]."""
+    centres, lengths = [], []
+    for grid in (finer * side for finer in FINER):
+        line = (torch.arange(grid, device=device) + 0.5) / grid
+        centres.append(torch.stack([line.repeat(grid), line.repeat_interleave(grid)], dim=-1))
+        lengths.append(torch.full((grid * grid,), 1 / grid, device=device))
+    return torch.cat(centres), torch.cat(lengths)
 
 
-def boxes_of(edges: torch.Tensor, chosen: torch.Tensor | None = None) -> torch.Tensor:
-    """Logits of distances [n, N, 4, BINS] to boxes [n, N, 4] in the padded square: those of the expected distances; of
-    some of the places only, if they are ``chosen`` [k]."""
-    grid = math.isqrt(edges.shape[1])
-    centres = places(grid, edges.device)
-    if chosen is not None:
-        edges, centres = edges[:, chosen], centres[chosen]
-    distances = (edges.float().softmax(-1) * distances_of_bins(edges.device)).sum(-1) / grid
-    return torch.cat([centres - distances[..., :2], centres + distances[..., 2:]], dim=-1)
+def boxes_of(edges: torch.Tensor, centres: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Logits of the distances from m places to the edges of boxes [m, 4, BINS], with the places (``places``), to boxes
+    [m, 4] in the padded square: those of the expected distances."""
+    distances = (edges.float().softmax(-1) * distances_of_bins(edges.device)).sum(-1) * lengths[:, None]
+    return torch.cat([centres - distances[:, :2], centres + distances[:, 2:]], dim=-1)
 
 
 def distribution_focal_loss(edges: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:

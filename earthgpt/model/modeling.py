@@ -16,7 +16,7 @@ from earthgpt.model.attention import NAME, Segment
 from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
 from earthgpt.model.compiled import Compiled
 from earthgpt.model.configuration import EarthGPTConfig
-from earthgpt.model.dense import FINER, DenseHeads, DenseTargets, Vocabulary
+from earthgpt.model.dense import DenseHeads, DenseTargets, Vocabulary
 from earthgpt.model.lora import add_lora, merge_lora
 from earthgpt.model.vision import Projector, VisionEncoder
 from earthgpt.types import EarthGPTError
@@ -174,7 +174,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.dense_heads.vocabulary = vocabulary
 
     def _new_heads(self, vocabulary: Vocabulary) -> DenseHeads:
-        return DenseHeads(self.config.text_config.hidden_size, self.config.detail_width, vocabulary)
+        return DenseHeads(self.config.text_config.hidden_size, self.config.detail_widths, vocabulary)
 
     @torch.no_grad()
     def scene(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -191,8 +191,8 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
     ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """The objects that the dense heads find in each of n images (``DenseHeads.find``), which are given in one or
         several sizes, pixels [n, 3, S, S] each."""
-        read = ((self._visual_tokens(features)[:, 1:-1], detail)
-                for features, detail in (self._encode(view, FINER) for view in views))  # fmt: skip
+        read = ((self._visual_tokens(features)[:, 1:-1], details)
+                for features, details in (self._encode(view, details=True) for view in views))  # fmt: skip
         return self.dense_heads.find(read, classes, least)
 
     def drop_dense_heads(self) -> list[str]:
@@ -211,10 +211,10 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """[n, 3, S, S] pixels to [n, tokens_per_image, D]: image start, visual tokens, image end."""
         return self._visual_tokens(self._encode(pixel_values))
 
-    def _encode(self, pixel_values: torch.Tensor, detail: int | None = None):
+    def _encode(self, pixel_values: torch.Tensor, details: bool = False):
         trained = any(parameter.requires_grad for parameter in self.vision_encoder.parameters())
         with torch.set_grad_enabled(trained and torch.is_grad_enabled()):  # frozen encoders keep no activations
-            return self.vision_encoder(pixel_values, detail)  # [n, h*w, C]
+            return self.vision_encoder(pixel_values, details)  # [n, h*w, C]
 
     def _visual_tokens(self, features: torch.Tensor) -> torch.Tensor:
         visual = self.mm_projector(features.to(self.mm_projector.norm.weight.dtype))  # [n, h*w, D]
@@ -255,9 +255,9 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         """
         if inputs_embeds is None and input_ids is not None:
             inputs_embeds = self.get_input_embeddings()(input_ids)  # [B, T, D]
-        features = encoded = detail = None
+        features = encoded = details = None
         if pixel_values is not None and dense_targets is not None:
-            encoded, detail = self._encode(pixel_values, FINER)
+            encoded, details = self._encode(pixel_values, details=True)
         elif pixel_values is not None:
             encoded = self._encode(pixel_values)
         features = encoded
@@ -268,7 +268,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if features is not None:
             images = self._visual_tokens(features)
             if dense_targets is not None:
-                dense_loss = self.dense_heads(images[:, 1:-1], detail, dense_targets)
+                dense_loss = self.dense_heads(images[:, 1:-1], details, dense_targets)
             if inputs_embeds is None:
                 return EarthGPTOutput(encoded=encoded, dense_loss=dense_loss)
             images = images.to(inputs_embeds.dtype)

@@ -79,10 +79,12 @@ class EarthGPTProcessor(ProcessorMixin):
         side = side or self.image_size
         return np.asarray(shown.resize((side, side), Image.Resampling.BICUBIC))
 
-    def normalise(self, squares: Sequence[np.ndarray]) -> torch.Tensor:
-        """uint8 [S, S, 3] each to float32 [n, 3, S, S] with zero mean and unit variance."""
-        values = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).float().div_(255)  # [n, 3, S, S]
-        mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (self.image_mean, self.image_std))
+    def normalise(self, squares: Sequence[np.ndarray] | torch.Tensor) -> torch.Tensor:
+        """uint8 [S, S, 3] each, or together [n, S, S, 3] on any device, to float32 [n, 3, S, S] with zero mean and unit
+        variance."""
+        together = squares if isinstance(squares, torch.Tensor) else torch.from_numpy(np.stack(squares))
+        values = together.permute(0, 3, 1, 2).float().div_(255)  # [n, 3, S, S]
+        mean, std = (values.new_tensor(value).view(1, 3, 1, 1) for value in (self.image_mean, self.image_std))
         return values.sub_(mean).div_(std)
 
     def _ids(self, text: str) -> list[int]:
@@ -139,12 +141,16 @@ class EarthGPTProcessor(ProcessorMixin):
         return BatchFeature(tensors)
 
     def pack(
-        self, rendered: Sequence[dict[str, list[int]]], images: Sequence[np.ndarray | torch.Tensor]
+        self,
+        rendered: Sequence[dict[str, list[int]]],
+        images: Sequence[np.ndarray | torch.Tensor],
+        normalise: bool = True,
     ) -> BatchFeature:
         """What ``render`` returned, one after the other in one row [1, T] without padding, and their images, in order.
 
         ``segments`` keep the conversations apart (``attention.Segment``). An image is a square (uint8 [S, S, 3]), or
-        the features of frozen encoders [h * w, C]; then ``known`` [n] tells which are which.
+        the features of frozen encoders [h * w, C]; then ``known`` [n] tells which are which. Without ``normalise``, the
+        squares are ``pixel_values`` as they are, uint8 [n, S, S, 3].
         """
         segments, offset = [], 0
         for row in rendered:
@@ -155,7 +161,7 @@ class EarthGPTProcessor(ProcessorMixin):
         features = [one for one in images if isinstance(one, torch.Tensor)]
         squares = [one for one in images if not isinstance(one, torch.Tensor)]
         if squares:
-            tensors["pixel_values"] = self.normalise(squares)
+            tensors["pixel_values"] = self.normalise(squares) if normalise else torch.from_numpy(np.stack(squares))
         if features:
             tensors["image_features"] = torch.stack(features)
             tensors["known"] = torch.tensor([isinstance(one, torch.Tensor) for one in images])

@@ -17,7 +17,7 @@ class VisionEncoder(nn.Module):
 
     def __init__(self, config, **options):
         super().__init__()
-        self.vit_layers, self.cnn_stages = config.vit_layers, config.cnn_stages
+        self.vit_layers, self.cnn_stages, self.details = config.vit_layers, config.cnn_stages, config.details
         self.vit = without_pooling(AutoModel.from_config(config.vit_config, **options))
         self.cnn = AutoModel.from_config(config.cnn_config)
         # Some encoders refuse images of another size than their own unless told to interpolate their positions.
@@ -31,11 +31,12 @@ class VisionEncoder(nn.Module):
         self.vit_pixels, self.cnn_pixels = (config.vit_mean, config.vit_std), (config.cnn_mean, config.cnn_std)
 
     def forward(
-        self, pixel_values: torch.Tensor, detail: int | None = None
-    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        self, pixel_values: torch.Tensor, details: bool = False
+    ) -> torch.Tensor | tuple[torch.Tensor, list[torch.Tensor]]:
         """[n, 3, S, S] pixels, normalised for the ViT, to [n, h * w, C] features, row by row from the top left.
 
-        detail: also gives the CNN's two finest maps on a grid this many times as fine [n, F, detail * h, detail * w].
+        details: also gives the CNN's finest maps (``EarthGPTConfig.details``), for each level of the dense heads on a
+        grid twice as fine as for the one before, the first [n, F, 2 h, 2 w].
         """
         side = pixel_values.shape[-1] // self.vit.config.patch_size
         pixels = pixel_values.to(self.vit.dtype)
@@ -48,11 +49,12 @@ class VisionEncoder(nn.Module):
         for stage in self.cnn_stages:
             features.append(_resample(stages[stage], side).flatten(2).transpose(1, 2))  # [n, h*w, D_s]
         features = torch.cat(features, dim=-1)
-        if detail is None:
+        if not details:
             return features
-        return features, torch.cat(
-            [_resample(stages[stage], detail * side) for stage in sorted(self.cnn_stages)[:2]], dim=1
-        )
+        return features, [
+            torch.cat([_resample(stages[stage], 2**level * side) for stage in seen], dim=1)
+            for level, seen in enumerate(self.details, start=1)
+        ]
 
     def pixels_for_cnn(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """[n, 3, S, S] pixels normalised for the ViT, with the mean and deviation that the CNN was trained on."""
