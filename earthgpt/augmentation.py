@@ -22,14 +22,15 @@ _DIRECTIONS = re.compile(
 def augment(sample: Sample, pixels: np.ndarray, rng: random.Random) -> tuple[Sample, np.ndarray]:
     """One of the eight turns and mirrors, a crop, and other light. ``pixels`` is uint8 [H, W] or [H, W, 3].
 
-    An image without objects may be turned by any angle. One whose words name directions is not turned; one whose words
-    may count or place its objects is not cropped.
+    An image without objects may be turned by any angle, and of one without words a part may be hidden. One whose words
+    name directions is not turned; one whose words may count or place its objects is not cropped.
     """
     words = [*sample.captions, *(region.label for region in sample.expressions)]
     words += [text for question in sample.questions for text in (question.text, question.answer)]
+    bare = not (sample.regions or sample.expressions or sample.cut)
     if not any(_DIRECTIONS.search(text) for text in words):
         sample, pixels = turn(sample, pixels, rng.randrange(8))
-        if not (sample.regions or sample.expressions or sample.cut) and rng.random() < 0.5:
+        if bare and rng.random() < 0.5:
             pixels = spin(pixels, rng.uniform(-45, 45))
     if not (words and (sample.regions or sample.expressions)) and rng.random() < 0.8:
         # Small parts as often as large ones: in a third of a side objects have about the size of the original.
@@ -38,6 +39,8 @@ def augment(sample: Sample, pixels: np.ndarray, rng: random.Random) -> tuple[Sam
         width, height = min(width, sample.size[0]), min(height, sample.size[1])
         left, top = rng.randint(0, sample.size[0] - width), rng.randint(0, sample.size[1] - height)
         sample, pixels = crop(sample, pixels, (left, top, width, height))
+    if bare and not words and rng.random() < 0.3:
+        pixels = hide(pixels, rng)
     return sample, relight(pixels, rng)
 
 
@@ -112,6 +115,20 @@ def crop(sample: Sample, pixels: np.ndarray, window: tuple[int, int, int, int]) 
         cut=tuple(cut) if known else (),
     )
     return cropped, pixels[top : top + height, left : left + width]
+
+
+def hide(pixels: np.ndarray, rng: random.Random) -> np.ndarray:
+    """A rectangle of 2 to 20 % of an image, anywhere, gets the mean of its pixels (random erasing, Zhong et al., 2020);
+    same shape and type."""
+    height, width = pixels.shape[:2]
+    share, ratio = rng.uniform(0.02, 0.2), math.exp(rng.uniform(-1, 1))
+    across, down = (
+        min(side, max(1, round(side * math.sqrt(share * long)))) for side, long in ((width, ratio), (height, 1 / ratio))
+    )
+    left, top = rng.randint(0, width - across), rng.randint(0, height - down)
+    hidden = pixels.copy()
+    hidden[top : top + down, left : left + across] = pixels.mean(axis=(0, 1)).astype(np.uint8)
+    return hidden
 
 
 def relight(pixels: np.ndarray, rng: random.Random) -> np.ndarray:

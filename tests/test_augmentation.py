@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from earthgpt import augmentation
-from earthgpt.augmentation import augment, crop, relight, spin, turn
+from earthgpt.augmentation import augment, crop, hide, relight, spin, turn
 from earthgpt.types import Box, OrientedBox, Question, Region, Sample, Sensor
 
 WIDTH, HEIGHT = 40, 24
@@ -238,3 +238,26 @@ def test_only_images_without_objects_are_turned_by_any_angle(monkeypatch):
     for seed in range(40):
         augment(scene, pixels, random.Random(seed))
     assert 10 < len(turned) < 30 and min(turned) < -20 and max(turned) > 20 and max(map(abs, turned)) <= 45
+
+
+def test_a_part_of_a_scene_without_words_or_objects_is_hidden(monkeypatch):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    for seed in range(50):
+        hidden = hide(pixels, random.Random(seed))
+        changed = (hidden != pixels).any(axis=-1)
+        rows, columns = changed.any(axis=1).nonzero()[0], changed.any(axis=0).nonzero()[0]
+        part = (rows.max() - rows.min() + 1) * (columns.max() - columns.min() + 1) / (40 * 60)
+        assert 0.01 < part < 0.25 and hidden.dtype == np.uint8
+        inside = hidden[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+        assert (inside == pixels.mean(axis=(0, 1)).astype(np.uint8)).all()
+    came = []
+    monkeypatch.setattr(augmentation, "hide", lambda pixels, rng: came.append(1) or pixels)
+    scene = Sample(Path("a"), "a", (60, 40), Sensor.SAR, label="harbor", choices=("harbor",))
+    for seed in range(40):
+        augment(replace(scene, regions=(Region(Box(0.1, 0.1, 0.5, 0.5), "ship"),)), pixels, random.Random(seed))
+        augment(replace(scene, captions=("a ship",)), pixels, random.Random(seed))
+    assert not came
+    for seed in range(40):
+        augment(scene, pixels, random.Random(seed))
+    assert 5 < len(came) < 25

@@ -16,7 +16,7 @@ from transformers import (
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor
-from earthgpt.model.attention import Segment, segmented_attention, segments_of
+from earthgpt.model.attention import Segment, padded_attention, segmented_attention, segments_of
 from earthgpt.model.vision import start_positions
 from earthgpt.types import Conversation
 
@@ -226,6 +226,28 @@ def test_another_conversation_in_the_row_changes_nothing(model, processor, squar
         ]
     length = len(processor.render(SHORT)["input_ids"])
     torch.testing.assert_close(logits[0][:, :length], logits[1][:, :length], rtol=1e-5, atol=1e-6)
+
+
+def test_segments_as_a_padded_batch_give_what_each_gives_alone():
+    torch.manual_seed(0)
+    segments = [*segments_of([0] * 5 + [1] * 3 + [2]), *segments_of([0] * 4, 9), *segments_of([1, 1, 2, 2, 2], 13)]
+    length = segments[-1].stop
+    query, key, value = (torch.randn(1, heads, length, 8, requires_grad=True) for heads in (4, 2, 2))
+    found = {}
+    for name, attention in (("each", segmented_attention), ("padded", padded_attention)):
+        options = {"segments": segments, "scaling": 0.3}
+        result = (
+            attention(torch.nn.Module(), query, key, value, None, **options)[0]
+            if name == "each"
+            else attention(query, key, value, **options)
+        )
+        result.square().sum().backward()
+        found[name] = [result.detach(), *(one.grad for one in (query, key, value))]
+        query.grad = key.grad = value.grad = None
+    for each, padded in zip(found["each"], found["padded"], strict=True):
+        assert each.shape == padded.shape and torch.allclose(each, padded, atol=1e-5)
+    with pytest.raises(ValueError, match="does not follow"):
+        padded_attention(query, key, value, [Segment(0, 5, 0, 0), Segment(5, 9, 0, 0), Segment(9, length, 0, 5)])
 
 
 def test_segments_of_a_conversation_and_how_many_pairs_they_see():
