@@ -221,9 +221,10 @@ def load(
 
     constrained: as of ``EarthGPT``. dtype: of the weights; "auto" takes them as they were saved, and so does None on a
     GPU, while on a processor it is "float32". compiled: answers are
-    decoded by a program that is compiled now for this processor, in a few seconds: faster, with the same answers to
-    rounding.
-    Raises EarthGPTError when there is no such model, and where ``compiled`` cannot be: on a GPU, without a compiler.
+    decoded by a program that is compiled now for this processor, in a few seconds, or on a CUDA GPU by graphs of its
+    passes: faster, with the same answers to rounding.
+    Raises EarthGPTError when there is no such model, and where ``compiled`` cannot be: on another GPU, and on a
+    processor without a compiler.
     """
     import torch
 
