@@ -76,6 +76,8 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     """
     if how.engine != "local":
         raise EarthGPTError("A table of images is made by this process (--engine local); ray shares the tiles of maps.")
+    if how.as_json:
+        raise EarthGPTError(f"A table of images ({output}) is written and not printed: leave out --json, or -o.")
     import csv
 
     from rich.progress import track
