@@ -1,4 +1,4 @@
-"""How well ``earthgpt.leaks.look`` tells copies from other images.
+"""How well ``earthgpt.leaks.appearance`` tells copies from other images.
 
     python benchmarks/looks.py ../shared/data
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from earthgpt.leaks import ALIKE, look
+from earthgpt.leaks import ALIKE, appearance
 
 SETS = {"AID": 300, "RSSCN7": 300, "SAR-ACD": 300, "HIT-UAV": 100, "HRSID": 22, "NWPU VHR-10 dataset": 40}
 BICUBIC = Image.Resampling.BICUBIC
@@ -39,10 +39,10 @@ def recall(files: list[Path], folder: Path) -> dict[str, float]:
     """The part of the copies of each kind that are found."""
     found: dict[str, list[bool]] = {}
     for file in files:
-        original = look(file)
+        original = appearance(file)
         with Image.open(file) as image:
             for name, path in copies(image.convert("RGB"), folder):
-                found.setdefault(name, []).append((original ^ look(path)).bit_count() <= ALIKE)
+                found.setdefault(name, []).append((original ^ appearance(path)).bit_count() <= ALIKE)
     return {name: float(np.mean(hits)) for name, hits in found.items()}
 
 
@@ -65,7 +65,7 @@ if __name__ == "__main__":
             chosen = random.Random(0).sample(files, min(number, len(files)))
             print(name, {kind: round(part, 3) for kind, part in recall(chosen, Path(scratch)).items()}, flush=True)
     files = sorted((data / "AID").rglob("*.jpg"))
-    looks = np.array([[int(bit) for bit in f"{look(file):0128b}"] for file in files], np.float32) * 2 - 1
+    looks = np.array([[int(bit) for bit in f"{appearance(file):0128b}"] for file in files], np.float32) * 2 - 1
     same, other = distances(looks, np.array([file.parent.name for file in files]))
     for kind, pairs in (("one class", same), ("different classes", other)):
         nearest = int(np.flatnonzero(pairs)[0])

@@ -25,6 +25,7 @@ from earthgpt.tasks import (
     visual_grounding,
     visual_question_answering,
 )
+from earthgpt.tasks.wording import class_names
 from earthgpt.types import Box, Conversation, EarthGPTError, Message, OrientedBox, Region, Sensor
 
 
@@ -86,17 +87,15 @@ class EarthGPT:
         return self._say(open_raster(image, sensor), image_captioning.TASK.question()).text.strip()
 
     def classify(
-        self, image: Any, classes: Sequence[str] | None = None, sensor: Sensor | str | None = None
+        self, image: Any, classes: str | Sequence[str] | None = None, sensor: Sensor | str | None = None
     ) -> Classification:
-        """The class of the scene: the most likely of ``classes``, or in the model's own words when None."""
-        raster = open_raster(image, sensor)
+        """The class of the scene: the most likely of ``classes`` (names, or text with commas between them), or in the
+        model's own words when None."""
+        raster, classes = open_raster(image, sensor), class_names(classes)
         if classes is None:
             answer = self._say(raster, scene_classification.TASK.question())
             label = scene_classification.TASK.parse(answer.text, raster.size) or ""
             return Classification(label, {label: answer.probability()})
-        classes = list(dict.fromkeys(name.strip() for name in classes if name.strip()))
-        if not classes:
-            raise EarthGPTError("The list of classes is empty; give at least one, or none at all.")
         likely = self._likely(raster, classes)
         probabilities = dict(sorted(zip(classes, likely, strict=True), key=lambda pair: -pair[1]))
         return Classification(next(iter(probabilities)), probabilities)
@@ -221,9 +220,10 @@ def load(
 
     constrained: as of ``EarthGPT``. dtype: of the weights; "auto" takes them as they were saved, and so does None on a
     GPU, while on a processor it is "float32". compiled: answers are
-    decoded by a program that is compiled now for this processor, in a few seconds: faster, with the same answers to
-    rounding.
-    Raises EarthGPTError when there is no such model, and where ``compiled`` cannot be: on a GPU, without a compiler.
+    decoded by a program that is compiled now for this processor, in a few seconds, or on a CUDA GPU by graphs of its
+    passes: faster, with the same answers to rounding.
+    Raises EarthGPTError when there is no such model, and where ``compiled`` cannot be: on another GPU, and on a
+    processor without a compiler.
     """
     import torch
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import pickle
 import random
 import re
@@ -15,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
@@ -27,6 +27,7 @@ from PIL import Image
 from earthgpt import conversations, lookup
 from earthgpt.config import BuildRecipe, BuildSource, Evaluation, load_recipe
 from earthgpt.datasets import Dataset, at_hand
+from earthgpt.files import whole_file
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import cut, fragment, parse_fragment, windows
 from earthgpt.leaks import Fingerprint, Index, Leak, fingerprint
@@ -228,9 +229,8 @@ def _place(sample: Sample, root: Path, dataset: str, recipe: BuildRecipe) -> str
         return path.as_posix()
     if recipe.images == "copy" and not (output / path).exists():
         (output / path).parent.mkdir(parents=True, exist_ok=True)
-        fresh = output / path.with_name(f".{path.name}.new")
-        shutil.copyfile(sample.image, fresh)
-        fresh.replace(output / path)
+        with whole_file(output / path, several=True) as fresh:
+            shutil.copyfile(sample.image, fresh)
     elif recipe.images == "link" and not inside:
         _link(sample.image, output / path)
     return fragment(path.as_posix(), window) if window else path.as_posix()
@@ -239,9 +239,8 @@ def _place(sample: Sample, root: Path, dataset: str, recipe: BuildRecipe) -> str
 def _save(pixels: np.ndarray, path: Path) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_name(f".{path.name}.new")
-        Image.fromarray(pixels).save(fresh, format="PNG")
-        fresh.replace(path)
+        with whole_file(path, several=True) as fresh:
+            Image.fromarray(pixels).save(fresh, format="PNG")
 
 
 def _link(target: Path, link: Path) -> None:
@@ -426,7 +425,8 @@ def _evaluation_index(
     if not index.names:
         return None, unread
     path = parts / "evaluation.pickle"
-    _replace(path, pickle.dumps(index))
+    with whole_file(path, several=True) as fresh:
+        fresh.write_bytes(pickle.dumps(index))
     return path, unread
 
 
@@ -456,14 +456,15 @@ def _assemble(recipe: BuildRecipe, chosen: list, failed: dict, left_out: dict, u
                     _link(Path(job.source.root).absolute(), output / "data" / job.source.dataset)
         names = {"mmrs.jsonl": ("", "\n", "\n"), "mmrs.json": ("[\n", ",\n", "\n]\n")}
         files = {}
-        for name, (start, between, end) in names.items():
-            fresh = output / f".{name}.new"
-            with fresh.open("wb") as file:
-                file.write(start.encode())
-                for i, line in enumerate(_lines(parts / f"{job.name}.jsonl" for job, _ in chosen)):
-                    file.write((between.encode() if i else b"") + line)
-                file.write(end.encode())
-            files[name] = {"bytes": fresh.stat().st_size, "sha256": _digest(fresh)}
+        with ExitStack() as written:  # they get their names when both are whole
+            for name, (start, between, end) in names.items():
+                fresh = written.enter_context(whole_file(output / name))
+                with fresh.open("wb") as file:
+                    file.write(start.encode())
+                    for i, line in enumerate(_lines(parts / f"{job.name}.jsonl" for job, _ in chosen)):
+                        file.write((between.encode() if i else b"") + line)
+                    file.write(end.encode())
+                files[name] = {"bytes": fresh.stat().st_size, "sha256": _digest(fresh)}
         sets = [report for _, report in chosen]
         manifest = {
             "made_with": f"earthgpt {version('earthgpt')}",
@@ -478,14 +479,9 @@ def _assemble(recipe: BuildRecipe, chosen: list, failed: dict, left_out: dict, u
             "evaluation_sets_not_there": unread,
             "files": files,
         }
-        for name in names:
-            (output / f".{name}.new").replace(output / name)
         _write_json(output / "manifest.json", manifest)
     except OSError as error:
         raise EarthGPTError(f"Cannot write to {output}: {error.strerror or error}.") from None
-    finally:
-        for name in ("mmrs.json", "mmrs.jsonl"):
-            (output / f".{name}.new").unlink(missing_ok=True)
     shutil.rmtree(parts)
     return manifest
 
@@ -503,13 +499,5 @@ def _digest(path: Path) -> str:
 
 
 def _write_json(path: Path, value: Any) -> None:
-    _replace(path, (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode())
-
-
-def _replace(path: Path, content: bytes) -> None:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(content)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    with whole_file(path, several=True) as fresh:
+        fresh.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")

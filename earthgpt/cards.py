@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from earthgpt.files import whole_file
 from earthgpt.types import EarthGPTError
 
 LIBRARIES = ("torch", "transformers", "numpy", "pillow", "rasterio", "pyogrio", "pyarrow")
@@ -56,10 +56,9 @@ def write_run_card(
         "seconds": seconds,
         "versions": {name: version or "not installed" for name, version in versions(LIBRARIES).items()},
     }
-    fresh = path.with_name(f"{path.name}.new")
     try:
-        fresh.write_text(json.dumps(card, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-        os.replace(fresh, path)
+        with whole_file(path) as fresh:
+            fresh.write_text(json.dumps(card, indent=1, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
     except OSError as error:
         raise EarthGPTError(f"Cannot write {path}: {error.strerror}.") from None
     return path

@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.state_dict import (
 from transformers.utils import logging
 
 from earthgpt.config import Recipe
+from earthgpt.files import whole_folder
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.parallel import Ranks
 from earthgpt.types import EarthGPTError
@@ -137,8 +138,6 @@ def save_model(folder: Path, model, processor: EarthGPTProcessor, ranks: Ranks) 
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
     weights = get_model_state_dict(model, options=options)  # of the first process alone, when there are several
     if ranks.first:
-        fresh = folder.with_name(f"{folder.name}.new")
-        shutil.rmtree(fresh, ignore_errors=True)
         with torch.device("meta"):  # no second copy of the weights
             written = EarthGPTForConditionalGeneration(model.config).to(torch.bfloat16)
         weights = {
@@ -147,17 +146,7 @@ def save_model(folder: Path, model, processor: EarthGPTProcessor, ranks: Ranks) 
         written.load_state_dict(weights, assign=True)
         written.tie_weights()
         written.generation_config = model.generation_config
-        written.save_pretrained(fresh)
-        processor.save_pretrained(fresh)
-        swap(fresh, folder)
+        with whole_folder(folder) as fresh:
+            written.save_pretrained(fresh)
+            processor.save_pretrained(fresh)
     ranks.wait()
-
-
-def swap(fresh: Path, folder: Path) -> None:
-    """Puts a new folder in the place of another."""
-    old = folder.with_name(f"{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)

@@ -10,22 +10,22 @@ import codecs
 import json
 import os
 import re
-import secrets
 import struct
 import weakref
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from itertools import chain, pairwise
 from pathlib import Path, PurePath, PurePosixPath
-from typing import IO, Any, BinaryIO, Literal, overload
+from typing import Any, BinaryIO, Literal, overload
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from earthgpt.files import whole_file
 from earthgpt.types import Conversation, EarthGPTError, Message
 
 ROLES = {"human": "user", "gpt": "assistant"}
@@ -73,7 +73,7 @@ def write(path: str | Path, conversations: Iterable[Conversation]) -> int:
     start, between, end = ("", "\n", "\n") if _is_lines(path) else ("[\n", ",\n", "\n]\n")
     path.parent.mkdir(parents=True, exist_ok=True)
     count = 0
-    with _atomic(path, "w", encoding="utf-8", newline="\n") as file:
+    with whole_file(path, several=True) as fresh, fresh.open("w", encoding="utf-8", newline="\n") as file:
         for conversation in conversations:
             file.write((between if count else start) + json.dumps(_record(conversation), ensure_ascii=False))
             count += 1
@@ -335,7 +335,7 @@ def _index(file: BinaryIO, path: Path) -> np.ndarray:
     about, beside = os.fstat(file.fileno()), path.with_name(f"{path.name}.index")
     starts = _mapped(beside, about)
     if starts is None:
-        with suppress(OSError), _atomic(beside, "wb") as index:
+        with suppress(OSError), whole_file(beside, several=True) as fresh, fresh.open("wb") as index:
             index.write(bytes(_HEADER.size))
             count = sum(index.write(starts.tobytes()) // 8 for starts in _starts(file, path))
             index.seek(0)
@@ -360,18 +360,6 @@ def _mapped(index: Path, about: os.stat_result) -> np.ndarray | None:
 
 
 # --- files and records -------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _atomic(path: Path, mode: str, **how: Any) -> Iterator[IO]:
-    """A file to write that is there whole or not at all: it is written beside its place and then moved."""
-    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with beside.open(mode, **how) as file:
-            yield file
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _is_lines(path: Path) -> bool:

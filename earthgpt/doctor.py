@@ -47,7 +47,7 @@ class Fit:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Examined:
     """What was found. rate: floating-point operations a second of a bfloat16 product on the first device."""
 
     versions: dict[str, str | None]
@@ -59,7 +59,7 @@ class Findings:
     fits: tuple[Fit, ...]
 
 
-def examine(memory: int | None = None, processes: int | None = None, image_size: int = 224) -> Findings:
+def examine(memory: int | None = None, processes: int | None = None, image_size: int = 224) -> Examined:
     """Looks at this machine, or at ``processes`` devices of ``memory`` bytes each where they are given.
 
     Raises EarthGPTError for an image size that no preset takes.
@@ -67,7 +67,7 @@ def examine(memory: int | None = None, processes: int | None = None, image_size:
     found = tuple(devices())
     memory = memory or min(device.memory for device in found)
     processes = processes or len(found)
-    return Findings(
+    return Examined(
         versions=versions(LIBRARIES),
         devices=found,
         rate=matrix_rate(found[0].device, torch.bfloat16),

@@ -28,7 +28,7 @@ from earthgpt.reports import Report, Scored, fingerprint, report, task_of
 from earthgpt.tasks import Task, Turn
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding
-from earthgpt.types import Conversation, EarthGPTError, Region, Sample, Size
+from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Region, Sample, Size
 
 # What another pass over the questions shows in place of the image, and the name of that baseline in a report.
 BLIND = {"text-only": "text only", "blank": "blank image", "shuffled-images": "shuffled images"}
@@ -105,7 +105,8 @@ def evaluate(
     is left out, and counted.
 
     Raises NoQuestionsError when there is nothing to ask, and EarthGPTError for a task that the data set has no facts
-    for, when ``output`` is of another run or cannot be written, and where the model cannot be asked.
+    for or whose answers no report can keep, when ``output`` is of another run or cannot be written, and where the model
+    cannot be asked.
     """
     card, asked = lookup.find("datasets", dataset), _task(task, frame, options or {})
     if unknown := [one for one in blind if one not in BLIND]:
@@ -278,12 +279,24 @@ def _questions(
             for number, turn in enumerate(once(task.turns(sample, random.Random(sample.name)))):
                 if (kinds is not None and turn.kind not in kinds) or not keep(sample, turn):
                     continue
+                if not _is_answer(turn.answer):
+                    raise EarthGPTError(
+                        "An answer is a text, a Box, an OrientedBox or a tuple of Region; not "
+                        f"{turn.answer!r:.80}, as the task gives for {sample.name}."
+                    )
                 text = texts.setdefault(turn.question, turn.question)
                 truth = turn.references or turn.answer
                 if there:
                     name = f"{sample.name}#{number}"  # whichever questions are asked
                     yield Scored(name, sample.name, text, truth, None, None, turn.kind, sample.size), sample
                 defects["questions left out: no image file"] += not there
+
+
+def _is_answer(value: Any) -> bool:
+    """Whether a report can keep an answer: what else a task of one's own gives would fail when all has been asked."""
+    if isinstance(value, tuple):
+        return all(isinstance(one, Region) for one in value)
+    return value is None or isinstance(value, str | Box | OrientedBox)
 
 
 def _worded(question: Scored, instruction: str) -> str:

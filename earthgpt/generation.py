@@ -125,11 +125,11 @@ class _Saying:
         bets = bets[: self.most - len(self.written) - 1]
         self.feed, self.bets = [*tokens, *bets], len(bets)
 
-    def hear(self, logits: torch.Tensor, totals: torch.Tensor, tops: list[int]) -> None:
-        """Writes as many tokens as bets were right, and one more; of logits [bets + 1, V], their logsumexp and the
-        likeliest tokens [bets + 1]."""
+    def hear(self, logits: torch.Tensor, totals: torch.Tensor, tops: list[int], likely: list[float]) -> None:
+        """Writes as many tokens as bets were right, and one more; of logits [bets + 1, V], their logsumexp, the
+        likeliest tokens and their probabilities [bets + 1]."""
         for i in range(self.bets + 1):
-            token = self.write(logits[i], totals[i], tops[i])
+            token = self.write(logits[i], totals[i], tops[i], likely[i])
             if self.done or i == self.bets or self.feed[i - self.bets] != token:
                 break
         self.start += len(self.feed) - self.bets + i
@@ -138,7 +138,7 @@ class _Saying:
         else:
             self._bet(self.written[-1:])
 
-    def write(self, logits: torch.Tensor, total: torch.Tensor, top: int) -> int:
+    def write(self, logits: torch.Tensor, total: torch.Tensor, top: int, likely: float) -> int:
         """Writes the likeliest token [V] that is allowed, or ends the answer; which token it was."""
         token, after = top, None
         if self.constraint is not None:
@@ -147,7 +147,8 @@ class _Saying:
             self.done = self.finished = True
             return token
         self.written.append(token)
-        self.probabilities.append(float((logits[token] - total).exp()))
+        # That of the likeliest comes with those of all rows: each value that is asked for alone waits for the card.
+        self.probabilities.append(likely if token == top else float((logits[token] - total).exp()))
         self.state = after
         self.done = len(self.written) == self.most
         if after is not None and after.ends and (self.done or not after.following):
@@ -177,14 +178,15 @@ def _say(
         logits, places = begin(model, rows, beginnings, which, own, keep, pixels)
     while True:
         logits = logits.float()
-        totals, tops = logits.logsumexp(-1), logits.argmax(-1).tolist()  # [B, K]
+        totals, tops, likely = _likeliest(logits)
         for i, (one, place, count) in enumerate(zip(running, places, keep, strict=True)):
             last = slice(place - count, place)
             if not one.done:
-                one.hear(logits[i, last], totals[i, last], tops[i][last])
+                one.hear(logits[i, last], totals[i, last], tops[i][last], likely[i][last])
         left = [i for i, one in enumerate(running) if not one.done]
         if not left:
             if reading:
+                rows.steps.clear()  # the model may change until the next turn
                 reading.rows, reading.shown = rows, images
                 reading.ids = [*asked, *said[0].written][: said[0].start]
             return
@@ -217,6 +219,12 @@ def _beginnings(
     return [said[i].feed[:length] for i in first], which, [square for i in first for square in shown[i]]
 
 
+def _likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, list, list]:
+    """Of logits [..., V] their logsumexp [...], and as lists the likeliest token and its probability."""
+    totals, (best, tops) = logits.logsumexp(-1), logits.max(-1)
+    return totals, tops.tolist(), (best - totals).exp().tolist()
+
+
 class _Listening(LogitsProcessor):
     """Has answers written as transformers' ``generate`` goes, and lets it take only what was written."""
 
@@ -225,9 +233,8 @@ class _Listening(LogitsProcessor):
 
     def __call__(self, input_ids, scores):
         logits = scores.float()
-        totals, tops = logits.logsumexp(-1), logits.argmax(-1).tolist()
         end = next(iter(self.said[0].ends))
-        each = zip(self.said, logits, totals, tops, strict=True)
+        each = zip(self.said, logits, *_likeliest(logits), strict=True)
         taken = [end if one.done else one.write(*row) for one, *row in each]
         only = torch.tensor(taken, device=scores.device)[:, None]
         return torch.full_like(scores, -torch.inf).scatter(1, only, 0.0)

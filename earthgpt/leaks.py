@@ -41,23 +41,23 @@ RSIVQA = {"AID": "aid", "DOTA": "dota", "HRRSD": "hrrsd", "Sydney": "sydney_capt
 # nearly all of them straight beaches.
 ALIKE = 12
 SMALL = 288  # pixels of a side that are enough to see how an image looks
-WORDS, WIDTH = 8, 16  # a look as words of 16 bits
-# Looks that differ in fewer than 2 * WORDS bits have a word that differs in one bit at most (Norouzi et al., Fast
+WORDS, WIDTH = 8, 16  # an appearance as words of 16 bits
+# Appearances that differ in fewer than 2 * WORDS bits have a word that differs in one bit at most (Norouzi et al., Fast
 # Exact Search in Hamming Space with Multi-Index Hashing, 2014).
 NEAR = (0, *(1 << bit for bit in range(WIDTH)))
 # Neighbours in an image are alike, and a word that is the same in many images costs time: the bits of one are of places
-# far apart. Of 100,000 looks a query meets 290 in this order and 1,500 in that of the rows.
+# far apart. Of 100,000 appearances a query meets 290 in this order and 1,500 in that of the rows.
 _STEP, _ROW, _COLUMN = np.indices((2, 8, 8))
 ORDER = np.argsort(((4 * _STEP + _ROW + 2 * _COLUMN) % WORDS).ravel(), kind="stable")
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells an image: ``name`` across sets, ``content`` of the file and ``look``; None where not taken."""
+    """What tells an image: ``name`` across sets, ``content`` of the file and ``appearance``; None where not taken."""
 
     name: str
     content: str | None = None
-    look: int | None = None
+    appearance: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +103,10 @@ def fingerprint(dataset: str, sample: Sample, compare: Literal["names", "bytes",
         return Fingerprint(name)
     with sample.image.open("rb") as file:
         content = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
-    return Fingerprint(name, content, look(sample.image) if compare == "looks" else None)
+    return Fingerprint(name, content, appearance(sample.image) if compare == "looks" else None)
 
 
-def look(path: Path) -> int | None:
+def appearance(path: Path) -> int | None:
     """128 bits that stay nearly the same when an image is scaled or compressed: on a grid of 9 x 9 grey values, whether
     each is brighter than its right neighbour, and than the one below (dHash, Krawetz 2013). None where half of the
     neighbours are equal, as in an image without data: all such images look alike.
@@ -132,7 +132,7 @@ class Index:
 
     names: dict[str, str] = field(default_factory=dict)
     contents: dict[str, tuple[str, str]] = field(default_factory=dict)
-    looks: list[tuple[int, str, str]] = field(default_factory=list)
+    appearances: list[tuple[int, str, str]] = field(default_factory=list)
     words: dict[int, list[int]] = field(default_factory=dict)
 
     def add(self, origin: str, prints: Iterable[Fingerprint]) -> None:
@@ -141,10 +141,10 @@ class Index:
             self.names.setdefault(one.name, origin)
             if one.content:
                 self.contents.setdefault(one.content, (origin, one.name))
-            if one.look is not None:
-                for word in _words(one.look):
-                    self.words.setdefault(word, []).append(len(self.looks))
-                self.looks.append((one.look, origin, one.name))
+            if one.appearance is not None:
+                for word in _words(one.appearance):
+                    self.words.setdefault(word, []).append(len(self.appearances))
+                self.appearances.append((one.appearance, origin, one.name))
 
     def find(self, one: Fingerprint) -> Leak | None:
         """The image of the index that this one is, by name or else bytes; or else the one it looks like most, where at
@@ -154,14 +154,15 @@ class Index:
             return Leak(one.name, self.names[one.name], one.name, "name")
         if one.content in self.contents:
             return Leak(one.name, *self.contents[one.content], "bytes")
-        if one.look is not None:
-            near = {i for word in _words(one.look) for flip in NEAR for i in self.words.get(word ^ flip, ())}
-            distance, i = min((((self.looks[i][0] ^ one.look).bit_count(), i) for i in near), default=(ALIKE + 1, -1))
+        if one.appearance is not None:
+            near = {i for word in _words(one.appearance) for flip in NEAR for i in self.words.get(word ^ flip, ())}
+            bits = [((self.appearances[i][0] ^ one.appearance).bit_count(), i) for i in near]
+            distance, i = min(bits, default=(ALIKE + 1, -1))
             if distance <= ALIKE:
-                return Leak(one.name, *self.looks[i][1:], "looks")
+                return Leak(one.name, *self.appearances[i][1:], "looks")
         return None
 
 
-def _words(look: int) -> list[int]:
-    """The words of a look, each with its place above its bits."""
-    return [i << WIDTH | look >> (i * WIDTH) & ((1 << WIDTH) - 1) for i in range(WORDS)]
+def _words(bits: int) -> list[int]:
+    """The words of an appearance, each with its place above its bits."""
+    return [i << WIDTH | bits >> (i * WIDTH) & ((1 << WIDTH) - 1) for i in range(WORDS)]

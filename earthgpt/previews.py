@@ -8,7 +8,7 @@ import random
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from textwrap import shorten
@@ -19,6 +19,7 @@ from earthgpt import lookup
 from earthgpt.datasets import Dataset, at_hand
 from earthgpt.geo.pictures import colours_of, file_format, mark, save_picture
 from earthgpt.geo.raster import read_pixels
+from earthgpt.tasks import Task, can_be_asked
 from earthgpt.types import EarthGPTError, Region, Sample, Sensor
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -34,26 +35,39 @@ UNEVEN = 50  # the largest class is this many times the smallest: bars are logar
 
 
 def preview(
-    dataset: str | Dataset, root: Path | str | None, split: str, output: Path | str, count: int = 12, seed: int = 0
+    dataset: str | Dataset,
+    root: Path | str | None,
+    split: str,
+    output: Path | str,
+    count: int = 12,
+    seed: int = 0,
+    task: str | None = None,
 ) -> None:
     """Draws ``count`` samples of a split, spread over its classes, and the counts of all, as a PNG or JPEG.
 
     ``dataset`` is a name or the value. A sample whose image is missing or broken is an empty frame with its facts. All
     samples are read once and few are kept: memory does not grow with the set. The same seed gives the same picture.
-    Raises EarthGPTError for what ``Dataset.read`` does, and for an ``output`` of another kind.
+    task: the name of one; samples that state something for it are drawn, with its questions alone.
+    Raises EarthGPTError for what ``Dataset.read`` does, for an ``output`` of another kind, and for a task for which no
+    sample states anything.
     """
     file_format(output)
     card = lookup.find("datasets", dataset) if isinstance(dataset, str) else dataset
+    tasks = [lookup.find("tasks", name) for name in ([task] if task else card.tasks)]
     defects: Counter[str] = Counter()
     charts: dict[str, Counter[str]] = {}
     rng = random.Random(seed)
-    chosen, total = _chosen(_counted(card.read(root, split, defects), charts), count, rng)
+    read = _counted(card.read(root, split, defects), charts)
+    chosen, total = _chosen((one for one in read if not task or can_be_asked(tasks[0], [one])), count, rng)
+    if task and not chosen:
+        raise EarthGPTError(f"{card.title}, {split}, states nothing for {task}; its tasks: {', '.join(card.tasks)}.")
     charts = {heading: counts for heading, counts in charts.items() if counts}
     colours = colours_of(label for label, _ in charts.get(OBJECTS, Counter()).most_common())
-    samples = [_sample(card, sample, colours, random.Random(f"{seed}/{sample.name}")) for sample in chosen]
+    samples = [_sample(tasks, sample, colours, random.Random(f"{seed}/{sample.name}")) for sample in chosen]
     rows = [_beside(samples[i : i + COLUMNS], GAP) for i in range(0, len(samples), COLUMNS)]
     body = _beside([_over(rows, 2 * GAP), _panel(charts, colours, defects)], 2 * GAP)
-    page = _over([_title(card, split, total, charts, body.width), body], GAP)
+    title = f"{card.title}, {split}" + (f": {task}" if task else "")
+    page = _over([_title(card, split, title, total, charts, body.width), body], GAP)
     sheet = Image.new("RGB", (page.width + 2 * MARGIN, page.height + 2 * MARGIN), PAPER)
     sheet.paste(page, (MARGIN, MARGIN))
     save_picture(sheet, output)
@@ -102,7 +116,7 @@ def _chosen(samples: Iterable[Sample], count: int, rng: random.Random) -> tuple[
     return found[:count], met.total()
 
 
-def _sample(card: Dataset, sample: Sample, colours: Mapping[str, str], rng: random.Random) -> Image.Image:
+def _sample(tasks: Sequence[Task], sample: Sample, colours: Mapping[str, str], rng: random.Random) -> Image.Image:
     """One sample with its facts and its first questions."""
     picture, missing = _picture(sample, colours)
     size = f"{sample.size[0]:,} x {sample.size[1]:,} pixels" if min(sample.size) else "size not known"
@@ -116,17 +130,17 @@ def _sample(card: Dataset, sample: Sample, colours: Mapping[str, str], rng: rand
         lines.append(_text(f"Objects: {objects}", WIDTH, BODY, INK, most=3))
     parts = [picture, _over(lines, 3)]
     asked = ""
-    for question, answer in _turns(card, sample, rng):
+    for question, answer in _turns(tasks, sample, rng):
         said = _text(answer, WIDTH, BODY, INK, most=3)
         parts.append(said if question == asked else _over([_text(question, WIDTH), said], 2))
         asked = question
     return _over(parts, 12, WIDTH)
 
 
-def _turns(card: Dataset, sample: Sample, rng: random.Random) -> list[tuple[str, str]]:
+def _turns(tasks: Sequence[Task], sample: Sample, rng: random.Random) -> list[tuple[str, str]]:
     """The first questions and answers as text, of each task in turn."""
     asked = []
-    for task in (lookup.find("tasks", name) for name in card.tasks):
+    for task in tasks:
         asked.append([(turn.question, task.format(turn.answer, sample.size)) for turn in task.turns(sample, rng)])
     mixed = (turn for turns in itertools.zip_longest(*asked) for turn in turns if turn)
     return list(itertools.islice(mixed, MOST_TURNS))
@@ -150,8 +164,10 @@ def _picture(sample: Sample, colours: Mapping[str, str]) -> tuple[Image.Image, t
     return picture, missing
 
 
-def _title(card: Dataset, split: str, total: int, charts: Mapping[str, Counter[str]], width: int) -> Image.Image:
-    """The name of the set and its split, and how much there is."""
+def _title(
+    card: Dataset, split: str, title: str, total: int, charts: Mapping[str, Counter[str]], width: int
+) -> Image.Image:
+    """What is shown, and how much there is."""
     expected = card.counts.get(split, total)
     facts = [f"{total:,} images" if expected == total else f"{total:,} of {expected:,} images"]
     if OBJECTS in charts:
@@ -163,9 +179,7 @@ def _title(card: Dataset, split: str, total: int, charts: Mapping[str, Counter[s
         if heading in charts:
             facts.append(f"{sum(int(each) * images for each, images in charts[heading].items()):,} {noun}")
     facts += [", ".join(map(_spelled, card.sensors)), f"licence: {card.licence}"]
-    return _over(
-        [_text(f"{card.title}, {split}", width, TITLE, INK, 1), _text("  ·  ".join(facts), width, HEADING)], 10
-    )
+    return _over([_text(title, width, TITLE, INK, 1), _text("  ·  ".join(facts), width, HEADING)], 10)
 
 
 def _panel(charts: Mapping[str, Counter[str]], colours: Mapping[str, str], defects: Mapping[str, int]) -> Image.Image:

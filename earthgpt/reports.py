@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -17,6 +16,7 @@ from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from earthgpt import lookup
 from earthgpt.cards import versions
+from earthgpt.files import whole_file
 from earthgpt.metrics import statistics
 from earthgpt.tasks import Task
 from earthgpt.tasks.image_captioning import ImageCaptioning
@@ -309,10 +309,9 @@ def without_nan(value: Any) -> Any:
 def write_text(path: str | Path, text: str) -> None:
     """Writes a file, complete or not at all. Raises EarthGPTError when it cannot be written."""
     path = Path(path)
-    fresh = path.with_name(path.name + ".new")
     try:
-        fresh.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-        os.replace(fresh, path)
+        with whole_file(path) as fresh:
+            fresh.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
     except OSError as error:
         raise EarthGPTError(f"Cannot write {path}: {error.strerror}.") from None
 

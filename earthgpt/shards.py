@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 import tarfile
 from bisect import bisect_right
 from collections import Counter
@@ -24,6 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from earthgpt.files import whole_file
 from earthgpt.order import key_of, shuffled
 from earthgpt.types import EarthGPTError
 
@@ -215,13 +215,9 @@ def _load(index: Path, size: int, changed: int) -> Table | None:
 
 
 def _save(index: Path, table: Table, size: int, changed: int) -> None:
-    beside = index.with_name(f".{index.name}.{secrets.token_hex(4)}")
     content = {"size": size, "changed": changed, "defects": table.defects, "keys": table.keys}
-    try:
-        beside.write_text(json.dumps({**content, "places": table.places.tolist()}))
-        beside.replace(index)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(index, several=True) as fresh:
+        fresh.write_text(json.dumps({**content, "places": table.places.tolist()}))
 
 
 def _scan(path: Path, size: int) -> Table:

@@ -25,11 +25,12 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
 from earthgpt.calibration import calibrate
-from earthgpt.checkpoints import Checkpoints, save_model, swap
+from earthgpt.checkpoints import Checkpoints, save_model
 from earthgpt.config import NewModel, Recipe, Source, load_recipe, save_recipe
 from earthgpt.datasets import at_hand
 from earthgpt.evaluation import evaluate
 from earthgpt.features import FeatureCache, fingerprint
+from earthgpt.files import whole_file, whole_folder
 from earthgpt.logs import RunLog
 from earthgpt.machine import matrix_rate, peak_memory
 from earthgpt.mixture import Batch, Collate, FromDataset, Mixture, Part, open_sources
@@ -455,9 +456,8 @@ def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditional
     new = recipe.model
     kept = Path(recipe.output) / "tokenizer"
     if not kept.is_dir():  # a run that goes on keeps the words it began with, whatever became of the data
-        fresh = kept.with_suffix(".new")
-        train_tokenizer(Mixture(recipe, parts, None).texts(), new.vocabulary).save_pretrained(fresh)
-        swap(fresh, kept)
+        with whole_folder(kept) as fresh:
+            train_tokenizer(Mixture(recipe, parts, None).texts(), new.vocabulary).save_pretrained(fresh)
     tokenizer = AutoTokenizer.from_pretrained(kept)
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     vit = _configuration(new.vit)
@@ -505,9 +505,8 @@ def vocabulary_of(recipe: Recipe, parts: list[Part]) -> Vocabulary:
     kept = Path(recipe.output) / "classes.json"
     if not kept.is_file():
         found = Vocabulary.of(sample for part in parts if isinstance(part, FromDataset) for sample in part.samples)
-        fresh = kept.with_suffix(".new")
-        fresh.write_text(json.dumps(found.to_dict(), indent=2))
-        swap(fresh, kept)
+        with whole_file(kept) as fresh:
+            fresh.write_text(json.dumps(found.to_dict(), indent=2))
     return Vocabulary.from_dict(json.loads(kept.read_text()))
 
 

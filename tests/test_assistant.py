@@ -45,7 +45,7 @@ def test_every_method_works_on_a_model_with_random_weights(tiny):
     assert isinstance(tiny.ground(WIDE, "the largest ship"), Region | None)
     assert all(region.label == "ship" and 0 < region.score < 1 for region in tiny.detect(WIDE, "ship"))
     found = tiny.classify(WIDE, ["harbor", "airport", "harbor ", ""])
-    assert set(found.probabilities) == {"harbor", "airport"}
+    assert set(found.probabilities) == {"harbor", "airport"} and found == tiny.classify(WIDE, "harbor, airport")
     assert sum(found.probabilities.values()) == pytest.approx(1)
     assert found.probabilities[found.label] == max(found.probabilities.values())
     assert isinstance(tiny.classify(WIDE).label, str)

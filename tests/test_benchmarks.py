@@ -171,3 +171,28 @@ def test_fewer_questions_are_asked_without_their_images(monkeypatch, tmp_path, b
     assert calls == asked
     assert f"**{min(400, there) / 1000:.3f}** | {'0.250' if blind else ''} | " in line and "| 0.125 |" in line
     assert ("text only, 100 questions at most |" in figures.header(400, blind)) == (blind == 100)
+
+
+def test_the_benchmark_of_a_card_runs_in_toy_size_and_a_part_that_fails_costs_no_other(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(FOLDER)
+    import gpu
+
+    def broken(bench):
+        bench.keep("prefill", before=1.0)
+        raise RuntimeError("The card is on fire.")
+
+    monkeypatch.setitem(gpu.PARTS, "prefill", broken)
+    assert gpu.main(["--quick", "--json", str(tmp_path / "gpu.json")]) == 1
+    said = capsys.readouterr()
+    assert "The card is on fire." in said.err and "failed: prefill" in said.out
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["prefill"] == {"before": 1.0} and found["failed"] == ["prefill"]
+    assert {"ceilings", "decode", "batches", "align", "instruct"} < set(found)
+    rows = {row["what"]: row for row in found["rows"]}
+    assert rows["decode, one stream, ours"]["same"].startswith("12 tokens, probabilities to")
+    # Alpha and beta of seven linear layers in each of two layers: 4 x 256, 2 x 512 and 256 outputs.
+    assert found["instruct"]["trained"] == 2 * 2 * (4 * 256 + 2 * 512 + 256)
+    assert found["instruct"]["mfu"] == pytest.approx(rows["training, instruct.toml"]["ratio"])
+    with pytest.raises(SystemExit):
+        gpu.main(["--quick", "decoding"])
+    assert "no part decoding; there are ceilings" in capsys.readouterr().err

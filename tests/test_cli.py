@@ -254,6 +254,13 @@ def test_the_card_of_a_data_set_is_shown_in_words_and_as_json(run):
     assert json.loads(out)["images"] == {"train": 2029, "val": 290, "test": 579}
 
 
+def test_a_data_set_is_drawn_for_one_task(run, tmp_path):
+    words = ("datasets", "show", "synthetic", "--split", "val", "--count", 2, "--task", "visual_grounding")
+    code, out, err = run(*words, "--preview", tmp_path / "phrases.png")
+    assert (code, out) == (0, "") and "Wrote" in err and (tmp_path / "phrases.png").exists()
+    told(run(*words), "--task chooses what is drawn", "--preview")
+
+
 def test_an_instruction_set_is_built_and_validated(run, tmp_path):
     toml = tmp_path / "build.toml"
     root = downloads.rsicd(tmp_path / "RSICD")
@@ -431,6 +438,8 @@ def test_a_folder_is_no_image(run, tmp_path):
         (("ask", "IMAGE", "What?", "-s", "lidar"), "optical, sar, infrared; not 'lidar'"),
         (("ask", "IMAGE", "What?", "--engine", "nonsense"), "'nonsense' is not one of 'local', 'ray'"),
         (("caption", "IMAGE", "--engine", "ray", "-o", "FOLDER/a.csv"), "--engine local"),
+        (("caption", "IMAGE", "--json", "-o", "FOLDER/a.csv"), "leave out --json, or -o"),
+        (("classify", "IMAGE", "-c", "ship", "--json", "-o", "FOLDER/a.CSV"), "leave out --json, or -o"),
         (("ask", "IMAGE", "What?", "-m", "earthgpt-tony"), "No model 'earthgpt-tony'"),
         (("ask", "IMAGE", "What?", "-m", "FOLDER"), "has no config.json"),
         (("ask", "IMAGE", "", "-m", "MODEL"), "The question is empty"),

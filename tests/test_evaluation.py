@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -178,6 +178,23 @@ def test_a_task_of_ones_own_is_asked_of_every_data_set(fake, pictures, says, mon
     assert (report.task, report.examples, report.metrics["accuracy_strict"]) == ("my_own.task", 6, 0.5)
     with pytest.raises(EarthGPTError, match="Mine has no facts for region_captioning"):
         evaluate(fake, "my_own.pictures", "region_captioning", str(pictures), "all")
+
+
+@pytest.mark.parametrize("answer", [("a", "b"), (Box(0, 0, 1, 1),), (Region(Box(0, 0, 1, 1), "a"), "b"), 3, ["a"], {}])
+def test_a_task_whose_answers_no_report_can_keep_is_refused_before_it_is_asked(
+    fake, pictures, says, monkeypatch, answer
+):
+    @dataclass(frozen=True)
+    class Own(type(find("tasks", "scene_classification"))):
+        def turns(self, sample, rng):
+            return [replace(turn, answer=answer) for turn in super().turns(sample, rng)]
+
+    asked = []
+    says(lambda conversation: asked.append(conversation) or "a")
+    monkeypatch.setitem(sys.modules, "my_own.task", SimpleNamespace(TASK=Own()))
+    with pytest.raises(EarthGPTError, match=r"a tuple of Region; not .*, as the task gives for 0\.png"):
+        evaluate(fake, "my_own.pictures", "my_own.task", str(pictures), "all", rounds=0)
+    assert not asked
 
 
 def test_once_keeps_the_first_of_the_turns_that_ask_the_same():

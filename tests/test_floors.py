@@ -12,6 +12,7 @@ import earthgpt
 ROOT = Path(earthgpt.__file__).parent
 FLOORS = {
     "types": 0,
+    "files": 0,
     **dict.fromkeys(
         (
             "config",
@@ -138,8 +139,9 @@ def test_a_module_imports_only_from_floors_below(path):
         assert allowed, f"{module} (floor {FLOORS[module]}) must not import {name}."
 
 
-def test_types_need_only_the_standard_library():
-    assert {name.partition(".")[0] for name in imports(ROOT / "types.py")} <= sys.stdlib_module_names
+@pytest.mark.parametrize("module", [name for name, floor in FLOORS.items() if floor == 0])
+def test_the_lowest_floor_needs_only_the_standard_library(module):
+    assert {name.partition(".")[0] for name in imports(ROOT / f"{module}.py")} <= sys.stdlib_module_names
 
 
 def test_importing_the_package_imports_no_heavy_library():

@@ -1,4 +1,4 @@
-"""An image that is used twice is known by its name, its bytes or its look, and others are not taken for it."""
+"""An image that is used twice is known by its name, its bytes or its appearance, and others are not taken for it."""
 
 import os
 import random
@@ -10,7 +10,19 @@ import pytest
 from PIL import Image, ImageFilter
 
 from earthgpt import lookup
-from earthgpt.leaks import ALIKE, FAMILIES, NEAR, WORDS, Fingerprint, Index, Leak, family, fingerprint, identity, look
+from earthgpt.leaks import (
+    ALIKE,
+    FAMILIES,
+    NEAR,
+    WORDS,
+    Fingerprint,
+    Index,
+    Leak,
+    appearance,
+    family,
+    fingerprint,
+    identity,
+)
 from earthgpt.types import Sample, Sensor
 
 
@@ -99,8 +111,8 @@ def test_a_fingerprint_holds_what_is_compared(tmp_path):
     one = sample(tmp_path / "a.png")
     names, content, looks = (fingerprint("rsod", one, compare) for compare in ("names", "bytes", "looks"))
     assert names == Fingerprint("rsod/a.png")
-    assert content == replace(looks, look=None) and len(content.content) == 32
-    assert looks.look == look(tmp_path / "a.png")
+    assert content == replace(looks, appearance=None) and len(content.content) == 32
+    assert looks.appearance == appearance(tmp_path / "a.png")
 
 
 def test_a_missing_or_made_image_has_its_name_only(tmp_path):
@@ -126,7 +138,7 @@ def test_a_copy_of_another_size_or_quality_looks_the_same(tmp_path):
     }
     for name, (image, options) in copies.items():
         image.save(tmp_path / name, **options)
-        assert (look(tmp_path / "a.png") ^ look(tmp_path / name)).bit_count() <= ALIKE, name
+        assert (appearance(tmp_path / "a.png") ^ appearance(tmp_path / name)).bit_count() <= ALIKE, name
 
 
 def test_sixteen_bits_look_like_eight(tmp_path):
@@ -137,14 +149,14 @@ def test_sixteen_bits_look_like_eight(tmp_path):
     values[0, 0] = np.nan
     Image.fromarray(values).save(tmp_path / "c.tif")
     for name in ("b.tif", "c.tif"):
-        assert (look(tmp_path / "a.png") ^ look(tmp_path / name)).bit_count() <= 4, name
+        assert (appearance(tmp_path / "a.png") ^ appearance(tmp_path / name)).bit_count() <= 4, name
 
 
 def test_other_images_look_different(tmp_path):
     looks = []
     for seed in range(30):
         picture(seed).save(tmp_path / "a.png")
-        looks.append(look(tmp_path / "a.png"))
+        looks.append(appearance(tmp_path / "a.png"))
     assert min((a ^ b).bit_count() for i, a in enumerate(looks) for b in looks[:i]) > 2 * ALIKE
 
 
@@ -152,23 +164,23 @@ def test_the_bits_say_what_is_brighter_than_its_neighbours(tmp_path):
     ramp = np.broadcast_to(np.arange(90, dtype=np.uint8), (90, 90))  # brighter to the right; rows are equal
     for pixels, ones in ((ramp, 0), (ramp[:, ::-1], 64)):
         Image.fromarray(pixels + np.arange(90, dtype=np.uint8)[:, None]).save(tmp_path / "a.png")
-        assert look(tmp_path / "a.png").bit_count() == ones
+        assert appearance(tmp_path / "a.png").bit_count() == ones
 
 
 def test_an_image_without_data_looks_like_nothing(tmp_path):
     Image.new("L", (100, 100), 7).save(tmp_path / "a.png")
-    assert look(tmp_path / "a.png") is None
+    assert appearance(tmp_path / "a.png") is None
     corner = Image.new("L", (100, 100))
     corner.paste(picture(3, (40, 40)).convert("L"), (0, 0))
     corner.save(tmp_path / "b.png")
-    assert look(tmp_path / "b.png") is None
+    assert appearance(tmp_path / "b.png") is None
 
 
-def test_an_image_beyond_the_limit_of_pillow_has_a_look(tmp_path, monkeypatch):
+def test_an_image_beyond_the_limit_of_pillow_has_an_appearance(tmp_path, monkeypatch):
     picture(4).save(tmp_path / "a.png")
-    expected = look(tmp_path / "a.png")
+    expected = appearance(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert look(tmp_path / "a.png") == expected
+    assert appearance(tmp_path / "a.png") == expected
 
 
 # --- the index ---------------------------------------------------------------------------------------------------
@@ -192,32 +204,35 @@ def test_the_set_that_was_added_first_is_told():
     assert index.find(Fingerprint("x", None, 5)).origin == "rsicd test"
 
 
-def test_the_nearest_look_is_told():
+def test_the_nearest_appearance_is_told():
     index = Index()
-    index.add("a test", [Fingerprint("far", look=0b1111), Fingerprint("near", look=0b11), Fingerprint("b", look=~0)])
-    assert index.find(Fingerprint("x", look=0b1)).other == "near"
+    index.add(
+        "a test",
+        [Fingerprint("far", appearance=0b1111), Fingerprint("near", appearance=0b11), Fingerprint("b", appearance=~0)],
+    )
+    assert index.find(Fingerprint("x", appearance=0b1)).other == "near"
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_look_is_found_wherever_the_bits_are_that_differ(seed):
+def test_an_appearance_is_found_wherever_the_bits_are_that_differ(seed):
     rng = random.Random(seed)
     assert ALIKE < 2 * WORDS and len(NEAR) == 17
     stored = rng.getrandbits(128)
     index = Index()
-    index.add("a test", [Fingerprint("a", look=stored)])
+    index.add("a test", [Fingerprint("a", appearance=stored)])
     places = rng.sample(range(128), ALIKE + 1)
     changed = stored
     for place in places[:-1]:
         changed ^= 1 << place
-    assert index.find(Fingerprint("x", look=changed)).other == "a"
-    assert index.find(Fingerprint("x", look=changed ^ (1 << places[-1]))) is None
+    assert index.find(Fingerprint("x", appearance=changed)).other == "a"
+    assert index.find(Fingerprint("x", appearance=changed ^ (1 << places[-1]))) is None
 
 
 def test_of_a_hundred_thousand_other_looks_none_is_taken_for_one():
     rng = random.Random(0)
     index = Index()
-    index.add("a test", (Fingerprint(str(i), look=rng.getrandbits(128)) for i in range(100_000)))
-    assert not any(index.find(Fingerprint("x", look=rng.getrandbits(128))) for _ in range(200))
+    index.add("a test", (Fingerprint(str(i), appearance=rng.getrandbits(128)) for i in range(100_000)))
+    assert not any(index.find(Fingerprint("x", appearance=rng.getrandbits(128))) for _ in range(200))
 
 
 @pytest.mark.realdata
@@ -227,12 +242,12 @@ def test_real_scenes_are_found_at_half_their_size_and_others_are_not(tmp_path):
     if not files:
         pytest.skip("no real data; set EARTHGPT_REAL_DATA")
     index = Index()
-    index.add("AID", [Fingerprint(str(path), look=look(path)) for path in files])
+    index.add("AID", [Fingerprint(str(path), appearance=appearance(path)) for path in files])
     missed = 0
     for path in files[::10]:
         with Image.open(path) as image:
             image.resize((75, 75)).save(tmp_path / "a.jpg", quality=75)
-        leak = index.find(Fingerprint("copy", look=look(tmp_path / "a.jpg")))
+        leak = index.find(Fingerprint("copy", appearance=appearance(tmp_path / "a.jpg")))
         missed += leak is None or leak.other != str(path)
     assert missed <= 1
 
@@ -240,4 +255,4 @@ def test_real_scenes_are_found_at_half_their_size_and_others_are_not(tmp_path):
 def test_blurring_is_still_a_copy(tmp_path):
     picture(5).save(tmp_path / "a.png")
     picture(5).filter(ImageFilter.GaussianBlur(2)).save(tmp_path / "b.png")
-    assert (look(tmp_path / "a.png") ^ look(tmp_path / "b.png")).bit_count() <= ALIKE
+    assert (appearance(tmp_path / "a.png") ^ appearance(tmp_path / "b.png")).bit_count() <= ALIKE

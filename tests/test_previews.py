@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
+from earthgpt import previews
 from earthgpt.datasets import Dataset
 from earthgpt.geo.pictures import COLOURS
 from earthgpt.previews import GAP, GROUND, MARGIN, WIDTH, _chosen, _counted, _printable, _wrapped, preview
+from earthgpt.tasks.scene_classification import SceneClassification
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Question, Region, Sample, Sensor
 
 LOOP = ("visual_grounding", "object_detection", "visual_question_answering", "scene_classification")
@@ -135,6 +137,21 @@ def test_every_kind_of_fact_is_shown(tmp_path):
     pixels = drawn(tmp_path, facts, tasks=("image_captioning", "visual_grounding", *LOOP[1:]))
     assert pixels.shape[1] == 2 * MARGIN + 4 * WIDTH + 3 * GAP + 2 * GAP + 420
     assert (pixels[:, -MARGIN:] == 255).all() and (pixels[-MARGIN:] == 255).all()
+
+
+def test_of_a_task_only_its_samples_and_questions_are_drawn(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(previews, "_text", lambda text, *_, **__: said.append(text) or Image.new("RGB", (1, 1)))
+    both = sample("both", label="harbor", regions=(ship(0.1, 0.1, 0.3, 0.5),))
+    card = dataset([sample("nothing"), both, replace(both, name="objects", label=None)])
+    preview(card, tmp_path, "train", tmp_path / "a.png", task="scene_classification")
+    assert {"Harbors, train: scene_classification", "both", SceneClassification().question(), "harbor"} <= set(said)
+    assert not {"nothing", "objects"} & set(said) and not any("[0.1" in text for text in said)
+    assert any(text.startswith("1 of 3 images") and "2 objects" in text for text in said)  # the counts are of all
+    with pytest.raises(EarthGPTError, match="states nothing for image_captioning; its tasks: visual_grounding"):
+        preview(card, tmp_path, "train", tmp_path / "a.png", task="image_captioning")
+    with pytest.raises(EarthGPTError, match="Did you mean 'image_captioning'"):
+        preview(card, tmp_path, "train", tmp_path / "a.png", task="image_captionin")
 
 
 def test_a_set_without_samples_is_shown_as_such(tmp_path):

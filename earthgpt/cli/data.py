@@ -172,24 +172,31 @@ def show_dataset(
     root: Annotated[Path | None, typer.Argument(help="Its folder, for a picture.", metavar="ROOT")] = None,
     preview: Annotated[Path | None, typer.Option(help="Draw samples with their boxes and answers here (.png).")] = None,
     split: Annotated[str | None, typer.Option(help="The split to draw; the first without it.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Draw samples and questions of this task only; of all without it.")
+    ] = None,
     count: Annotated[int, typer.Option(min=1, max=100, help="How many samples are drawn.")] = 12,
     seed: Annotated[int, typer.Option(help="Which ones.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Show the card of a data set, and what is in it as a picture.
 
+    \b
     Example: earthgpt datasets show nwpu_vhr10 "data/NWPU VHR-10 dataset" --preview vhr10.png
+    Example: earthgpt datasets show synthetic --preview phrases.png --task visual_grounding
     """
     from earthgpt import lookup
 
     card = lookup.find("datasets", name)
     if preview is None:
+        if task is not None:
+            raise EarthGPTError("--task chooses what is drawn: say where with --preview.")
         value = _card(card)
         say(value, as_json, "\n".join(f"{key:10} {_plain(one)}" for key, one in value.items()))
         return
     from earthgpt.previews import preview as draw
 
-    draw(name, root or "", split or card.splits[0], preview, count, seed)
+    draw(name, root or "", split or card.splits[0], preview, count, seed, task)
     note(f"Wrote {preview}")
 
 

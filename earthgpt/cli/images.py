@@ -86,14 +86,14 @@ def classify(images: Images, classes: Classes = None, *, made: Made, how: Survey
     Example: earthgpt classify scene.tif --classes "harbor,airport,forest"
     Example: earthgpt classify region.tif -c forest -c farmland --tile 256 -o landuse.gpkg
     """
-    names = _names(classes)
+    names = _classes(classes)
 
     def plainly(assistant: Any, raster: Any) -> tuple[dict[str, Any], str]:
         found = assistant.classify(raster, names)
         lines = [f"{probability:6.1%}  {name}" for name, probability in found.probabilities.items()]
         return {"class": found.label, "probabilities": found.probabilities}, "\n".join(lines)
 
-    _plainly_or_survey(images, plainly, {"task": "classify", "classes": tuple(names or ())}, made, how)
+    _plainly_or_survey(images, plainly, {"task": "classify", "classes": names or ()}, made, how)
 
 
 def _plainly_or_survey(
@@ -223,7 +223,7 @@ def detect(
     Example: earthgpt detect harbor.tif -c ship --min-score 0.5 -o sure.geojson
     """
     wanted = {
-        "task": "detect", "classes": tuple(_names(classes) or ()), "oriented": oriented, "overlap": overlap,
+        "task": "detect", "classes": _classes(classes) or (), "oriented": oriented, "overlap": overlap,
         "scales": _scales(scales), "gsd": gsd, "constrained": not free,
         "min_score": min_score,
         "steps": tuple(one.strip() for one in steps.split(",") if one.strip()),
@@ -231,14 +231,11 @@ def detect(
     survey(_expand(images), wanted, made, how)
 
 
-def _names(given: Sequence[str] | None) -> list[str] | None:
-    """Names that were repeated or written with commas; None where none was given."""
-    if given is None:
-        return None
-    names = [name.strip() for one in given for name in one.split(",") if name.strip()]
-    if not names:
-        raise EarthGPTError("The list of classes is empty; give at least one, or none at all.")
-    return list(dict.fromkeys(names))
+def _classes(given: Sequence[str] | None) -> tuple[str, ...] | None:
+    """What an option says that was repeated, or given with commas; None where it was not given."""
+    from earthgpt.tasks.wording import class_names
+
+    return class_names(None if given is None else ",".join(given))
 
 
 def _scales(text: str) -> tuple[float, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,8 @@ import typer
 from earthgpt.cli.console import load_model
 from earthgpt.cli.options import DEFAULT, Dtype, ModelName
 from earthgpt.types import EarthGPTError
+
+KEYS = "EARTHGPT_API_KEY"
 
 
 def serve(
@@ -21,7 +24,7 @@ def serve(
     dtype: Dtype = None,
     name: Annotated[str | None, typer.Option(help="The model's name for clients; its own without it.")] = None,
     api_key: Annotated[
-        list[str] | None, typer.Option("--api-key", envvar="EARTHGPT_API_KEY", help="Keys of which one is needed.")
+        list[str] | None, typer.Option("--api-key", envvar=KEYS, help="Keys of which one is needed.")
     ] = None,
     rate: Annotated[int, typer.Option(min=0, help="Requests a minute of one key or address; 0 is any number.")] = 0,
     jobs: Annotated[Path | None, typer.Option(help="The folder for large scenes; none are taken without it.")] = None,
@@ -48,6 +51,8 @@ def serve(
         raise EarthGPTError(f"The server needs its libraries ({error.name}): pip install 'earthgpt[serve]'.") from None
     from earthgpt.serve.guard import Limits
 
+    if not api_key and KEYS in os.environ:  # set, but to nothing: meant to be closed
+        raise EarthGPTError(f"{KEYS} is empty: give it a key, or unset it where all may ask.")
     limits = Limits(max_upload_mb * 2**20, max_pixels, max_images, max_tokens, timeout, remote)
     settings = Settings(
         name=name or Path(model).name, api_keys=tuple(api_key or ()), limits=limits, rate=rate, jobs=jobs,

@@ -76,10 +76,13 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     """
     if how.engine != "local":
         raise EarthGPTError("A table of images is made by this process (--engine local); ray shares the tiles of maps.")
+    if how.as_json:
+        raise EarthGPTError(f"A table of images ({output}) is written and not printed: leave out --json, or -o.")
     import csv
 
     from rich.progress import track
 
+    from earthgpt.files import whole_file
     from earthgpt.geo.scene import open_scene
     from earthgpt.scenes import LEAST_TILE, Job, each
 
@@ -96,10 +99,8 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
         kept = [row for row in rows[1:] if len(row) == len(header) and not row[-1]]
         done = {row[0] for row in kept}
         if len(kept) < len(rows) - 1:
-            part = output.with_name(f"{output.name}.part")
-            with part.open("w", newline="", encoding="utf-8") as file:
+            with whole_file(output) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([header, *kept])
-            part.replace(output)
     assistant, failed = load_model(how.model), 0
     with output.open("a" if done else "w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)

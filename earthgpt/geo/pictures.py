@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from earthgpt.files import whole_file
 from earthgpt.geo.raster import LARGEST_SIDE, Raster
 from earthgpt.types import EarthGPTError, Point, Region
 
@@ -205,12 +205,11 @@ def write_picture(path: str | Path, regions: Sequence[Region], raster: Raster) -
 def save_picture(picture: Image.Image, path: str | Path) -> None:
     """As PNG or JPEG, complete or not at all. Raises EarthGPTError for another kind, and where nothing is written."""
     path = Path(path)
-    kind, fresh = file_format(path), path.with_name(path.name + ".new")
+    kind = file_format(path)
     try:
-        picture.save(fresh, kind)
-        os.replace(fresh, path)
+        with whole_file(path) as fresh:
+            picture.save(fresh, kind)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
         raise EarthGPTError(f"Cannot write {path}: {error.strerror or error}.") from None
 
 

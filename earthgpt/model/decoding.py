@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from weakref import proxy
 
 import torch
 from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicLayer
 
+from earthgpt.model import captured
 from earthgpt.model.attention import NAME, Segment
+from earthgpt.model.captured import Step
 from earthgpt.model.compiled import MOST, Compiled
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
 
@@ -36,16 +39,22 @@ class Rows(Cache):
     parts: of the packed row of the first pass, those that each conversation has, (start, stop) one after the other.
     places [B, T]: where the tokens of a later pass stand that is under way. What is written behind the end of a row is
     seen by none of its tokens, and is written anew: so a row is made shorter by going on from an earlier place.
+    anywhere: whether the pass under way writes at its places whatever they are, and sees keys and values whole. steps:
+    such passes by their number of tokens, as long as keys and values stay where they are.
     """
 
     def __init__(self):
-        super().__init__(layer_class_to_replicate=partial(_Layer, self))
+        # Layers hold no rows: with them goes the memory, without waiting for Python to find a circle.
+        super().__init__(layer_class_to_replicate=partial(_Layer, proxy(self)))
         self.parts: list[list[tuple[int, int]]] = []
         self.places = torch.zeros(0, 0, dtype=torch.long)
         self.end = 0
+        self.anywhere = False
+        self.steps: dict[int, Step] = {}
 
     def select(self, rows: Sequence[int]) -> None:
         """Keeps some rows, or the same row several times, in this order."""
+        self.steps.clear()
         self.batch_select_indices(torch.tensor(rows, device=self.layers[0].keys.device))
 
 
@@ -57,6 +66,7 @@ class _Layer(DynamicLayer):
     def reserve(self, end: int) -> None:
         """Makes room for tokens before place ``end``."""
         if end > self.keys.shape[2]:
+            self.rows.steps.clear()
             wider = (0, 0, 0, end + _SPARE - self.keys.shape[2])
             self.keys, self.values = functional.pad(self.keys, wider), functional.pad(self.values, wider)
 
@@ -69,7 +79,7 @@ class _Layer(DynamicLayer):
         self.reserve(end)
         length = key_states.shape[2]
         for kept, states in ((self.keys, key_states), (self.values, value_states)):
-            if len(states) == 1:
+            if len(states) == 1 and not rows.anywhere:
                 kept[:, :, end - length : end] = states
             else:
                 which = torch.arange(len(states), device=states.device)[:, None]
@@ -152,6 +162,8 @@ def read(
     width = max(map(len, tokens))
     if model.compiled is not None and rows.layers and len(tokens) * width <= MOST:
         return _read_compiled(model.compiled, rows, tokens, starts, keep, width)
+    if model.captured and rows.layers and len(tokens) * width <= captured.MOST:
+        return _read_captured(model, rows, tokens, starts, width)
     device = model.device
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=device)  # [B, T]
     rows.places = torch.tensor([[*range(start, start + width)] for start in starts], device=device)
@@ -183,3 +195,16 @@ def _read_compiled(compiled: Compiled, rows: Rows, tokens, starts, keep, width: 
     logits = compiled.read(rows, ids, which, places).view(len(tokens), width, -1)
     wanted = _wanted(tokens, keep)
     return logits[:, wanted], [wanted.index(len(row) - 1) + 1 for row in tokens]
+
+
+def _read_captured(
+    model: EarthGPTForConditionalGeneration, rows: Rows, tokens, starts, width: int
+) -> tuple[torch.Tensor, list[int]]:
+    """``read`` by a pass that comes again and again, for few tokens."""
+    for layer in rows.layers:
+        layer.reserve(max(starts) + width)
+    if width not in rows.steps:
+        rows.steps[width] = Step(len(tokens), width, rows.layers[0].keys.shape[2], model.device)
+    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens])
+    places = torch.tensor([[*range(start, start + width)] for start in starts])
+    return rows.steps[width].read(model, rows, ids, places), [len(row) for row in tokens]

@@ -54,6 +54,7 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
     _supports_flash_attn = True
     _tied_weights_keys = {}
     compiled: Compiled | None = None
+    captured: bool = False
 
     def __init__(self, config: EarthGPTConfig):
         super().__init__(config)
@@ -109,8 +110,10 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
 
     def compile_decoding(self) -> None:
         """Has answers decoded by a program compiled for this machine (``compiled.Compiled``); one that begins after the
-        weights have changed is of the new ones. Raises EarthGPTError where that cannot be."""
-        self.compiled = Compiled(self.language_model)
+        weights have changed is of the new ones. On a CUDA device, by graphs of its passes (``captured.Step``). Raises
+        EarthGPTError where that cannot be."""
+        self.captured = self.device.type == "cuda"
+        self.compiled = None if self.captured else Compiled(self.language_model)
 
     def get_input_embeddings(self):
         """The token embedding of the language model."""

@@ -307,7 +307,7 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
         if (task == "ask") != (question is not None):
             raise RefusedError("The task ask has a question, and no other has.")
         wanted = {
-            "task": task, "classes": tuple(names_of(classes) or ()), "question": cleaned(question) or "",
+            "task": task, "classes": names_of(classes) or (), "question": cleaned(question) or "",
             "oriented": oriented, "model": settings.name,
         }  # fmt: skip
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from earthgpt import scenes
 from earthgpt.assistant import EarthGPT
+from earthgpt.files import whole_file
 from earthgpt.geo.place import Place
 from earthgpt.geo.placing import Feature
 from earthgpt.geo.scene import open_scene
@@ -313,12 +314,10 @@ def _write_all(folder: Path, features: list[Feature], scene: Any) -> dict[str, s
 
 def _write(path: Path, ticket: Ticket) -> None:
     """Complete or not at all, and on the disk when it returns."""
-    fresh = path.with_suffix(".new")
-    with fresh.open("w", encoding="utf-8") as file:
+    with whole_file(path) as fresh, fresh.open("w", encoding="utf-8") as file:
         json.dump(asdict(ticket), file)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(fresh, path)
 
 
 def _tuples(value: Any) -> Any:

@@ -17,6 +17,7 @@ from earthgpt.geo.vectors import Feature, features
 from earthgpt.serve.batching import Decoding, Engine
 from earthgpt.serve.guard import Reader, RefusedError
 from earthgpt.tasks import scene_classification
+from earthgpt.tasks.wording import class_names
 from earthgpt.types import Box, Conversation, Region, Sensor
 
 GEOJSON = "application/geo+json"
@@ -219,12 +220,10 @@ def cleaned(text: str | None) -> str | None:
     return text
 
 
-def names_of(text: str | None) -> list[str] | None:
-    """Names with commas between them; None stays None. Raises RefusedError for none, and for too many."""
-    if text is None:
-        return None
-    names = list(dict.fromkeys(name.strip() for name in (cleaned(text) or "").split(",") if name.strip()))
-    if not 0 < len(names) <= _CLASSES:
+def names_of(text: str | None) -> tuple[str, ...] | None:
+    """Names with commas between them; None stays None. Raises EarthGPTError for none, and for too many."""
+    names = class_names(cleaned(text))
+    if names and len(names) > _CLASSES:
         raise RefusedError(f"Give 1 to {_CLASSES} classes, with commas between them.")
     return names
 

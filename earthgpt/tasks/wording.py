@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from earthgpt.tasks import Facts
-from earthgpt.types import Box, OrientedBox, Region
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
 
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _IRREGULAR = {"person": "people", "aircraft": "aircraft"}
@@ -54,6 +54,18 @@ def class_name(noun: str) -> str:
     """The class that somebody means who may have written its plural: ``ship`` for ``ships``, and for ``ship``."""
     one = singular(noun)
     return noun if noun.endswith(("ss", "us", "is")) or plural(one) != noun else one
+
+
+def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """The classes that somebody gives, each once: text with commas between them, or one after the other. None, which
+    means all, stays None; raises EarthGPTError where none is left."""
+    if given is None:
+        return None
+    names = (name.strip() for name in (given.split(",") if isinstance(given, str) else given))
+    found = tuple(dict.fromkeys(name for name in names if name))
+    if not found:
+        raise EarthGPTError("The list of classes is empty; give at least one, or none at all.")
+    return found
 
 
 def with_article(noun: str) -> str:

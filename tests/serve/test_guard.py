@@ -106,6 +106,27 @@ def test_an_empty_key_opens_nothing(key):
         assert status == 401
 
 
+@pytest.mark.parametrize("key", ["", " "])
+def test_a_variable_of_keys_that_is_set_to_nothing_opens_nothing(monkeypatch, key):
+    from typer.testing import CliRunner
+
+    from earthgpt.cli import app
+    from earthgpt.serve import app as server
+
+    started = []
+    monkeypatch.setattr("earthgpt.cli.serving.load_model", lambda *_: None)
+    monkeypatch.setattr(server, "run", lambda settings, *_: started.append(settings.api_keys))
+    monkeypatch.setenv("EARTHGPT_API_KEY", key)
+    told = CliRunner().invoke(app, ["serve"])
+    assert "EARTHGPT_API_KEY is empty" in f"{told.output} {told.exception}" and not started
+    assert CliRunner().invoke(app, ["serve", "--api-key", "secret"]).exit_code == 0
+    monkeypatch.setenv("EARTHGPT_API_KEY", "one other")
+    assert CliRunner().invoke(app, ["serve"]).exit_code == 0
+    monkeypatch.delenv("EARTHGPT_API_KEY")
+    assert CliRunner().invoke(app, ["serve"]).exit_code == 0
+    assert started == [("secret",), ("one", "other"), ()]
+
+
 def test_files_that_may_point_elsewhere_are_refused(served, tmp_path):
     vrt = b"<VRTDataset rasterXSize='1' rasterYSize='1'><VRTRasterBand><SimpleSource><SourceFilename>/etc/passwd"
     for content in (

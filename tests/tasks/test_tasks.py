@@ -21,7 +21,7 @@ from earthgpt.tasks.region_captioning import RegionCaptioning
 from earthgpt.tasks.scene_classification import SceneClassification
 from earthgpt.tasks.visual_grounding import VisualGrounding
 from earthgpt.tasks.visual_question_answering import VisualQuestionAnswering
-from earthgpt.tasks.wording import class_name, expressions, place, plural, singular, with_article
+from earthgpt.tasks.wording import class_name, class_names, expressions, place, plural, singular, with_article
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Question, Region, Sample, Sensor
 
 SIZE = (640, 480)
@@ -257,6 +257,18 @@ tugboat, van, warship, wharf, windmill, A220, Boeing737
 def test_singular_undoes_plural(noun):
     assert singular(plural(noun)) == noun
     assert class_name(noun) == class_name(plural(noun)) == noun
+
+
+@pytest.mark.parametrize("given", ["harbor, storage tank,, harbor ", ["harbor ", "", "storage tank", "harbor"]])
+def test_classes_are_given_as_text_with_commas_or_one_after_the_other(given):
+    assert class_names(given) == ("harbor", "storage tank")
+
+
+def test_a_list_without_classes_is_not_all_classes():
+    assert class_names(None) is None and class_names(["ship, moored"]) == ("ship, moored",)
+    for nothing in ("", " , ,", [], [" "]):
+        with pytest.raises(EarthGPTError, match="list of classes is empty"):
+            class_names(nothing)
 
 
 @pytest.mark.parametrize(
