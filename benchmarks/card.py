@@ -28,7 +28,8 @@ def run_rows(runs: list[dict]) -> str:
         what = [f"text, up to {run['text_tokens']} tokens an image"] if run["text_tokens"] else []
         what += [f"dense heads ({run['dense']:g})"] if run["dense"] else []
         seen = run["steps"] * run["batch_size"]
-        rows.append(f"| {', '.join(what)} | {run['image_size']} | {run['steps']:,} | {seen:,} |")
+        sizes = sorted({*(run.get("image_sizes") or [run["image_size"]])})
+        rows.append(f"| {', '.join(what)} | {', '.join(map(str, sizes))} | {run['steps']:,} | {seen:,} |")
     total = sum(run["steps"] * run["batch_size"] for run in runs)
     rows += [f"| all | | | {total:,} |", "\n| data set | part | licence |\n|---|---|---|"]
     parts = {

@@ -225,7 +225,7 @@ def export(run: str | Path, folder: str | Path) -> int:
 
 def run_of(recipe: Recipe, steps: int) -> dict[str, Any]:
     """What a model keeps of a run of so many steps: how it learned, and from what; no folders."""
-    how = ("batch_size", "image_size", "learning_rate", "trainable", "text_tokens", "dense", "calibrate", "seed")
+    how = ("batch_size", "image_size", "image_sizes", "learning_rate", "trainable", "text_tokens", "dense", "calibrate")
     sources = [
         {
             "dataset": source.dataset or Path(source.records or source.shards).name,
@@ -235,7 +235,7 @@ def run_of(recipe: Recipe, steps: int) -> dict[str, Any]:
         }
         for source in recipe.sources
     ]
-    return {"steps": steps, **recipe.model_dump(mode="json", include=set(how)), "sources": sources}
+    return {"steps": steps, **recipe.model_dump(mode="json", include={*how, "seed"}), "sources": sources}
 
 
 def arithmetic(recipe: Recipe, device: torch.device) -> torch.autocast:
