@@ -16,18 +16,20 @@ from earthgpt.perception import LEAST, Seen
 from earthgpt.types import EarthGPTError, Region, Sample
 
 FEWEST = 50  # objects, or scenes, of a data set that can be learned from
+RIDGE = 3e-3  # how dear it is to shift the logits of one class otherwise than those of all, squared
 
 
 @dataclass(frozen=True)
 class Judged:
     """What the dense heads say of some samples, and whether it is right.
 
-    objects [k]: logits of the objects found, of the classes that the samples mark; right [k]: whether each overlaps one
-    of its class by half. scenes: of each sample with a class, the log-probabilities of its choices, and the number of
-    the true one.
+    objects [k]: logits of the objects found, of the classes that the samples mark; kinds [k]: the numbers of their
+    classes in the vocabulary; right [k]: whether each overlaps one of its class by half. scenes: of each sample with a
+    class, the log-probabilities of its choices, and the number of the true one.
     """
 
     objects: np.ndarray
+    kinds: np.ndarray
     right: np.ndarray
     scenes: tuple[tuple[np.ndarray, int], ...]
 
@@ -40,6 +42,7 @@ class Judged:
 def judge(model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, samples: Sequence[Sample]) -> Judged:
     """What the dense heads of a model say of some samples."""
     found, true, scenes = [], [], []
+    names = model.dense_heads.vocabulary.objects
     for sample in samples:
         seen = Seen(model, processor, open_raster(sample.image, sample.sensor), LEAST)
         if sample.label in sample.choices and set(sample.choices) <= set(seen.vocabulary.scenes):
@@ -50,7 +53,9 @@ def judge(model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor,
             true.append(tuple(Region(one.box.bounds, one.label) for one in sample.regions))
     matches = match_detections(found, true, (0.5,))
     scores = np.clip(np.asarray(matches.score, float), 1e-6, 1 - 1e-6)
-    return Judged(np.log(scores / (1 - scores)), np.asarray(matches.hits[0], float), tuple(scenes))
+    kinds = np.array([names.index(name) if name in names else -1 for name in matches.labels], int)
+    right = np.asarray(matches.hits[0], float)
+    return Judged(np.log(scores / (1 - scores)), kinds[np.asarray(matches.label, int)], right, tuple(scenes))
 
 
 def calibrate(
@@ -61,9 +66,10 @@ def calibrate(
 ) -> None:
     """Changes the last layers of the dense heads so that their scores say how often they are right.
 
-    Logits of objects get a scale and a shift (Platt, 1999), those of scenes a temperature (Guo et al., 2017). Each set
-    of samples weighs the same; one with fewer than ``FEWEST`` objects or scenes is left out. ``tell`` hears what was
-    found.
+    Logits of objects get a scale (Platt, 1999) and a shift for each class (vector scaling, Guo et al., 2017), that of
+    all classes where a class is too rare to tell its own; those of scenes get a temperature (the same). Each set of
+    samples weighs the same; one with fewer than ``FEWEST`` objects or scenes is left out. ``tell`` hears what comes of
+    it.
 
     Raises EarthGPTError for a model without dense heads, and where no set has enough of either.
     """
@@ -75,28 +81,34 @@ def calibrate(
     if not (objects or scenes):
         raise EarthGPTError(f"No validation set gave {FEWEST} objects or scenes to calibrate on.")
     if objects:
-        scale, shift = fit_objects([(one.objects, one.right) for one in objects])
-        model.dense_heads.rescale_objects(scale, shift)
-        tell(f"Scores of objects: logits are scaled by {scale:.3f} and shifted by {shift:.3f}.")
+        names = model.dense_heads.vocabulary.objects
+        scale, shifts = fit_objects([(one.objects, one.kinds, one.right) for one in objects], len(names))
+        model.dense_heads.rescale_objects(scale, shifts)
+        told = ", ".join(f"{name} {shift:+.2f}" for name, shift in zip(names, shifts, strict=True))
+        tell(f"Scores of objects: logits are scaled by {scale:.3f} and shifted: {told}.")
     if scenes:
         scale = fit_scenes(scenes)
         model.dense_heads.rescale_scenes(scale)
         tell(f"Classes of scenes: logits are scaled by {scale:.3f}.")
 
 
-def fit_objects(sets: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Scale and shift with the least cross entropy of some sets of logits [k] and what is right of them [k], 0 or 1."""
+def fit_objects(
+    sets: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: int
+) -> tuple[float, tuple[float, ...]]:
+    """The scale, and the shift of each class, with the least cross entropy of some sets of logits [k], of which class
+    each is [k], and what is right of them [k], 0 or 1; shifts that differ from that of all classes cost ``RIDGE``."""
     parts = [tuple(map(torch.as_tensor, one)) for one in sets]
 
     def loss(line: torch.Tensor) -> torch.Tensor:
+        scale, shift, own = line[0], line[1], line[2:]
         entropies = [
-            torch.nn.functional.binary_cross_entropy_with_logits(line[0] * logits + line[1], right)
-            for logits, right in parts
+            torch.nn.functional.binary_cross_entropy_with_logits(scale * logits + shift + own[kinds], right)
+            for logits, kinds, right in parts
         ]
-        return sum(entropies) / len(parts)
+        return sum(entropies) / len(parts) + RIDGE * own.square().sum()
 
-    scale, shift = _least(loss, [1.0, 0.0])
-    return scale, shift
+    scale, shift, *own = _least(loss, [1.0, 0.0, *[0.0] * classes])
+    return scale, tuple(shift + one for one in own)
 
 
 def fit_scenes(sets: Sequence[Sequence[tuple[np.ndarray, int]]]) -> float:

@@ -32,12 +32,19 @@ def test_objects_are_fitted_to_what_was_right():
     rng = np.random.default_rng(0)
     true = rng.normal(size=40_000) * 2
     right = (rng.random(40_000) < 1 / (1 + np.exp(-true))).astype(float)
-    # What the heads say is half of the logit that would be true, and one more.
-    scale, shift = fit_objects([(true / 2 + 1, right), (true[:100] / 2 + 1, 1 / (1 + np.exp(-true[:100])))])
-    assert scale == pytest.approx(2, abs=0.1) and shift == pytest.approx(-2, abs=0.1)
-    said = Judged(scale * (true / 2 + 1) + shift, right, ())
+    kinds = rng.integers(0, 2, 40_000)
+    # What the heads say is half of the logit that would be true, and one more, or two more for the second class.
+    heads = true / 2 + 1 + kinds
+    few = heads[:100], kinds[:100], 1 / (1 + np.exp(-true[:100]))
+    scale, shifts = fit_objects([(heads, kinds, right), few], 3)
+    assert scale == pytest.approx(2, abs=0.1) and shifts[:2] == pytest.approx((-2, -4), abs=0.2)
+    assert shifts[2] == pytest.approx(sum(shifts[:2]) / 2, abs=0.2)  # nothing is known of the third
+    said = Judged(scale * heads + np.array(shifts)[kinds], kinds, right, ())
     assert expected_calibration_error(said.scores, right) < 0.01
-    assert expected_calibration_error(Judged(true / 2 + 1, right, ()).scores, right) > 0.1
+    assert expected_calibration_error(Judged(heads, kinds, right, ()).scores, right) > 0.1
+    # Of a class that was seen twice, next to nothing is said.
+    rare = np.append(heads, [0.0, 0.0]), np.append(kinds, [2, 2]), np.append(right, [1, 1])
+    assert fit_objects([rare, few], 3)[1][2] == pytest.approx(shifts[2], abs=0.1)
 
 
 def test_scenes_are_fitted_to_what_was_right():
@@ -54,7 +61,9 @@ def test_what_heads_say_is_judged_by_the_facts(tiny, scenes):
         true == sample.choices.index(sample.label) for (_, true), sample in zip(found.scenes, scenes, strict=True)
     )
     assert np.mean([logits.argmax() == true for logits, true in found.scenes]) > 0.9
-    assert 0 < found.right.mean() < 1 and len(found.right) == len(found.objects)
+    assert 0 < found.right.mean() < 1 and len(found.right) == len(found.objects) == len(found.kinds)
+    names = tiny[0].dense_heads.vocabulary.objects
+    assert {names[kind] for kind in found.kinds} >= {one.label for sample in scenes for one in sample.regions}
     sure, unsure = found.objects > np.median(found.objects), found.objects <= np.median(found.objects)
     assert found.right[sure].mean() > found.right[unsure].mean()
     unmarked = [replace(sample, regions=(), classes=()) for sample in scenes]

@@ -224,11 +224,11 @@ class DenseHeads(nn.Module):
         return [_kept([torch.cat(one).cpu() for one in zip(*parts, strict=True)], most) for parts in found]
 
     @torch.no_grad()
-    def rescale_objects(self, scale: float, shift: float) -> None:
-        """Scales and shifts the logits of objects, from now on."""
+    def rescale_objects(self, scale: float, shifts: float | Sequence[float]) -> None:
+        """Scales and shifts the logits of objects, from now on; each class by its own shift, or all by one."""
         for level in self.levels:
             level.object.weight *= scale
-            level.object.bias.mul_(scale).add_(shift)
+            level.object.bias.mul_(scale).add_(level.object.bias.new_tensor(shifts))
 
     @torch.no_grad()
     def rescale_scenes(self, scale: float) -> None:

@@ -246,6 +246,10 @@ def test_heads_learn_where_things_are_and_find_them():
     assert math.log(calibrated / (1 - calibrated)) == pytest.approx(
         2 * math.log(scores[0] / (1 - scores[0])) - 1, rel=1e-3
     )
+    before = heads.find([view], WORDS.objects, 0.0)[0][1:]
+    heads.rescale_objects(1.0, (20.0, -20.0))
+    kinds, scores = heads.find([view], WORDS.objects, 0.5)[0][1:]
+    assert set(kinds) == {0} != set(before[0][before[1] >= 0.5]) and scores.min() > 0.99
 
 
 @given(
