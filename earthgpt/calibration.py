@@ -3,6 +3,7 @@ trained on."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -96,19 +97,29 @@ def fit_objects(
     sets: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: int
 ) -> tuple[float, tuple[float, ...]]:
     """The scale, and the shift of each class, with the least cross entropy of some sets of logits [k], of which class
-    each is [k], and what is right of them [k], 0 or 1; shifts that differ from that of all classes cost ``RIDGE``."""
+    each is [k], and what is right of them [k], 0 or 1; shifts that differ from that of all classes cost ``RIDGE``.
+
+    Those that are then less likely than ``LEAST`` are perceived no more, so the others are fitted anew without them.
+    """
     parts = [tuple(map(torch.as_tensor, one)) for one in sets]
 
-    def loss(line: torch.Tensor) -> torch.Tensor:
-        scale, shift, own = line[0], line[1], line[2:]
-        entropies = [
-            torch.nn.functional.binary_cross_entropy_with_logits(scale * logits + shift + own[kinds], right)
-            for logits, kinds, right in parts
-        ]
-        return sum(entropies) / len(parts) + RIDGE * own.square().sum()
+    def said(line: torch.Tensor, logits: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
+        return line[0] * logits + line[1] + line[2:][kinds]
 
-    scale, shift, *own = _least(loss, [1.0, 0.0, *[0.0] * classes])
-    return scale, tuple(shift + one for one in own)
+    def loss(line: torch.Tensor) -> torch.Tensor:
+        entropies = [
+            torch.nn.functional.binary_cross_entropy_with_logits(said(line, logits, kinds), right)
+            for logits, kinds, right in left
+        ]
+        return sum(entropies) / len(left) + RIDGE * line[2:].square().sum()
+
+    found, left = [1.0, 0.0, *[0.0] * classes], parts
+    for _ in range(3):
+        found = _least(loss, found)
+        line = torch.tensor(found, dtype=torch.float64)
+        kept = [said(line, logits, kinds) >= math.log(LEAST / (1 - LEAST)) for logits, kinds, _ in parts]
+        left = [tuple(one[chosen] for one in part) for part, chosen in zip(parts, kept, strict=True) if chosen.any()]
+    return found[0], tuple(found[1] + one for one in found[2:])
 
 
 def fit_scenes(sets: Sequence[Sequence[tuple[np.ndarray, int]]]) -> float:

@@ -37,7 +37,7 @@ def test_objects_are_fitted_to_what_was_right():
     heads = true / 2 + 1 + kinds
     few = heads[:100], kinds[:100], 1 / (1 + np.exp(-true[:100]))
     scale, shifts = fit_objects([(heads, kinds, right), few], 3)
-    assert scale == pytest.approx(2, abs=0.1) and shifts[:2] == pytest.approx((-2, -4), abs=0.2)
+    assert scale == pytest.approx(2, abs=0.1) and shifts[:2] == pytest.approx((-2, -4), abs=0.25)
     assert shifts[2] == pytest.approx(sum(shifts[:2]) / 2, abs=0.2)  # nothing is known of the third
     said = Judged(scale * heads + np.array(shifts)[kinds], kinds, right, ())
     assert expected_calibration_error(said.scores, right) < 0.01
