@@ -8,9 +8,21 @@ from dataclasses import dataclass
 
 from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.tasks import Comparison, Deduced, Task, Turn, right_or_wrong
-from earthgpt.tasks.wording import alone, class_name, likely, place, plural, read_back, single, sure, with_article
+from earthgpt.tasks.wording import (
+    SURE,
+    alone,
+    class_name,
+    likely,
+    place,
+    plural,
+    read_back,
+    single,
+    sure,
+    with_article,
+)
 from earthgpt.types import Question
 
+_COUNTED = 0.3  # the least score of an object that is counted where another of its class is sure
 _OTHER_WORDS = (
     "Is there {a_noun}?", "Are there any {any_nouns} in the image?", "Are there any {any_nouns}?",
     "How many {nouns} are in the image?", "How many {nouns} are there?", "How many {nouns} can be seen?",
@@ -76,7 +88,7 @@ class VisualQuestionAnswering(Task):
 
     def deduce(self, question, facts):
         """Presence, number, comparison and place of objects that are sure, as ``derived`` asks for them, or in other
-        usual words."""
+        usual words. Of a class that is sure to be there, less sure ones are counted as well."""
         asked = read_back((self.template, *self.variants), question)
         words = " ".join(asked["question"].split()) if asked else ""
         wanted = read_back((self.presence, self.count, self.comparison, self.location, *_OTHER_WORDS), words)
@@ -86,10 +98,11 @@ class VisualQuestionAnswering(Task):
         if not set(labels.values()) <= set(facts.classes):
             return None
         groups = {field: [one for one in facts.regions if one.label == label] for field, label in labels.items()}
-        there = {field: sure(group) for field, group in groups.items()}
-        # That all that are sure are there, and that no other is.
+        least = _COUNTED if "nouns" in wanted else SURE
+        there = {field: sure(group) and sure(group, least) for field, group in groups.items()}
+        # That all that are taken to be there are, and that no other is.
         right = math.prod(likely(one) for group in there.values() for one in group)
-        no_other = alone(one for group in groups.values() for one in group)
+        no_other = alone((one for group in groups.values() for one in group), least)
         match there:
             case {"a_noun": []} | {"any_nouns": []}:
                 return Deduced("no", probability=no_other)

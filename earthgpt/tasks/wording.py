@@ -109,9 +109,9 @@ def sure(regions: Sequence[Region], least: float = SURE) -> list[Region]:
     return [region for region in regions if likely(region) >= least]
 
 
-def alone(regions: Iterable[Region]) -> float:
-    """How likely it is that none of the regions is there that are not sure."""
-    return math.prod(1 - likely(region) for region in regions if likely(region) < SURE)
+def alone(regions: Iterable[Region], least: float = SURE) -> float:
+    """How likely it is that none of the regions is there that are less likely than ``least``."""
+    return math.prod(1 - likely(region) for region in regions if likely(region) < least)
 
 
 SUPERLATIVES = ("leftmost", "rightmost", "topmost", "bottommost", "largest")

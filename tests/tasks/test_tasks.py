@@ -454,7 +454,8 @@ class Never:
         (VisualGrounding(), "Find the bridge.", ("There is no such object in the image.", [])),
         (VisualQuestionAnswering(), "Is there a storage tank in the image?", ("yes", [])),
         (VisualQuestionAnswering(), "Is there a bridge in the image?", ("no", [])),
-        (VisualQuestionAnswering(), "How many ships are there in the image?", ("2", [])),
+        (VisualQuestionAnswering(), "How many ships are there in the image?", ("3", [])),  # one less sure is counted
+        (VisualQuestionAnswering(), "How many bridges are there?", ("0", [])),  # but not where none is sure
         (VisualQuestionAnswering(), "how many storage tanks can be seen?", ("1", [])),
         (VisualQuestionAnswering(), "Are there any bridges?", ("no", [])),
         (SceneClassification(), SceneClassification().question(["harbor", "river"]), ("harbor", [])),
@@ -473,7 +474,7 @@ def test_answers_from_facts(task, question, expected):
     [
         (VisualQuestionAnswering(), "Is there a ship in the image?", 1 - 0.1 * 0.5),
         (VisualQuestionAnswering(), "Is there a bridge in the image?", 1 - 0.3),
-        (VisualQuestionAnswering(), "How many ships are there in the image?", 0.9 * 0.5 * (1 - 0.3) * (1 - 0.05)),
+        (VisualQuestionAnswering(), "How many ships are there in the image?", 0.9 * 0.5 * 0.3 * (1 - 0.05)),
         (VisualQuestionAnswering(), "Where is the storage tank in the image?", 0.8),
         (ObjectDetection(), ObjectDetection().question("bridge"), 1 - 0.3),
         (
