@@ -288,9 +288,9 @@ def test_models_and_presets_are_listed_and_shown(run):
     value = json.loads(run("models", "show", "earthgpt-13b", "--image-size", 224, "--json")[1])
     assert value["parameters"]["language_model"] == 13_015_864_320 and value["tokens_per_image"] == 258
     shown = run("models", "show", "earthgpt-tiny")[1]
-    assert "9,545,606" in shown and "3,600 steps, 57,600 images of rsicd, rsscn7," in shown
+    assert "9,598,237" in shown and "3,600 steps, 921,600 images of rsicd, rsscn7," in shown
     runs = json.loads(run("models", "show", "earthgpt-tiny", "--json")[1])["runs"]
-    assert runs[1]["sources"][2] == {"dataset": "nwpu_vhr10", "split": "all", "part": "train", "repeat": 6.0}
+    assert runs[0]["sources"][2] == {"dataset": "nwpu_vhr10", "split": "all", "part": "train", "repeat": 6.0}
     assert told(run("models", "show", "earthgpt-9b"), "No model 'earthgpt-9b'", "earthgpt-7b")
     assert told(run("models", "show", "earthgpt-7b", "--image-size", 500), "490 or 504")
 

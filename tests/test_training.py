@@ -416,7 +416,7 @@ def test_a_run_may_end_with_true_scores(tmp_path, monkeypatch, capsys):
     told = capsys.readouterr().err
     scale = float(re.search(r"Classes of scenes: logits are scaled by (-?[\d.]+\d)", told)[1])
     assert torch.allclose(true.scene.weight, plain.scene.weight * scale, rtol=0.02, atol=1e-3)
-    assert torch.equal(true.coarse.weight, plain.coarse.weight)
+    assert torch.equal(true.levels[0].coarse.weight, plain.levels[0].coarse.weight)
 
 
 def test_parts_of_a_batch_have_the_dense_loss_of_the_whole(tmp_path):
