@@ -114,8 +114,8 @@ class Recipe(_Tree):
     precision: of the arithmetic and of frozen weights; trained weights are kept in float32.
     pixels_gb: memory in which each process that prepares batches keeps images of data sets once they are read, with
         sides of at most three times ``image_size``.
-    save_every: steps between checkpoints. keep: how many of them stay. workers: processes that prepare batches; 0
-        prepares them in this one.
+    save_every: steps between checkpoints. keep: how many of them stay. workers: processes that prepare batches for each
+        that trains; 0 prepares them in this one, and None takes the cores that are to spare (``machine.spare_cores``).
     validate_every: steps between looks at the ``validation`` data sets, of which at most ``validation_questions`` are
         asked for each task; None never looks.
     calibrate: share of the images of each ``validation`` data set on which the scores of the dense heads are made true,
@@ -153,7 +153,7 @@ class Recipe(_Tree):
     pixels_gb: Annotated[float, Field(ge=0)] = 1.0
     save_every: Positive = 500
     keep: Positive = 1
-    workers: Annotated[int, Field(ge=0)] = 2
+    workers: Annotated[int, Field(ge=0)] | None = None
     validate_every: Positive | None = None
     validation: tuple[Source, ...] = ()
     validation_questions: Positive = 64

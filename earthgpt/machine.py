@@ -36,6 +36,12 @@ def devices() -> list[Device]:
     return found
 
 
+def spare_cores(processes: int = 1, most: int = 16) -> int:
+    """How many cores each of some processes on this machine may take besides its own, from 1 to ``most``."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(most, max(1, cores // processes - 1))
+
+
 def matrix_rate(device: torch.device, dtype: torch.dtype = torch.bfloat16, seconds: float = 0.3) -> float:
     """Floating-point operations a second of a large product of two square matrices, the best of several."""
     side = 8192 if device.type == "cuda" else 1024

@@ -28,6 +28,11 @@ class Ranks:
         """Whether this is the one that speaks and writes."""
         return self.rank == 0
 
+    @property
+    def beside(self) -> int:
+        """How many of them, this one included, run on this machine (``torchrun`` says so)."""
+        return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum over all processes."""
         if self.count > 1:

@@ -16,7 +16,7 @@ from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.tasks import Deduced, Task
 from earthgpt.types import Conversation, OrientedBox, Region, Size
 
-SIZES = (1.0, 1.5, 2.0, 2.85)  # that objects are looked for in, as multiples of what the language model sees
+SIZES = (1.0, 2.0, 2.85)  # that objects are looked for in, as multiples of what the language model sees
 LEAST = 0.05  # the score of an object that is perceived at all
 
 

@@ -32,7 +32,7 @@ from earthgpt.evaluation import evaluate
 from earthgpt.features import FeatureCache, fingerprint
 from earthgpt.files import whole_file, whole_folder
 from earthgpt.logs import RunLog
-from earthgpt.machine import matrix_rate, peak_memory
+from earthgpt.machine import matrix_rate, peak_memory, spare_cores
 from earthgpt.mixture import Batch, Collate, FromDataset, Mixture, Part, open_sources
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor, efficientnet
 from earthgpt.model.costs import StepCost
@@ -112,6 +112,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
     among = f" by {ranks.count} processes" if ranks.count > 1 else ""
     console.print(f"{chosen:,} of {total:,} parameters in {len(trainable)} tensors are trained, on {device}{among}.")
 
+    workers = spare_cores(ranks.beside) if recipe.workers is None else recipe.workers
     batches = iter(
         DataLoader(
             Mixture(recipe, parts, processor, cache, model.dense_heads and model.dense_heads.vocabulary),
@@ -119,9 +120,9 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
             sampler=share(
                 start * recipe.batch_size, recipe.steps * recipe.batch_size, ranks.rank, ranks.count, recipe.batch_size
             ),
-            num_workers=recipe.workers,
+            num_workers=workers,
             collate_fn=Collate(processor, cached=cache is not None),
-            prefetch_factor=4 if recipe.workers else None,
+            prefetch_factor=4 if workers else None,
             pin_memory=device.type == "cuda",
         )
     )
