@@ -46,6 +46,8 @@ def matrix_rate(device: torch.device, dtype: torch.dtype = torch.bfloat16, secon
     """Floating-point operations a second of a large product of two square matrices, the best of several."""
     side = 8192 if device.type == "cuda" else 1024
     one = torch.randn(side, side, device=device, dtype=dtype)
+    one @ one  # the first loads what the others need
+    _wait(device)
     best, until = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < until or not best:
         _wait(device)

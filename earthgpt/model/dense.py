@@ -50,9 +50,9 @@ class DenseTargets:
     def join(cls, parts: Sequence[DenseTargets]) -> DenseTargets:
         """Those of several groups of images as one."""
         joined = {name: torch.cat([getattr(one, name) for one in parts]) for name in cls.__annotations__}
-        images = accumulate((len(one.scene) for one in parts), initial=0)
-        before = [torch.full((len(one.where),), first) for one, first in zip(parts, images)]  # noqa: B905
-        joined["where"] = joined["where"] + functional.pad(torch.cat(before)[:, None], (0, 1))
+        first = accumulate((len(one.scene) for one in parts[:-1]), initial=0)  # image of each group
+        before = [torch.full((len(one.where), 1), number) for one, number in zip(parts, first, strict=True)]
+        joined["where"] = joined["where"] + functional.pad(torch.cat(before), (0, 1))
         return cls(**joined)
 
     def to(self, device: torch.device) -> DenseTargets:
