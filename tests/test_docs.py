@@ -233,7 +233,7 @@ def check(words: list[str]) -> None:
         assert name in OTHERS, f"{words}: a command that no test knows"
 
 
-OTHERS = {".", "cd", "docker", "lmms-eval", "pre-commit", "ray", "sort", "srun", "tail", "vllm", "zensical"}
+OTHERS = {".", "cd", "docker", "lmms-eval", "pre-commit", "ray", "sort", "srun", "tail", "tar", "vllm", "zensical"}
 
 
 @pytest.mark.parametrize(
