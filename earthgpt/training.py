@@ -38,6 +38,7 @@ from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, Ear
 from earthgpt.model.costs import StepCost
 from earthgpt.model.dense import Vocabulary
 from earthgpt.model.loading import load
+from earthgpt.model.presets import check_image_size
 from earthgpt.model.processing import IGNORED
 from earthgpt.model.tokenization import train_tokenizer
 from earthgpt.model.vision import start_positions
@@ -432,6 +433,8 @@ def prepare(
         model, processor = new_model(recipe, parts)
     else:
         model, processor = load(recipe.model, dtype="auto")
+    for side in (recipe.image_size, *recipe.image_sizes):
+        check_image_size(model.config, side)
     if recipe.image_size:
         model.config.image_size = processor.image_size = recipe.image_size
     if recipe.bias_tuning:

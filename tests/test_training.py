@@ -522,3 +522,21 @@ def test_a_command_that_a_signal_stops_says_so_by_its_code_and_goes_on(tmp_path,
     assert run.returncode == 128 + number
     step = int(re.search(r"Stopped after step (\d+) of 9999; the same command goes on", " ".join(said.split()))[1])
     assert (tmp_path / "run" / "checkpoints" / f"{step:08d}").is_dir()
+
+
+@pytest.mark.parametrize("sides", [{"image_size": 33}, {"image_sizes": (32, 33)}])
+def test_a_side_that_patches_do_not_fill_is_refused(tmp_path, sides):
+    with pytest.raises(EarthGPTError, match="33 px are no multiple of the ViT's"):
+        train(recipe(tmp_path, **{"text_tokens": 0, "dense": 1.0, "image_size": None, **sides}))
+    with pytest.raises(ValueError, match="image_sizes goes without text"):
+        recipe(tmp_path, image_sizes=(32,))
+
+
+def test_a_step_without_text_draws_the_side_of_its_images(tmp_path):
+    one = recipe(tmp_path / "a", text_tokens=0, dense=1.0, steps=40, batch_size=2, image_sizes=(32, 64))
+    parts = mixtures.open_sources(one)
+    mixture = mixtures.Mixture(one, parts, training.prepare(one, parts)[1])
+    shown = [mixture[index].image.shape[0] for index in range(80)]
+    assert set(shown) == {32, 64} and shown[::2] == shown[1::2]  # the same within a step
+    losses = train(recipe(tmp_path / "b", text_tokens=0, dense=1.0, steps=4, image_sizes=(32, 64))).losses
+    assert len(losses) == 4 and losses[-1] > 0

@@ -39,7 +39,7 @@ def be_quiet() -> None:
 
 def load_model(model: str, dtype: str | None = None) -> Any:
     be_quiet()
-    # Imports and weights leave no garbage, and looking for it takes half a second of three.
+    # Imports and weights leave no garbage, and looking for it takes a second of four.
     gc.disable()
     try:
         from earthgpt.assistant import load

@@ -21,7 +21,7 @@ from earthgpt.metrics.overlaps import areas, over_union, overlaps
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Sample
 
 FINER = (2, 4)  # places along a side for each visual token, of the coarse level and of the fine one
-WIDTHS = (128, 64)  # channels of the levels
+WIDTHS, DEPTHS = (128, 64), (2, 1)  # channels and 3 x 3 convolutions of the levels
 # The objects that a level finds, by their longer side in visual tokens: from, and below. Some are found on both.
 RANGES = ((0.75, math.inf), (0.0, 2.0))
 BINS = 17
@@ -178,7 +178,7 @@ class DenseHeads(nn.Module):
         self.scene = nn.Linear(width, len(vocabulary.scenes))
         self.levels = nn.ModuleList(
             Level(before, detail, own, depth, len(vocabulary.objects))
-            for before, detail, own, depth in zip((width, *WIDTHS), details, WIDTHS, (2, 1), strict=False)
+            for before, detail, own, depth in zip((width, *WIDTHS[:-1]), details, WIDTHS, DEPTHS, strict=True)
         )
 
     def read(self, tokens: torch.Tensor, details: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

@@ -112,9 +112,9 @@ def configuration(name: str | Path, image_size: int | None = None) -> EarthGPTCo
     return config
 
 
-def check_image_size(config: EarthGPTConfig) -> None:
-    """Raises EarthGPTError when the side of the square is no multiple of the ViT's patch."""
-    side, patch = config.image_size, config.vit_config.patch_size
+def check_image_size(config: EarthGPTConfig, side: int | None = None) -> None:
+    """Raises EarthGPTError when a side, or that of the model's square, is no multiple of the ViT's patch."""
+    side, patch = side or config.image_size, config.vit_config.patch_size
     if side < patch or side % patch:
         lower = max(1, side // patch) * patch
         raise EarthGPTError(f"{side} px are no multiple of the ViT's {patch} px; take {lower} or {lower + patch}.")
