@@ -5,10 +5,11 @@ when it is asked in steps; on the validation parts, as Markdown tables.
 
 Calibration: expected calibration error of classes (probabilities over the closed list of the set) and of boxes (one is
 right when it overlaps an object of its class by half): of those told where all are asked for, and of all that are
-found, down to the lowest score, of the classes that the set marks. Only images are asked about that `calibrate = 0.5`,
-as in recipes/tiny.toml, does not take. Refusals: of classes that an image does not show and of those that it does, how
-often the answer is that there is none. Steps: AP50 of detections asked for at once, after "How many ... are there?",
-and of oriented ones after upright ones. Sets and images that are not there are named at the end.
+found, down to the lowest score, of the classes that the set marks. Beside it stands what answers would show on average
+whose scores were exact, right by chance as often as they say: few answers cannot show less. Only images are asked about
+that `calibrate = 0.5`, as in recipes/tiny.toml, does not take. Refusals: of classes that an image does not show and of
+those that it does, how often the answer is that there is none. Steps: AP50 of detections asked for at once, after "How
+many ... are there?", and of oriented ones after upright ones. Sets and images that are not there are named at the end.
 """
 
 from __future__ import annotations
@@ -80,6 +81,15 @@ def true_regions(samples, oriented: bool) -> list[tuple[Region, ...]]:
     return [DETECTION.answer(sample.regions, None, oriented) for sample in samples]
 
 
+def calibration_row(what: str, scores, right) -> str:
+    """Answers, how many are right, what their scores say, how far that is off, and how far by chance (200 draws)."""
+    scores, rng = np.asarray(scores, float), np.random.default_rng(0)
+    chance = np.mean([expected_calibration_error(scores, rng.random(len(scores)) < scores) for _ in range(200)])
+    error = expected_calibration_error(scores, right)
+    cells = (np.mean(right), scores.mean(), error, chance)
+    return f"| {what} | {len(scores)} | " + " | ".join(f"{one:.3f}" for one in cells) + " |"
+
+
 def tables(assistant, data: Path, limit: int) -> str:
     """The three tables, and what is not there."""
     drawn, missing = samples_of(data, limit)
@@ -93,27 +103,19 @@ def tables(assistant, data: Path, limit: int) -> str:
                 found = assistant.classify(one, sample.choices)
                 sure.append(found.probabilities[found.label])
                 right.append(found.label == sample.label)
-            error = expected_calibration_error(sure, right)
-            calibration.append(
-                f"| {name} classes | {len(right)} | {np.mean(right):.3f} | {np.mean(sure):.3f} | {error:.3f} |"
-            )
+            calibration.append(calibration_row(f"{name} classes", sure, right))
         objects = [(sample, one) for sample, one in zip(samples, rasters, strict=True) if sample.classes]
         if not objects:
             continue
         samples, rasters = map(list, zip(*objects, strict=True))
         plain = detections(assistant, samples, rasters)
         matched = match_detections(plain, true_regions(samples, False), (0.5,))
-        sure, right = matched.score, matched.hits[0]
-        if len(sure):
-            error = expected_calibration_error(sure, right)
-            row = f"| {name} boxes | {len(sure)} | {np.mean(right):.3f} | {np.mean(sure):.3f} | {error:.3f} |"
-            calibration.append(row)
+        if len(matched.score):
+            calibration.append(calibration_row(f"{name} boxes", matched.score, matched.hits[0]))
         if assistant.model.dense_heads is not None:
             found = judge(assistant.model, assistant.processor, samples)
             if len(found.right):
-                error = expected_calibration_error(found.scores, found.right)
-                cells = [f"{name} boxes of marked classes", len(found.right), f"{np.mean(found.right):.3f}"]
-                calibration.append(f"| {' | '.join(map(str, cells))} | {found.scores.mean():.3f} | {error:.3f} |")
+                calibration.append(calibration_row(f"{name} boxes of marked classes", found.scores, found.right))
         rng, cells = random.Random(0), []
         for worded in (DETECTION.question, lambda label: GROUNDING.question(f"the {label}")):
             for there in (False, True):
@@ -138,7 +140,8 @@ def tables(assistant, data: Path, limit: int) -> str:
             )
     return "\n".join(
         [
-            "| scores of | answers | right | mean score | calibration error |\n|---|---:|---:|---:|---:|",
+            "| scores of | answers | right | mean score | calibration error | by chance |",
+            "|---|---:|---:|---:|---:|---:|",
             *calibration,
             "\n| data set | detect: absent | detect: present | ground: absent | ground: present |",
             "|---|---|---|---|---|",

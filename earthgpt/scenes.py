@@ -358,8 +358,8 @@ class Shown:
 def _shown(assistant: EarthGPT, scene: Scene, tile: Tile) -> Shown:
     pixels, valid = scene.window(*tile.window)
     square = assistant.processor.square(pixels, scene.sensor)
-    raster = Raster(pixels, tile.window[2:], scene.sensor, scene.name)
-    return Shown(raster, square, int(valid.sum()), None if valid.all() else valid)
+    raster, count = Raster(pixels, tile.window[2:], scene.sensor, scene.name), int(np.count_nonzero(valid))
+    return Shown(raster, square, count, None if count == valid.size else valid)
 
 
 def look(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Sequence[Shown]) -> list[dict[str, Any]]:

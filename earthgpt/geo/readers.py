@@ -69,7 +69,9 @@ class ArrayReader:
             Band("", i + 1, name, name if count in (3, 4) else "") for i, name in enumerate(names[:count])
         )
         self.shown = choose(self.bands, asked, "The array") if asked else shown(self.bands, sensor or self.sensor)[0]
-        self.values = values[..., [band.number - 1 for band in self.shown]]
+        numbers = [band.number - 1 for band in self.shown]
+        row = slice(numbers[0], numbers[-1] + 1)
+        self.values = values[..., row if numbers == list(range(count))[row] else numbers]  # a row is not copied
         self.valid, self.nodata_value = _valid(self.values, nodata), nodata
         self.size, self.dtype, self.depth = (values.shape[1], values.shape[0]), values.dtype, len(self.shown)
         self.block, self.block_bytes, self.cache_bytes = self.size, values.nbytes, 0

@@ -236,7 +236,7 @@ class Scene:
         pixels = to_8bit(values, valid=valid, stretches=stretches)
         if pixels.ndim == 2:
             pixels = np.broadcast_to(pixels[..., None], (*pixels.shape, 3))
-        if pixels.base is not None or not pixels.flags.c_contiguous:
+        if pixels.strides[1:] != (3, 1):
             planes, pixels = pixels, np.empty(pixels.shape, np.uint8)
             for band in range(3):  # three times as fast as one copy of all
                 pixels[..., band] = planes[..., band]
