@@ -177,11 +177,11 @@ class Request:
 class Engine:
     """A model that answers many at once.
 
-    No more than ``most_waiting`` requests wait; up to ``batch_size`` are decoded together, and where none is yet,
-    ``window_s`` seconds are waited for others to come. What images became (their visual tokens, and the language
-    model's keys and values of them) is kept in ``cache`` and shared by all. Images that are new are read in a thread
-    beside that of decoding, for no more requests than ``batch_size`` ahead. ``tasks``: of one's own, whose ``deduce``
-    is asked too (``EarthGPT``).
+    No more than ``most_waiting`` requests wait; up to ``batch_size`` are decoded together: who comes joins those that
+    are under way. What images became (their visual tokens, and the language model's keys and values of them) is kept in
+    ``cache`` and shared by all. Images that are new are read for no more requests than ``batch_size`` ahead: on a
+    graphics card in a thread beside that of decoding, on a processor between two steps of it. ``tasks``: of one's own,
+    whose ``deduce`` is asked too (``EarthGPT``).
 
     encoded: images that went through the encoders. steps, rows: passes of decoding, and how many answers they advanced.
     prefills: passes over questions.
@@ -192,13 +192,12 @@ class Engine:
         model: EarthGPTForConditionalGeneration,
         processor: EarthGPTProcessor,
         batch_size: int = 32,
-        window_s: float = 0.004,
         most_waiting: int = 256,
         cache_bytes: int = 2**29,
         tasks: Sequence[Task] = (),
     ) -> None:
         self.model, self.processor, self.tasks = model.eval(), processor, tuple(tasks)
-        self.batch_size, self.window_s, self.most_waiting = batch_size, window_s, most_waiting
+        self.batch_size, self.most_waiting = batch_size, most_waiting
         self.cache, self._cache_lock = Cache(cache_bytes), threading.Lock()
         self.encoded = self.steps = self.rows = self.prefills = 0
         self.room: int | None = getattr(model.config.text_config, "max_position_embeddings", None)
@@ -210,10 +209,11 @@ class Engine:
         self._closing = False
         self._running: list[Request] = []
         self._batch = _Batch()  # a row for each that runs, in their order
-        self._threads = [
-            threading.Thread(target=loop, name=name, daemon=True)
-            for loop, name in ((self._loop, "model"), (self._look, "images"))
-        ]
+        # On a processor both need all cores. And where threads that multiply are more than cores, GNU's OpenMP lets each
+        # sleep after every product: decoding then takes twice as long, for good.
+        self._beside = model.device.type != "cpu"
+        loops = {"model": self._loop, **({"images": self._look} if self._beside else {})}
+        self._threads = [threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()]
         for thread in self._threads:
             thread.start()
 
@@ -358,31 +358,40 @@ class Engine:
         for thread in self._threads:
             thread.join()
 
-    # --- the thread of images ------------------------------------------------------------------------------------
+    # --- images: in a thread of their own, or in the model's -----------------------------------------------------
 
     @torch.inference_mode()
     def _look(self) -> None:
         while True:
             with self._changed:
-                while not self._unseen or sum(one.layers is not None for one in self._waiting) >= self.batch_size:
+                while not (fresh := self._next_unseen()):
                     if self._closing and not self._unseen:
                         return
                     self._changed.wait()
-                fresh = [self._unseen.popleft() for _ in range(min(_IMAGES, len(self._unseen)))]
-                self._looking = True
-            fresh = [one for one in fresh if not self._stopped(one)]
-            try:
-                for request, layers in zip(fresh, self._images(fresh), strict=True):
-                    request.layers = layers
-            except Exception as error:  # of the model: who waits for it is told, the others go on
-                _log.exception("The model failed.")
-                for request in fresh:
-                    request.error = error
-                    request.told(request)
-            with self._changed:
-                self._looking = False
-                self._waiting.extend(one for one in fresh if not one.done)
-                self._changed.notify_all()
+            self._look_at(fresh)
+
+    def _next_unseen(self) -> list[Request]:
+        """Takes requests whose images are to be read now."""
+        if sum(one.layers is not None for one in self._waiting) >= self.batch_size:
+            return []
+        fresh = [self._unseen.popleft() for _ in range(min(_IMAGES, len(self._unseen)))]
+        self._looking = bool(fresh)
+        return fresh
+
+    def _look_at(self, fresh: list[Request]) -> None:
+        fresh = [one for one in fresh if not self._stopped(one)]
+        try:
+            for request, layers in zip(fresh, self._images(fresh), strict=True):
+                request.layers = layers
+        except Exception as error:  # of the model: who waits for it is told, the others go on
+            _log.exception("The model failed.")
+            for request in fresh:
+                request.error = error
+                request.told(request)
+        with self._changed:
+            self._looking = False
+            self._waiting.extend(one for one in fresh if not one.done)
+            self._changed.notify_all()
 
     # --- the model's thread --------------------------------------------------------------------------------------
 
@@ -390,14 +399,14 @@ class Engine:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                while not (self._waiting or self._calls or self._running):
+                while not (self._waiting or self._calls or self._running or (self._unseen and not self._beside)):
                     if self._closing and not (self._unseen or self._looking):
                         return
                     self._changed.wait()
-                if self._waiting and not self._running:
-                    ends = time.monotonic() + self.window_s
-                    while len(self._waiting) < self.batch_size and (left := ends - time.monotonic()) > 0:
-                        self._changed.wait(left)
+                unseen = [] if self._beside else self._next_unseen()
+            if unseen:
+                self._look_at(unseen)
+            with self._changed:
                 room = self.batch_size - len(self._running)
                 fresh = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
                 if fresh:
