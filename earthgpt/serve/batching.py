@@ -209,8 +209,8 @@ class Engine:
         self._closing = False
         self._running: list[Request] = []
         self._batch = _Batch()  # a row for each that runs, in their order
-        # On a processor both need all cores. And where threads that multiply are more than cores, GNU's OpenMP lets each
-        # sleep after every product: decoding then takes twice as long, for good.
+        # On a processor both need all cores. And where threads that multiply are more than cores, GNU's OpenMP sends
+        # them to sleep after every product: decoding then takes twice as long, for good.
         self._beside = model.device.type != "cpu"
         loops = {"model": self._loop, **({"images": self._look} if self._beside else {})}
         self._threads = [threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()]
