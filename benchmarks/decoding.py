@@ -21,10 +21,10 @@ from functools import partial
 from importlib import metadata
 
 from guard import Timing, in_turn
-from stand_ins import Talk, Words
+from stand_ins import Talk, Words, call_for_others
 from table import Row
 
-NEW, BOS, EOS, PAD, IMAGE, STEP = 32, 1, 3, 2, 31_999, 7
+NEW, BOS, EOS, PAD, IMAGE = 32, 1, 3, 2, 31_999
 ASKED = list(range(100, 115))
 WAYS = ("generate", "plain", "compiled")
 MOST_APART = 0.1  # of probabilities, relative, between two ways in bfloat16
@@ -151,11 +151,7 @@ def random_model(kind: str):
     cnn = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], layer_type="basic")
     config = EarthGPTConfig(Dinov2Config(**small), cnn, text, image_size=64, image_token_id=IMAGE)
     model = EarthGPTForConditionalGeneration(config).eval()
-    with torch.no_grad():
-        embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
-        embeddings.normal_()
-        # What is called for has a logit of about 8, the others have a standard deviation of 1.
-        head.normal_(std=0.03).add_(embeddings.roll(STEP, 0), alpha=0.011)
+    call_for_others(model)
     model.to(torch.bfloat16)
     if kind == "int8":
         from torchao.quantization import Int8WeightOnlyConfig, quantize_

@@ -46,7 +46,7 @@ struct Model {
 
 namespace {
 
-constexpr int LANES = 16, ROWS = 4;
+constexpr int LANES = 16, ROWS = 4, TOKENS = 4;
 
 inline float wide(float value) { return value; }
 inline float wide(int8_t value) { return value; }
@@ -151,31 +151,46 @@ private:
     alignas(64) std::atomic<int> phase{0};
 };
 
-// Sums of weight * x for N rows of a matrix [N, length]. The N rows behind them are fetched meanwhile.
-template <int N, class Weight>
-inline void sums(const Weight *weight, const float *x, int64_t length, float *result) {
+// Sums of weight * x for N rows of a matrix [N, length] and T of x [T, length], to result [T, apart]. The N rows behind
+// them are fetched meanwhile, where one asks for it.
+template <int N, int T = 1, class Weight>
+inline void sums(const Weight *weight, const float *x, int64_t length, float *result, int64_t apart = 0,
+                 bool ahead = N > 1) {
     constexpr int LINE = 64 / sizeof(Weight);  // of the cache
-    Floats parts[N] = {};
+    Floats parts[T][N] = {};
     int64_t i = 0;
     for (; i + LINE <= length; i += LINE) {
-        for (int row = 0; N > 1 && row < N; row++) __builtin_prefetch(weight + (N + row) * length + i);
-        for (int64_t j = i; j < i + LINE; j += LANES)
-            for (int row = 0; row < N; row++) parts[row] += load(weight + row * length + j) * load(x + j);
+        for (int row = 0; ahead && row < N; row++) __builtin_prefetch(weight + (N + row) * length + i);
+        for (int64_t j = i; j < i + LINE; j += LANES) {
+            Floats loaded[N];
+            for (int row = 0; row < N; row++) loaded[row] = load(weight + row * length + j);
+            for (int token = 0; token < T; token++)
+                for (int row = 0; row < N; row++) parts[token][row] += loaded[row] * load(x + token * length + j);
+        }
     }
-    if constexpr (N == ROWS) totals(parts, result);
-    else result[0] = total(parts[0]);
-    for (; i < length; i++)
-        for (int row = 0; row < N; row++) result[row] += wide(weight[row * length + i]) * x[i];
+    for (int token = 0; token < T; token++) {
+        float *own = result + token * apart;
+        if constexpr (N == ROWS) totals(parts[token], own);
+        else own[0] = total(parts[token][0]);
+        for (int64_t j = i; j < length; j++)
+            for (int row = 0; row < N; row++) own[row] += wide(weight[row * length + j]) * x[token * length + j];
+    }
 }
 
-// Rows ``from`` to ``to`` of y [tokens, out]. Each row is read once for all tokens.
+// Rows ``from`` to ``to`` of y [tokens, out]. Each row is read from memory once for all tokens.
 template <class Weight>
 void multiply(const Linear &linear, const float *x, int tokens, int64_t from, int64_t to, float *y) {
     const Weight *weight = static_cast<const Weight *>(linear.weight);
     int64_t row = from;
-    for (; row + ROWS <= to; row += ROWS)
-        for (int token = 0; token < tokens; token++)
-            sums<ROWS>(weight + row * linear.in, x + token * linear.in, linear.in, y + token * linear.out + row);
+    for (; row + ROWS <= to; row += ROWS) {
+        const Weight *these = weight + row * linear.in;
+        int token = 0;
+        for (; token + TOKENS <= tokens; token += TOKENS)
+            sums<ROWS, TOKENS>(these, x + token * linear.in, linear.in, y + token * linear.out + row, linear.out,
+                               token == 0);
+        for (; token < tokens; token++)
+            sums<ROWS>(these, x + token * linear.in, linear.in, y + token * linear.out + row, 0, token == 0);
+    }
     for (; row < to; row++)
         for (int token = 0; token < tokens; token++)
             sums<1>(weight + row * linear.in, x + token * linear.in, linear.in, y + token * linear.out + row);

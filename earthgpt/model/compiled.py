@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers.cache_utils import Cache
 
-MOST = 4  # tokens of a pass: with more, torch's products of matrices are faster
+MOST = 16  # tokens of a pass: with more, torch's products of matrices are faster
 _KINDS = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 _ROTARY = ("default", "linear", "llama3", "yarn")  # those whose turns do not depend on the length
