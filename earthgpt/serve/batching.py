@@ -179,9 +179,9 @@ class Engine:
 
     No more than ``most_waiting`` requests wait; up to ``batch_size`` are decoded together: who comes joins those that
     are under way. What images became (their visual tokens, and the language model's keys and values of them) is kept in
-    ``cache`` and shared by all. Images that are new are read for no more requests than ``batch_size`` ahead: on a
-    graphics card in a thread beside that of decoding, on a processor between two steps of it. ``tasks``: of one's own,
-    whose ``deduce`` is asked too (``EarthGPT``).
+    ``cache`` and shared by all. Images that are new are read for no more requests than ``batch_size`` ahead, with
+    ``beside`` in a thread beside that of decoding, else between two steps of it; None says yes on a graphics card, no
+    on a processor. ``tasks``: of one's own, whose ``deduce`` is asked too (``EarthGPT``).
 
     encoded: images that went through the encoders. steps, rows: passes of decoding, and how many answers they advanced.
     prefills: passes over questions.
@@ -195,6 +195,7 @@ class Engine:
         most_waiting: int = 256,
         cache_bytes: int = 2**29,
         tasks: Sequence[Task] = (),
+        beside: bool | None = None,
     ) -> None:
         self.model, self.processor, self.tasks = model.eval(), processor, tuple(tasks)
         self.batch_size, self.most_waiting = batch_size, most_waiting
@@ -211,7 +212,7 @@ class Engine:
         self._batch = _Batch()  # a row for each that runs, in their order
         # On a processor both need all cores. And where threads that multiply are more than cores, GNU's OpenMP sends
         # them to sleep after every product: decoding then takes twice as long, for good.
-        self._beside = model.device.type != "cpu"
+        self._beside = model.device.type != "cpu" if beside is None else beside
         loops = {"model": self._loop, **({"images": self._look} if self._beside else {})}
         self._threads = [threading.Thread(target=loop, name=name, daemon=True) for name, loop in loops.items()]
         for thread in self._threads:

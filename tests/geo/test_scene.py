@@ -130,7 +130,10 @@ def test_arrays_and_pictures_are_scenes_too(tmp_path):
     values = RANDOM.integers(0, 256, (20, 30, 3), np.uint8)
     scene = open_scene(values)
     assert np.array_equal(scene.window(5, 6, 7, 8)[0], values[6:14, 5:12])
-    assert open_scene(scene) is scene
+    assert open_scene(scene) is scene and np.shares_memory(scene._reader.values, values)  # no copy of the whole
+    four = RANDOM.integers(0, 256, (6, 5, 4), np.uint8)
+    assert np.array_equal(whole(open_scene(four, bands=(3, 1, 2)))[0], four[..., [2, 0, 1]])
+    assert np.array_equal(whole(open_scene(four, bands=(2, 3, 4)))[0], four[..., 1:])
     for name in ("a.png", "a.bmp"):
         Image.fromarray(values).save(tmp_path / name)
         assert np.array_equal(mosaic(open_scene(tmp_path / name), 7), values), name

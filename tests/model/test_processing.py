@@ -41,6 +41,14 @@ def test_the_square_is_resized_to_the_size_of_the_model(processor):
     assert (square[:12] == PADDING).all() and (square[52:] == PADDING).all()
 
 
+@pytest.mark.parametrize("width", [30, 64, 65, 200, 1000])
+def test_resizing_is_that_of_pillow_to_one_level(processor, width):
+    pixels = np.random.default_rng(width).integers(0, 256, (width, width, 3), np.uint8)
+    expected = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
+    apart = np.abs(processor.square(pixels).astype(int) - np.asarray(expected))
+    assert apart.max() <= 1 and apart.mean() < 0.05
+
+
 def test_an_array_and_its_image_give_the_same_square(exact):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
     assert np.array_equal(exact.square(pixels), exact.square(Image.fromarray(pixels)))

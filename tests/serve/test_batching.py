@@ -19,10 +19,10 @@ from earthgpt.types import Conversation
 SQUARE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
 
-@pytest.fixture
-def engine(shared_model, processor):
+@pytest.fixture(params=[False, True], ids=["one thread", "images beside"])
+def engine(request, shared_model, processor):
     """An engine that is closed afterwards; two requests may wait."""
-    found = Engine(shared_model, processor, most_waiting=2)
+    found = Engine(shared_model, processor, most_waiting=2, beside=request.param)
     yield found
     found.close()
 
