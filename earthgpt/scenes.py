@@ -169,24 +169,30 @@ def each(
     assistant: EarthGPT,
     job: Job,
     sources: Iterable[Any],
-    opened: Callable[[Any], tuple[Scene, Window | None]],
+    opened: Callable[[Any], Raster | tuple[Scene, Window | None]],
     batch_size: int = 16,
 ) -> Iterator[tuple[Any, str, float | None, str]]:
     """Each image, or its window, seen whole: the source, what was said, its score, and what went wrong; in order.
 
-    job: what is asked, of ``classify``, ``caption`` and ``ask``; its tiles do not count. opened: the scene of a source
-    and its window. What it raises as EarthGPTError is told of that image alone. The next images are read while the
-    model looks at these.
+    job: what is asked, of ``classify``, ``caption`` and ``ask``; its tiles do not count. opened: the raster of a
+    source, or its scene and a window of it. What it raises as EarthGPTError is told of that image alone. The next
+    images are read while the model looks at these.
     """
 
     def read(batch: list) -> list[tuple[Tile, Shown] | EarthGPTError]:
         found: list[tuple[Tile, Shown] | EarthGPTError] = []
         for source in batch:
             try:
-                scene, window = opened(source)
-                window = window or (0, 0, *scene.size)
-                tile = Tile(window, window)
-                found.append((tile, replace(_shown(assistant, scene, tile), valid=None)))
+                one = opened(source)
+                if isinstance(one, Raster):
+                    window = (0, 0, *one.size)
+                    square = assistant.processor.square(one.pixels, one.sensor)
+                    shown = Shown(one, square, one.size[0] * one.size[1], None)
+                else:
+                    scene, window = one
+                    window = window or (0, 0, *scene.size)
+                    shown = replace(_shown(assistant, scene, Tile(window, window)), valid=None)
+                found.append((Tile(window, window), shown))
             except EarthGPTError as error:
                 found.append(error)
         return found

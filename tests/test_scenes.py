@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 import earthgpt
 from earthgpt import scenes
 from earthgpt.datasets import synthetic
 from earthgpt.generation import Answer
+from earthgpt.geo.raster import open_raster
 from earthgpt.geo.scene import open_scene
 from earthgpt.scenes import LEAST_TILE, Job, each, plan, scan, tile_for
 from earthgpt.types import EarthGPTError, Sensor
@@ -383,3 +385,11 @@ def test_each_image_of_many_is_said_what_it_is_said_alone(tmp_path):
         alone = assistant.classify(shown)
         assert said == alone.label and error == ""
         assert score == pytest.approx(alone.probabilities[said], abs=2e-4)
+
+
+def test_a_picture_of_many_is_read_as_it_is_alone(tmp_path):
+    assistant, job, path = earthgpt.load(), Job("classify", LEAST_TILE), tmp_path / "scene.jpg"
+    Image.fromarray(synthetic.scene(5, Sensor.OPTICAL, (300, 200)).image()).save(path, quality=80)
+    ((source, said, score, _),) = each(assistant, job, [path], open_raster)
+    alone = assistant.classify(path)
+    assert (source, said) == (path, alone.label) and score == pytest.approx(alone.probabilities[said], abs=1e-4)

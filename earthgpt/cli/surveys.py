@@ -83,10 +83,15 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     from rich.progress import track
 
     from earthgpt.files import whole_file
+    from earthgpt.geo.raster import is_picture, open_raster
     from earthgpt.geo.scene import open_scene
     from earthgpt.scenes import LEAST_TILE, Job, each
 
-    def opened(path: Path | str) -> tuple[Any, Any]:
+    whole = all(one is None for one in (how.window, how.bbox, how.aoi))
+
+    def opened(path: Path | str) -> Any:
+        if whole and not how.reading and is_picture(path):
+            return open_raster(path, how.sensor)
         scene = open_scene(path, how.sensor, **how.reading)
         return scene, _part(scene, how)[0]
 

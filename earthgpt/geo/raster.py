@@ -107,10 +107,16 @@ def open_raster(
     if isinstance(source, np.ndarray) and not options:
         pixels = to_rgb8(source, taken)
         return Raster(pixels, (pixels.shape[1], pixels.shape[0]), taken, "array")
-    if options or not isinstance(source, (str, Path)) or "://" in str(source) or _is_map(Path(source)):
+    if options or not isinstance(source, (str, Path)) or not is_picture(source):
         return _of_scene(open_scene(source, sensor, **options))
     path = Path(source)
     return _open_picture(path, taken if sensor else named_sensor([path.name])[0] or taken)
+
+
+def is_picture(source: str | Path) -> bool:
+    """Whether ``open_raster`` opens a file as a picture without a place, by Pillow. Raises as it does for a file that
+    is missing or empty."""
+    return "://" not in str(source) and not _is_map(Path(source))
 
 
 def _of_scene(scene: Scene) -> Raster:
