@@ -22,9 +22,10 @@ from starlette.exceptions import HTTPException as AnyHTTPException
 import earthgpt
 from earthgpt.assistant import EarthGPT
 from earthgpt.serve import chat, page
-from earthgpt.serve.batching import BusyError, Engine, TooLongError
+from earthgpt.serve.engine import Engine
 from earthgpt.serve.guard import Fetch, Limits, Reader, RefusedError, examine, media_type, save_upload
 from earthgpt.serve.jobs import FORMATS, Jobs, Ticket
+from earthgpt.serve.requests import BusyError, TooLongError
 from earthgpt.serve.shield import Metrics, Shield
 from earthgpt.serve.tasks import BatchedEarthGPT, Taken, cleaned, names_of, router
 from earthgpt.types import EarthGPTError

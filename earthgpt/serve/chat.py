@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from earthgpt.geo.raster import Raster
-from earthgpt.serve.batching import Decoding, Engine, Request, Token
+from earthgpt.serve.engine import Engine
 from earthgpt.serve.guard import Limits, Reader, RefusedError
+from earthgpt.serve.requests import Decoding, Request, Token
 from earthgpt.types import Conversation, Message, Sensor
 
 _STRICT = ConfigDict(extra="forbid")

@@ -27,8 +27,9 @@ from earthgpt.geo.place import Place
 from earthgpt.geo.placing import Feature
 from earthgpt.geo.scene import open_scene
 from earthgpt.geo.vectors import open_writer
-from earthgpt.serve.batching import BusyError, Engine
+from earthgpt.serve.engine import Engine
 from earthgpt.serve.guard import unnamed, without_place
+from earthgpt.serve.requests import BusyError
 from earthgpt.types import EarthGPTError
 
 FORMATS = {

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 from earthgpt.assistant import EarthGPT
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.vectors import Feature, features
-from earthgpt.serve.batching import Decoding, Engine
+from earthgpt.serve.engine import Engine
 from earthgpt.serve.guard import Reader, RefusedError
+from earthgpt.serve.requests import Decoding
 from earthgpt.tasks import scene_classification
 from earthgpt.tasks.wording import class_names
 from earthgpt.types import Box, Conversation, Region, Sensor

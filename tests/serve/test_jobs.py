@@ -23,8 +23,8 @@ from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.scene import open_scene
 from earthgpt.model.dense import Vocabulary
 from earthgpt.serve import jobs as jobs_module
-from earthgpt.serve.batching import BusyError
 from earthgpt.serve.jobs import Jobs
+from earthgpt.serve.requests import BusyError
 from earthgpt.types import EarthGPTError
 
 

@@ -1,4 +1,4 @@
-"""One model for all requests: a thread decodes them together, token by token, another reads images meanwhile."""
+"""One model for all requests: they are decoded together, token by token, and images are read between or beside."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from transformers.cache_utils import Cache as KeysAndValues
-from transformers.cache_utils import DynamicCache, DynamicLayer
+from transformers.cache_utils import DynamicCache
 
 from earthgpt.generation import Answer
 from earthgpt.geo.raster import Raster
@@ -23,155 +22,17 @@ from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.constraint import Constraint
 from earthgpt.perception import Seen, deduce
+from earthgpt.serve.batch import Batch
 from earthgpt.serve.cache import Cache, key_of
+from earthgpt.serve.requests import BusyError, Decoding, Request, TooLongError, sampled
 from earthgpt.tasks import Task
-from earthgpt.types import Conversation, EarthGPTError
+from earthgpt.types import Conversation
 
 # Choices that are read in one pass; more are read in several.
 _CHOICES = 64
 # Conversations whose new images are read in one pass.
 _IMAGES = 4
-# Columns of keys and values that may be unused before they are moved, so that they are not copied with every token.
-_SPARE = 64
 _log = logging.getLogger("earthgpt.serve")
-
-
-class BusyError(Exception):
-    """There is no room for another request now; there may be in ``wait_s`` seconds."""
-
-    def __init__(self, reason: str, wait_s: float = 1.0):
-        super().__init__(reason)
-        self.wait_s = wait_s
-
-
-class TooLongError(EarthGPTError):
-    """The conversation leaves no room for an answer."""
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How an answer is made.
-
-    max_tokens: of the answer, its end not counted. temperature: 0 takes the likeliest token (greedy). top_p: sample
-    from the likeliest tokens that together have this probability. seed: of the sampling; None is another each time.
-    stop: texts before which the answer ends. alternatives: how many other tokens are told with each one.
-    """
-
-    max_tokens: int = 512
-    temperature: float = 0.0
-    top_p: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-    alternatives: int = 0
-
-
-@dataclass(frozen=True)
-class Token:
-    """A token of an answer. text: what it added, "" for a part of a letter. logprob: natural, before ``temperature``.
-    alternatives: the likeliest tokens and theirs."""
-
-    text: str
-    logprob: float
-    alternatives: tuple[tuple[str, float], ...] = ()
-
-
-@dataclass(eq=False)
-class Request:
-    """A conversation that waits for its answer, or has it.
-
-    tokens, text: what was decoded so far; they grow. shown: how many characters of the text are certain to stay (the
-    rest may begin a stop text). finish: "stop" (ended by itself or by a stop text), "length", "timeout" or "cancelled";
-    None while it goes on. error: what went wrong. prompt_tokens, cached_tokens: of the question, and how many of them
-    were in the cache. layers: what its images became, until its question is read; None where that is yet to be done or
-    to be found in the cache. constraint, state: of an answer of a grammar, and what may follow in it. ``told`` is
-    called in a thread of the engine whenever there is more.
-    """
-
-    ids: list[int]
-    squares: Sequence[np.ndarray]
-    keys: tuple[bytes, ...]
-    prefix: int
-    decoding: Decoding
-    deadline: float
-    told: Callable[[Request], None]
-    tokens: list[Token] = field(default_factory=list)
-    text: str = ""
-    shown: int = 0
-    finish: str | None = None
-    error: BaseException | None = None
-    cached_tokens: int = 0
-    cancelled: bool = False
-    written: list[int] = field(default_factory=list)
-    generator: torch.Generator | None = None
-    layers: list[tuple[torch.Tensor, torch.Tensor]] | None = None
-    constraint: Constraint | None = None
-    state: Grammar | None = None
-    _read: tuple[int, int] = (0, 0)
-
-    @classmethod
-    def answered(cls, ids: list[int], answer: Answer, written: list[int]) -> Request:
-        """One whose ``answer`` is known: the tokens ``written``, told in the answer's own pieces."""
-        request = cls(ids, (), (), 0, Decoding(), 0.0, lambda request: None, written=written)
-        for (start, end), probability in zip(answer.spans, answer.probabilities, strict=True):
-            request._grow(answer.text[start:end], float(np.log(max(probability, 1e-12))), ())
-        request.finish = "stop"
-        return request
-
-    @property
-    def prompt_tokens(self) -> int:
-        return len(self.ids)
-
-    @property
-    def done(self) -> bool:
-        return self.finish is not None or self.error is not None
-
-    def answer(self) -> Answer:
-        """What was said, as ``generation`` has it. Raises what went wrong, and TimeoutError."""
-        if self.error is not None:
-            raise self.error
-        if self.finish == "timeout":
-            raise TimeoutError("The answer took too long.")
-        spans, probabilities, start = [], [], 0
-        for token in self.tokens:
-            spans.append((start, start + len(token.text)))
-            probabilities.append(float(np.exp(token.logprob)))
-            start += len(token.text)
-        return Answer(self.text, tuple(spans), tuple(probabilities), self.finish == "stop")
-
-    def add(self, token: int, logprob: float, alternatives: tuple, decode: Callable[[list[int]], str]) -> None:
-        """Takes a token. A letter of several tokens is written with its last one."""
-        self.written.append(token)
-        start, seen = self._read
-        before, after = decode(self.written[start:seen]), decode(self.written[start:])
-        whole = not after.endswith("\N{REPLACEMENT CHARACTER}")
-        if whole:
-            self._read = seen, len(self.written)
-        self._grow(after[len(before) :] if whole else "", logprob, alternatives)
-
-    def _grow(self, text: str, logprob: float, alternatives: tuple) -> None:
-        self.tokens.append(Token(text, logprob, alternatives))
-        longer = self.text + text
-        shown = len(longer)
-        for stop in self.decoding.stop:
-            place = longer.find(stop, max(0, len(longer) - len(text) - len(stop)))
-            if place >= 0:
-                self.text, self.shown = longer[:place], place
-                self.finish = "stop"  # last: whoever reads it finds the rest complete
-                return
-            held = (n for n in range(min(len(stop) - 1, len(longer)), 0, -1) if longer.endswith(stop[:n]))
-            shown = min(shown, len(longer) - next(held, 0))
-        self.text, self.shown = longer, shown
-
-    def end(self, finish: str, decode: Callable[[list[int]], str]) -> None:
-        """No more comes; half letters are written as they are."""
-        start, seen = self._read
-        rest = decode(self.written[start:])[len(decode(self.written[start:seen])) :]
-        if rest and self.tokens:
-            last = self.tokens[-1]
-            self.tokens[-1] = Token(last.text + rest, last.logprob, last.alternatives)
-            self.text += rest
-        self.shown = len(self.text)
-        self.finish = finish
 
 
 class Engine:
@@ -209,7 +70,7 @@ class Engine:
         self._changed = threading.Condition()
         self._closing = False
         self._running: list[Request] = []
-        self._batch = _Batch()  # a row for each that runs, in their order
+        self._batch = Batch()  # a row for each that runs, in their order
         # On a processor both need all cores. And where threads that multiply are more than cores, GNU's OpenMP sends
         # them to sleep after every product: decoding then takes twice as long, for good.
         self._beside = model.device.type != "cpu" if beside is None else beside
@@ -440,7 +301,7 @@ class Engine:
                 if not one.done:
                     one.error = error
                     one.told(one)
-            self._running, self._batch = [], _Batch()
+            self._running, self._batch = [], Batch()
 
     def _stopped(self, request: Request) -> bool:
         if not request.done and request.cancelled:
@@ -592,7 +453,7 @@ class Engine:
         """Gives a request its next token, of log probabilities [V]: ``token`` is the likeliest. ``others`` are told."""
         decoding = request.decoding
         if decoding.temperature > 0:
-            token = _sampled(likely, decoding, request.generator)
+            token = sampled(likely, decoding, request.generator)
         if request.constraint is not None:
             left = decoding.max_tokens - len(request.written)
             token, request.state = request.constraint.take(request.state, likely, token, left)
@@ -615,7 +476,7 @@ class Engine:
             if i < len(self._running):
                 self._running[i] = last
         if not self._running:
-            self._batch = _Batch()
+            self._batch = Batch()
 
     def _totals(self, request: Request, ends: Sequence[list[int]]) -> list[float]:
         """The log probability of each end behind a question."""
@@ -631,92 +492,6 @@ class Engine:
         return totals
 
 
-class _Batch:
-    """Keys and values of answers that are decoded together: rows of one length, aligned on the right, in buffers that
-    are written in place. What a row does not use is masked."""
-
-    def __init__(self) -> None:
-        self._past = KeysAndValues(layers=[])
-        self._mask = torch.zeros(0, 0, dtype=torch.long)  # [rows, columns], as the buffers are
-        self._spans: list[int] = []  # columns of each row, up to the end
-        self._end = 0
-
-    def add(self, past: KeysAndValues, mask: torch.Tensor) -> None:
-        """Rows [n, H, L, d] of each layer, with their mask [n, L]."""
-        count, (more, length) = len(self._spans), mask.shape
-        if not self._past.layers:
-            self._past = KeysAndValues(layers=[_Layer(one.keys, one.values) for one in past.layers])
-            self._mask = mask.new_zeros(0, 0)
-        self._fit(count + more, length)
-        rows, columns = slice(count, count + more), slice(self._end - length, self._end)
-        self._mask[rows] = 0
-        self._mask[rows, columns] = mask
-        for own, other in zip(self._past.layers, past.layers, strict=True):
-            for room, states in zip(own.room, (other.keys, other.values), strict=True):
-                room[rows, :, columns] = states
-        self._spans += [length] * more
-
-    def remove(self, place: int) -> None:
-        """Takes a row out; the last one moves to its place."""
-        last = len(self._spans) - 1
-        self._spans[place] = self._spans[last]
-        self._spans.pop()
-        if place != last:
-            for one in (self._mask, *(room for layer in self._past.layers for room in layer.room)):
-                one[place] = one[last]
-
-    def next(self) -> tuple[KeysAndValues, torch.Tensor]:
-        """What the model takes to add a column to all rows, and their mask with it, [B, L + 1]."""
-        count = len(self._spans)
-        self._fit(count, 0)
-        for layer in self._past.layers:
-            layer.keys, layer.values = (room[:count, :, : self._end] for room in layer.room)
-        self._mask[:count, self._end] = 1
-        self._end += 1
-        self._spans = [span + 1 for span in self._spans]
-        return self._past, self._mask[:count, : self._end]
-
-    def _fit(self, rows: int, length: int) -> None:
-        """Makes room for so many rows, of which new ones have so many columns, and for one column more. What no row
-        uses any more is given up when it is much."""
-        used = max(self._spans, default=0)
-        needed = max(used, length)
-        height, width = self._mask.shape
-        if rows <= height and length <= self._end < width and self._end < needed + _SPARE:
-            return
-        before, after = slice(self._end - used, self._end), slice(needed - used, needed)
-        count, self._end = len(self._spans), needed
-        shape = (height if rows <= height else max(rows, 2 * height), needed + 2 * _SPARE)
-        mask = self._mask.new_zeros(shape)
-        mask[:count, after] = self._mask[:count, before]
-        self._mask = mask
-        for layer in self._past.layers:
-            layer.room = tuple(_moved(room, count, before, after, shape) for room in layer.room)
-
-
-def _moved(room: torch.Tensor, count: int, before: slice, after: slice, shape: tuple[int, int]) -> torch.Tensor:
-    """A buffer of another shape with some columns of the first rows of one, elsewhere."""
-    fresh = room.new_zeros(shape[0], room.shape[1], shape[1], room.shape[3])
-    fresh[:count, :, after] = room[:count, :, before]
-    return fresh
-
-
-class _Layer(DynamicLayer):
-    """The part of a ``_Batch`` in one layer of the model. keys, values: the part of ``room`` that is read."""
-
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        super().__init__()
-        self.lazy_initialization(keys, values)
-        self.room = tuple(one.new_zeros(0, one.shape[1], 0, one.shape[3]) for one in (keys, values))
-
-    def update(self, key_states, value_states, *args, **kwargs):
-        rows, end = slice(len(key_states)), self.keys.shape[2] + key_states.shape[2]
-        for room, states in zip(self.room, (key_states, value_states), strict=True):
-            room[rows, :, self.keys.shape[2] : end] = states
-        self.keys, self.values = (room[rows, :, :end] for room in self.room)
-        return self.keys, self.values
-
-
 def _left(values: torch.Tensor, length: int) -> torch.Tensor:
     """[B, H, L, d] with zeros in front, up to a length."""
     return torch.nn.functional.pad(values, (0, 0, length - values.shape[2], 0))
@@ -726,15 +501,3 @@ def _none(images: Sequence[list], length: int) -> torch.Tensor:
     """Padding alone, in the form of those that have something."""
     shape = next(one for one in images if one)[0][0]
     return shape.new_zeros(1, shape.shape[1], length, shape.shape[3])
-
-
-def _sampled(likely: torch.Tensor, decoding: Decoding, generator: torch.Generator | None) -> int:
-    """A token by chance, of log probabilities [V]."""
-    # From the likeliest, and in float64: it stays there at any temperature and top_p above 0.
-    chances = ((likely - likely.max()).double() / decoding.temperature).softmax(-1)
-    if decoding.top_p < 1:
-        ordered, order = chances.sort(descending=True)
-        kept = ordered.cumsum(-1) - ordered < decoding.top_p
-        kept[0] = True
-        chances = torch.zeros_like(chances).scatter(0, order, ordered.where(kept, 0.0))
-    return int(torch.multinomial(chances, 1, generator=generator))

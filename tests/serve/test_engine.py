@@ -10,8 +10,9 @@ import torch
 from earthgpt.generation import choice_probabilities, generate
 from earthgpt.geo.raster import open_raster
 from earthgpt.model.dense import Vocabulary
-from earthgpt.serve import batching
-from earthgpt.serve.batching import BusyError, Decoding, Engine
+from earthgpt.serve import engine as engine_module
+from earthgpt.serve.engine import Engine
+from earthgpt.serve.requests import BusyError, Decoding, sampled
 from earthgpt.serve.tasks import BatchedEarthGPT
 from earthgpt.tasks import Deduced, visual_question_answering
 from earthgpt.types import Conversation
@@ -31,13 +32,13 @@ def engine(request, shared_model, processor):
                                       Decoding(temperature=1.0, top_p=1e-50)])  # fmt: skip
 def test_next_to_no_chance_leaves_the_likeliest_token(decoding):
     likely = torch.tensor([0.0, 1.0, 3.0, -torch.inf]).log_softmax(-1)
-    assert batching._sampled(likely, decoding, torch.Generator().manual_seed(0)) == 2
+    assert sampled(likely, decoding, torch.Generator().manual_seed(0)) == 2
 
 
 def test_a_sample_has_the_chances_of_the_model():
     likely = torch.tensor([0.5, 0.2, 0.3]).log()
     generator = torch.Generator().manual_seed(0)
-    drawn = [batching._sampled(likely, Decoding(temperature=1.0, top_p=0.7), generator) for _ in range(4000)]
+    drawn = [sampled(likely, Decoding(temperature=1.0, top_p=0.7), generator) for _ in range(4000)]
     # The two likeliest have 0.8 together, so the first has 0.5 / 0.8.
     assert drawn.count(1) == 0 and drawn.count(0) / 4000 == pytest.approx(0.625, abs=0.03)
 
@@ -46,7 +47,7 @@ def test_a_fault_of_one_request_is_told_to_it_alone(engine, shared_model, proces
     def failing(*given):
         raise RuntimeError("no sum of probabilities")
 
-    monkeypatch.setattr(batching, "_sampled", failing)
+    monkeypatch.setattr(engine_module, "sampled", failing)
     talk, begun, ended = Conversation.of((0,), "Is there a ship?"), threading.Event(), threading.Event()
     first = engine.submit(talk, [SQUARE], Decoding(8), told=lambda one: (begun.set(), one.done and ended.set()))
     begun.wait()
