@@ -133,8 +133,8 @@ def local(path: str | Path, remote: bool) -> None:
         return
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")
     if b"<VRT" in head or path.suffix.lower() == ".vrt":
-        for name in _named(path):
-            _beneath(path.parent, name, path)
+        for name, beside in _named(path):
+            _beneath(path.parent, name, path, beside)
     elif text[:1] in (b"<", b"{", b"["):
         raise EarthGPTError(f"{path} is text, not an image; a file that points to images needs --remote (remote=True).")
     for beside in (path.with_name(path.name + ".aux.xml"), path.with_suffix(".aux.xml")):
@@ -142,8 +142,9 @@ def local(path: str | Path, remote: bool) -> None:
             raise EarthGPTError(f"{beside} points to overviews elsewhere; delete it, or allow it with --remote.")
 
 
-def _named(path: Path) -> Iterable[str]:
-    """Every file that a VRT names. GDAL ignores the case of its words, and takes an attribute for an element."""
+def _named(path: Path) -> Iterable[tuple[str, bool]]:
+    """Every file that a VRT names, and whether that is surely from its folder. GDAL ignores the case of its words, and
+    takes an attribute for an element."""
     try:
         tree = xml.fromstring(path.read_bytes())
     except xml.ParseError as error:
@@ -156,8 +157,9 @@ def _named(path: Path) -> Iterable[str]:
             or (word == "mdi" and "overview_file" in values)
             or (word == "argument" and any("filename" in value for value in values))  # of a VRTProcessedDataset
         ):
-            yield (element.text or "").strip()
-        yield from (value.strip() for name, value in element.items() if _plain(name) in _NAMING)
+            relative = [value.strip() for name, value in element.items() if _plain(name) == "relativetovrt"]
+            yield (element.text or "").strip(), bool(relative) and set(relative) == {"1"}
+        yield from ((value.strip(), False) for name, value in element.items() if _plain(name) in _NAMING)
 
 
 def _plain(word: str) -> str:
@@ -165,12 +167,16 @@ def _plain(word: str) -> str:
     return word.rpartition("}")[2].lower()
 
 
-def _beneath(folder: Path, name: str, path: Path) -> None:
+def _beneath(folder: Path, name: str, path: Path, beside: bool) -> None:
     part = _PART.fullmatch(name)
-    found = (folder / (part[3] if part else name)).resolve()
-    if name.startswith("/vsi") or "://" in name or name.startswith("<") or not found.is_relative_to(folder.resolve()):
-        raise EarthGPTError(f"{path} points to {name!r}, outside its folder; allow that with --remote (remote=True).")
+    file, folder = part[3] if part else name, folder.resolve()
+    found, elsewhere = (folder / file).resolve(), Path(file).resolve()
+    outside = EarthGPTError(f"{path} points to {name!r}, outside its folder; allow that with --remote (remote=True).")
+    if name.startswith("/vsi") or "://" in name or name.startswith("<") or not found.is_relative_to(folder):
+        raise outside
     local(found, False)
+    if not beside and elsewhere.exists() and not elsewhere.is_relative_to(folder):  # GDAL looks from here
+        raise outside
 
 
 def product(source: str | Path | Sequence[str | Path], remote: bool) -> Product:

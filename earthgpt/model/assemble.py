@@ -5,8 +5,6 @@ The parts keep their weights; only the projector between them is new. Training (
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +26,7 @@ from transformers import (
 from transformers.image_processing_base import ImageProcessingMixin
 from transformers.utils import logging
 
+from earthgpt.files import whole_folder
 from earthgpt.model.configuration import IMAGENET_MEAN, IMAGENET_STD, EarthGPTConfig
 from earthgpt.model.loading import load
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
@@ -293,16 +292,11 @@ def _refuse(folder: Path) -> None:
 
 
 def _write(folder: Path, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor, shard: str) -> None:
-    """A new folder with the model and its processor: written beside, then put in place."""
+    """A new folder with the model and its processor, whole or not at all."""
     logging.disable_progress_bar()
-    fresh = folder.with_name(folder.name + ".new")
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        model.save_pretrained(fresh, max_shard_size=shard)
-        processor.save_pretrained(fresh)
-        os.replace(fresh, folder)
+        with whole_folder(folder) as fresh:
+            model.save_pretrained(fresh, max_shard_size=shard)
+            processor.save_pretrained(fresh)
     except (OSError, SafetensorError) as error:
         raise EarthGPTError(f"Cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)

@@ -650,6 +650,23 @@ def test_a_vrt_may_name_files_beneath_its_folder_alone(tmp_path):
     assert (whole(open_scene(folder / "b.vrt", remote=True))[0] == 7).all()
 
 
+@pytest.mark.parametrize("mark", ["", 'relativeToVRT="0"', 'relativeToVRT="0" RelativeToVRT="1"'])
+def test_a_vrt_may_not_name_files_of_the_folder_that_one_works_in(tmp_path, monkeypatch, mark):
+    """GDAL opens such a name from there; one of the same name beside the VRT does not excuse it."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for place, value in ((tmp_path, 7), (folder, 9)):
+        write(place / "a.tif", np.full((8, 8), value, np.uint8))
+    monkeypatch.chdir(tmp_path)
+    (folder / "a.vrt").write_text(VRT.format("a.tif"))
+    assert (whole(open_scene(folder / "a.vrt"))[0] == 9).all()
+    (folder / "a.vrt").write_text(VRT.format("a.tif").replace('relativeToVRT="1"', mark))
+    with pytest.raises(EarthGPTError, match="outside its folder"):
+        open_scene(folder / "a.vrt")
+    monkeypatch.chdir(folder)
+    assert (whole(open_scene(folder / "a.vrt"))[0] == 9).all()
+
+
 def test_a_vrt_names_a_file_however_its_words_are_written(tmp_path):
     (tmp_path / "folder").mkdir()
     write(tmp_path / "secret.tif", np.full((8, 8), 7, np.uint8), **UTM)
