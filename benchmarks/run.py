@@ -4,11 +4,11 @@
     make bench ARGS="asking startup --quick"
     python benchmarks/run.py --quick --check benchmarks/expected.json
 
-Every benchmark runs in a process of its own. "ratio" is how many times better ours is; "floor" is what operations and
-bytes allow this machine, and "from it" how many times that ours is; "the same" what was checked to be equal, or there
-is no row; "clean" says how many samples nobody disturbed. Rivals that are not installed are left out:
-`pip install sahi datasets` brings two more. expected.json has the ratios of --quick; without it some rows have
-another name, and those that it expects were not measured.
+Every benchmark runs in a process of its own; those of what commands do, with the commands' settings of threads. "ratio"
+is how many times better ours is; "floor" is what operations and bytes allow this machine, and "from it" how many times
+that ours is; "the same" what was checked to be equal, or there is no row; "clean" says how many samples nobody
+disturbed. Rivals that are not installed are left out: `pip install sahi datasets` brings two more. expected.json has
+the ratios of --quick; without it some rows have another name, and those that it expects were not measured.
 """
 
 from __future__ import annotations
@@ -25,10 +25,13 @@ from pathlib import Path
 
 from table import Row, table
 
+from earthgpt.cli.console import be_quiet
+
 NAMES = (
     "startup", "answers", "asking", "decoding", "boxes", "choices", "evaluating", "folder", "scenes", "reading",
     "pixels", "serving", "training", "records", "building", "parsing", "metrics", "quantised",
 )  # fmt: skip
+COMMANDS = ("answers", "folder", "scenes", "serving")  # measured as the command line sets its threads
 MARGIN = 0.8  # of a ratio that was expected; below is a failure
 
 
@@ -87,6 +90,8 @@ def of(name: str, quick: bool) -> tuple[list[Row], str, bool]:
 
 def measure(name: str, quick: bool, file: Path) -> None:
     """Writes the rows of a benchmark, or what it needs and there is not."""
+    if name in COMMANDS:
+        be_quiet()
     try:
         found: str | list = [asdict(row) for row in importlib.import_module(name).rows(quick)]
     except (ImportError, FileNotFoundError) as error:

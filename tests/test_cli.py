@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 import earthgpt
 from earthgpt import assistant as assistant_module
 from earthgpt import cli, scenes
+from earthgpt.cli import console
 from earthgpt.datasets import synthetic
 from earthgpt.generation import Answer
 from earthgpt.geo.geotiff import write_geotiff
@@ -653,3 +655,14 @@ def test_each_of_many_images_has_an_output_by_its_name(run, scene, harbor, model
     (tmp_path / "broken.png").write_bytes(b"nothing")
     code, _, err = run("detect", scene, tmp_path / "broken.png", "-m", model_folder)
     assert code == 3 and "1 of 2 images failed" in err and "broken.png" in err
+
+
+def test_threads_that_wait_soon_sleep_unless_somebody_chose_otherwise(monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    console.be_quiet()
+    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("PASSIVE", "3000")
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    console.be_quiet()
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE" and "GOMP_SPINCOUNT" not in os.environ
