@@ -53,6 +53,16 @@ def segments_of(ids: Sequence[int], offset: int = 0) -> list[Segment]:
     ]
 
 
+@dataclass(slots=True)
+class Beginnings:
+    """What rows go on from. length: of each, in tokens. which: of them each row has. states: of each layer, keys and
+    values [G, H, P, d] of all."""
+
+    length: int
+    which: list[int]
+    states: list[tuple[torch.Tensor, torch.Tensor]]
+
+
 def segmented_attention(
     module: torch.nn.Module,
     query: torch.Tensor,
@@ -60,15 +70,19 @@ def segmented_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     segments: Sequence[Segment] | None = None,
+    beginnings: Beginnings | None = None,
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """Attention of transformers' interface: [1, heads, T, d] to [1, T, heads, d].
 
-    Without ``segments`` it is transformers' own "sdpa". Raises ValueError for a layer that sees only a window of the
-    tokens before, where a segment is longer than that.
+    With ``beginnings``, of rows [B, heads, T, d] that go on from them; with neither it is transformers' own "sdpa".
+    Raises ValueError for a layer that sees only a window of the tokens before, where a segment is longer than that.
     """
+    if beginnings is not None:
+        shared = beginnings.states[module.layer_idx]
+        return continued_attention(query, key, value, attention_mask, shared, beginnings.which, scaling), None
     if segments is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     window = kwargs.get("sliding_window")
@@ -113,6 +127,48 @@ def padded_attention(
         *rows, mask, dropout_p=dropout, scale=scaling, enable_gqa=grouped
     )  # [rows, heads, L, d]
     return found.transpose(1, 2).flatten(0, 1).index_select(0, real)[None]
+
+
+def continued_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    shared: tuple[torch.Tensor, torch.Tensor],
+    which: Sequence[int],
+    scaling: float | None = None,
+) -> torch.Tensor:
+    """Attention of rows [B, heads, T, d] to their own keys and values [B, H, L, d], as far as ``mask`` [B, 1, T, L]
+    says, and to all of the beginning that each has, of ``shared`` keys and values [G, H, P, d]: [B, T, heads, d].
+
+    The keys of a beginning are read once for all its rows. The two parts are joined by the sums of their exponentials
+    (FlashAttention, Dao et al., 2022, section 3.1).
+    """
+    rows, heads, length, width = query.shape
+    groups = heads // key.shape[1]
+    own, weight = _weighed(
+        query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1), scaling, mask
+    )  # [B, heads, T, d], [B, heads, T]
+    other, others = torch.empty_like(own), torch.empty_like(weight)
+    for number in set(which):
+        those = [row for row in range(rows) if which[row] == number]
+        asking = query[those].transpose(0, 1).reshape(1, key.shape[1], -1, width)
+        found, total = _weighed(asking, *(one[number : number + 1] for one in shared), scaling)
+        other[those] = found.reshape(heads, len(those), length, width).transpose(0, 1)
+        others[those] = total.reshape(heads, len(those), length).transpose(0, 1)
+    both = torch.logaddexp(weight, others)
+    parts = ((own, weight), (other, others))
+    joined = sum(one.float() * (sure - both).exp()[..., None] for one, sure in parts)
+    return joined.to(query.dtype).transpose(1, 2).contiguous()
+
+
+def _weighed(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, mask: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention on a processor, and the logarithm of the sum of exponentials of each query [B, heads, T]."""
+    if mask is not None:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
+    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=mask, scale=scaling)
 
 
 @lru_cache(maxsize=2)  # all layers of a pass have the same

@@ -30,6 +30,7 @@ struct Layer {
     Linear query, key, value, output, gate, up, down;
     const float *norm, *query_norm, *key_norm, *middle_norm;  // those of query and key may be null
     void *keys, *values;                                      // [rows, key heads, room, width of a head]
+    const void *shared_keys, *shared_values;                  // [groups, key heads, begun, width]; null is none
     int32_t turned;                                           // whether positions turn queries and keys
 };
 
@@ -232,29 +233,45 @@ void turn(float *x, const float *cosines, const float *sines, int64_t width) {
     }
 }
 
-// What one head of a token makes of ``seen`` keys and values [seen, width]; ``scores`` has room for them.
+// Keys and values [length, width] of a head, one after the other.
+template <class Stored>
+struct Seen {
+    const Stored *keys, *values;
+    int64_t length;
+};
+
+// What one head of a token makes of two parts of what it sees; ``scores`` has room for both.
 template <class Kind>
-void attend(const float *query, const typename Kind::Stored *keys, const typename Kind::Stored *values, int64_t seen,
-            int64_t width, float scaling, float *scores, float *result) {
-    float largest = -INFINITY, sum = 0;
-    int64_t key = 0;
-    for (; key + ROWS <= seen; key += ROWS) sums<ROWS>(keys + key * width, query, width, scores + key);
-    for (; key < seen; key++) sums<1>(keys + key * width, query, width, scores + key);
+void attend(const float *query, const Seen<typename Kind::Stored> (&parts)[2], int64_t width, float scaling,
+            float *scores, float *result) {
+    const int64_t seen = parts[0].length + parts[1].length;
+    float largest = -INFINITY, sum = 0, *place = scores;
+    for (const auto &part : parts) {
+        int64_t key = 0;
+        for (; key + ROWS <= part.length; key += ROWS) sums<ROWS>(part.keys + key * width, query, width, place + key);
+        for (; key < part.length; key++) sums<1>(part.keys + key * width, query, width, place + key);
+        place += part.length;
+    }
     for (int64_t i = 0; i < seen; i++) scores[i] *= scaling;
     for (int64_t i = 0; i < seen; i++) largest = std::max(largest, scores[i]);
     for (int64_t i = 0; i < seen; i++) scores[i] = exponential(scores[i] - largest);
     for (int64_t i = 0; i < seen; i++) sum += scores[i];
     for (int64_t j = 0; j < width; j++) result[j] = 0;
-    for (int64_t i = 0; i < seen; i++) {
-        float weight = Kind::rounded(scores[i]);  // torch multiplies in bfloat16 here, and sums the exact ones
-        for (int64_t j = 0; j < width; j++) result[j] += weight * wide(values[i * width + j]);
+    place = scores;
+    for (const auto &part : parts) {
+        for (int64_t i = 0; i < part.length; i++) {
+            float weight = Kind::rounded(place[i]);  // torch multiplies in bfloat16 here, and sums the exact ones
+            for (int64_t j = 0; j < width; j++) result[j] += weight * wide(part.values[i * width + j]);
+        }
+        place += part.length;
     }
     for (int64_t j = 0; j < width; j++) result[j] = Kind::rounded(result[j] / sum);
 }
 
 template <class Kind>
-void read(const Model &model, int tokens, const int64_t *rows, const int64_t *places, int64_t room, const float *cosines,
-          const float *sines, float *hidden, float *logits, float *space, int threads) {
+void read(const Model &model, int tokens, const int64_t *rows, const int64_t *places, const int64_t *groups,
+          int64_t begun, int64_t room, const float *cosines, const float *sines, float *hidden, float *logits,
+          float *space, int threads) {
     using Stored = typename Kind::Stored;
     const int64_t width = model.width, wide_query = model.heads * width, wide_key = model.key_heads * width;
     const int64_t group = model.heads / model.key_heads;
@@ -262,7 +279,7 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
     float *mixed = values + tokens * wide_key, *gates = mixed + tokens * wide_query, *inner = gates + tokens * model.inner;
     float *changes = inner + tokens * model.inner;
     float *own = changes + tokens * model.hidden;  // of each thread: normed tokens, scores
-    const int64_t each = tokens * model.hidden + room;
+    const int64_t each = tokens * model.hidden + begun + room;
     Barrier barrier;
 
 #pragma omp parallel num_threads(threads)
@@ -297,7 +314,7 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
                     float *key = keys + token * wide_key + head * width, *value = values + token * wide_key + head * width;
                     if (layer.key_norm) normalise<Kind>(key, layer.key_norm, width, model.epsilon, key);
                     if (layer.turned) turn<Kind>(key, cosines + token * width, sines + token * width, width);
-                    int64_t at = ((rows[token] * model.key_heads + head) * room + places[token]) * width;
+                    int64_t at = ((rows[token] * model.key_heads + head) * room + places[token] - begun) * width;
                     for (int64_t i = 0; i < width; i++) {
                         static_cast<Stored *>(layer.keys)[at + i] = Kind::stored(key[i]);
                         static_cast<Stored *>(layer.values)[at + i] = Kind::stored(value[i]);
@@ -309,9 +326,13 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
                         if (layer.query_norm) normalise<Kind>(query, layer.query_norm, width, model.epsilon, query);
                         if (layer.turned) turn<Kind>(query, cosines + token * width, sines + token * width, width);
                         int64_t at = (rows[token] * model.key_heads + head) * room * width;
-                        attend<Kind>(query, static_cast<Stored *>(layer.keys) + at,
-                                     static_cast<Stored *>(layer.values) + at, places[token] + 1, width, model.scaling,
-                                     scores, mixed + token * wide_query + i * width);
+                        int64_t first = (groups[token] * model.key_heads + head) * begun * width;
+                        const Seen<Stored> parts[2] = {
+                            {static_cast<const Stored *>(layer.shared_keys) + first,
+                             static_cast<const Stored *>(layer.shared_values) + first, begun},
+                            {static_cast<Stored *>(layer.keys) + at, static_cast<Stored *>(layer.values) + at,
+                             places[token] + 1 - begun}};
+                        attend<Kind>(query, parts, width, model.scaling, scores, mixed + token * wide_query + i * width);
                     }
             }
             barrier.wait(count);
@@ -335,12 +356,13 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
 }  // namespace
 
 // hidden [tokens, hidden]: the embeddings, written over. rows, places: of each token, where its keys and values go and up
-// to where it sees. cosines, sines [tokens, width]. logits [tokens, words]. space: see ``compiled.py``.
-extern "C" void earthgpt_read(const Model *model, int32_t tokens, const int64_t *rows, const int64_t *places, int64_t room,
-                              const float *cosines, const float *sines, float *hidden, float *logits, float *space,
-                              int32_t threads) {
+// to where it sees; the first ``begun`` places are those of its group's shared keys and values. cosines, sines
+// [tokens, width]. logits [tokens, words]. space: see ``compiled.py``.
+extern "C" void earthgpt_read(const Model *model, int32_t tokens, const int64_t *rows, const int64_t *places,
+                              const int64_t *groups, int64_t begun, int64_t room, const float *cosines,
+                              const float *sines, float *hidden, float *logits, float *space, int32_t threads) {
     if (model->bfloat16)
-        read<BFloat16>(*model, tokens, rows, places, room, cosines, sines, hidden, logits, space, threads);
+        read<BFloat16>(*model, tokens, rows, places, groups, begun, room, cosines, sines, hidden, logits, space, threads);
     else
-        read<Float32>(*model, tokens, rows, places, room, cosines, sines, hidden, logits, space, threads);
+        read<Float32>(*model, tokens, rows, places, groups, begun, room, cosines, sines, hidden, logits, space, threads);
 }

@@ -76,21 +76,28 @@ class Compiled:
         )
 
     def read(self, cache: Cache, ids: torch.Tensor, which: Sequence[int], places: Sequence[int]) -> torch.Tensor:
-        """Logits [n, V] of tokens [n], of rows ``which`` of the cache, at their places there; the rows have room."""
-        one, count = self._model, len(ids)
-        for layer, kept in zip(self._layers, cache.layers, strict=True):
+        """Logits [n, V] of tokens [n], of rows ``which`` of the cache, at their places in the conversation; the rows
+        have room. What rows go on from, they may share (``decoding.Rows.beginnings``)."""
+        one, count, beginnings = self._model, len(ids), getattr(cache, "beginnings", None)
+        begun = beginnings.length if beginnings else 0
+        groups = [beginnings.which[row] if beginnings else 0 for row in which]
+        for number, (layer, kept) in enumerate(zip(self._layers, cache.layers, strict=True)):
             layer.keys, layer.values = kept.keys.data_ptr(), kept.values.data_ptr()
+            shared = beginnings.states[number] if beginnings else ()
+            layer.shared_keys, layer.shared_values = (part.data_ptr() for part in shared) if shared else (None, None)
         room, threads = cache.layers[0].keys.shape[2], torch.get_num_threads()
-        cosines, sines = self._turned(room)
+        cosines, sines = self._turned(begun + room)
         hidden = self._embeddings(ids).float()  # [n, D], a copy of the program's own
         hidden = hidden.clone() if self._type == torch.float32 else hidden
         logits = torch.empty(count, self._head.out)
         heads = 2 * one.heads * one.width + 2 * one.key_heads * one.width
-        space = torch.empty(count * (heads + 2 * one.inner + one.hidden) + threads * (count * one.hidden + room))
+        space = torch.empty(
+            count * (heads + 2 * one.inner + one.hidden) + threads * (count * one.hidden + begun + room)
+        )
         turns = [turn[list(places)] for turn in (cosines, sines)]
         whole = ctypes.c_int64 * count
         self._library.earthgpt_read(
-            ctypes.byref(one), count, whole(*which), whole(*places), room,
+            ctypes.byref(one), count, whole(*which), whole(*places), whole(*groups), begun, room,
             *(one.data_ptr() for one in (*turns, hidden, logits, space)), threads,
         )  # fmt: skip
         return logits
@@ -117,8 +124,7 @@ class Compiled:
         return _Layer(
             *map(self._linear, products),
             *(None if norm is None else self._vector(norm.weight) for norm in norms),
-            None,
-            None,
+            *(None,) * 4,
             bool(getattr(attention, "use_rope", True)),
         )
 
@@ -177,6 +183,7 @@ class _Layer(ctypes.Structure):
     _fields_ = [
         *((name, _Linear) for name in ("query", "key", "value", "output", "gate", "up", "down")),
         *((name, ctypes.c_void_p) for name in ("norm", "query_norm", "key_norm", "middle_norm", "keys", "values")),
+        *((name, ctypes.c_void_p) for name in ("shared_keys", "shared_values")),
         ("turned", ctypes.c_int32),
     ]
 
@@ -212,7 +219,8 @@ def _library() -> ctypes.CDLL:
         library = ctypes.CDLL(str(made))
     pointer = ctypes.c_void_p
     library.earthgpt_read.argtypes = [
-        pointer, ctypes.c_int32, pointer, pointer, ctypes.c_int64, *[pointer] * 5, ctypes.c_int32,
+        pointer, ctypes.c_int32, pointer, pointer, pointer, ctypes.c_int64, ctypes.c_int64, *[pointer] * 5,
+        ctypes.c_int32,
     ]  # fmt: skip
     library.earthgpt_read.restype = None
     return library

@@ -11,7 +11,7 @@ from torch.nn import functional
 from transformers.cache_utils import Cache, DynamicLayer
 
 from earthgpt.model import captured
-from earthgpt.model.attention import NAME, Segment
+from earthgpt.model.attention import NAME, Beginnings, Segment
 from earthgpt.model.captured import Step
 from earthgpt.model.compiled import MOST, Compiled
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
@@ -36,16 +36,18 @@ def readable(model: EarthGPTForConditionalGeneration, length: int) -> bool:
 class Rows(Cache):
     """Keys and values [B, H, L, d] of B conversations, without padding: token i of each stands at place i.
 
-    parts: of the packed row of the first pass, those that each conversation has, (start, stop) one after the other.
-    places [B, T]: where the tokens of a later pass stand that is under way. What is written behind the end of a row is
-    seen by none of its tokens, and is written anew: so a row is made shorter by going on from an earlier place.
-    anywhere: whether the pass under way writes at its places whatever they are, and sees keys and values whole. steps:
-    such passes by their number of tokens, as long as keys and values stay where they are.
+    beginnings: what several of them go on from, and have once; then place 0 is that of the first token behind. parts:
+    of the packed row of the first pass, those that each conversation has, (start, stop) one after the other. places [B,
+    T]: where the tokens of a later pass stand that is under way. What is written behind the end of a row is seen by
+    none of its tokens, and is written anew: so a row is made shorter by going on from an earlier place. anywhere:
+    whether the pass under way writes at its places whatever they are, and sees keys and values whole. steps: such
+    passes by their number of tokens, as long as keys and values stay where they are.
     """
 
     def __init__(self):
         # Layers hold no rows: with them goes the memory, without waiting for Python to find a circle.
         super().__init__(layer_class_to_replicate=partial(_Layer, proxy(self)))
+        self.beginnings: Beginnings | None = None
         self.parts: list[list[tuple[int, int]]] = []
         self.places = torch.zeros(0, 0, dtype=torch.long)
         self.end = 0
@@ -55,6 +57,8 @@ class Rows(Cache):
     def select(self, rows: Sequence[int]) -> None:
         """Keeps some rows, or the same row several times, in this order."""
         self.steps.clear()
+        if self.beginnings:
+            self.beginnings.which = [self.beginnings.which[row] for row in rows]
         self.batch_select_indices(torch.tensor(rows, device=self.layers[0].keys.device))
 
 
@@ -74,6 +78,8 @@ class _Layer(DynamicLayer):
         rows, end = self.rows, self.rows.end
         if not self.is_initialized:
             self.keys, self.values = (self._unpacked(states) for states in (key_states, value_states))
+            if rows.beginnings:
+                rows.beginnings.states.append(tuple(self._shared(states) for states in (key_states, value_states)))
             self.is_initialized = True
             return key_states, value_states
         self.reserve(end)
@@ -88,7 +94,7 @@ class _Layer(DynamicLayer):
 
     def _unpacked(self, states: torch.Tensor) -> torch.Tensor:
         """States of a packed row [1, H, T, d] as those of the conversations in it [B, H, L, d]."""
-        parts = self.rows.parts
+        parts = [own[bool(self.rows.beginnings) :] for own in self.rows.parts]
         kept = states.new_empty(len(parts), states.shape[1], self.rows.end + _SPARE, states.shape[3])
         for row, own in zip(kept, parts, strict=True):
             place = 0
@@ -97,6 +103,11 @@ class _Layer(DynamicLayer):
                 place += stop - start
             row[:, place:] = 0
         return kept
+
+    def _shared(self, states: torch.Tensor) -> torch.Tensor:
+        """Of a packed row [1, H, T, d], the states of the beginnings [G, H, P, d]."""
+        firsts = dict(zip(self.rows.beginnings.which, (own[0] for own in self.rows.parts), strict=True))
+        return torch.stack([states[0, :, start:stop] for _, (start, stop) in sorted(firsts.items())])
 
 
 def begin(
@@ -133,6 +144,10 @@ def begin(
         for i in (i for i, one in enumerate(which) if one == number):
             parts[i] = [shared, add(tokens[i], shared, len(beginning))]
     rows.parts, rows.end = parts, max(len(beginnings[one]) + len(own) for one, own in zip(which, tokens, strict=True))
+    lengths = {len(beginning) for beginning in beginnings}
+    if len(beginnings) < len(which) and len(lengths) == 1 and model.device.type == "cpu" and not model.captured:
+        rows.beginnings = Beginnings(lengths.pop(), list(which), [])
+        rows.end -= rows.beginnings.length
     most = max(keep)
     wanted = torch.tensor([[max(0, stop - most + i) for i in range(most)] for _, (_, stop) in parts])  # [B, K]
     logits = model(
@@ -164,18 +179,19 @@ def read(
         return _read_compiled(model.compiled, rows, tokens, starts, keep, width)
     if model.captured and rows.layers and len(tokens) * width <= captured.MOST:
         return _read_captured(model, rows, tokens, starts, width)
-    device = model.device
+    device, begun = model.device, rows.beginnings.length if rows.beginnings else 0
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens], device=device)  # [B, T]
-    rows.places = torch.tensor([[*range(start, start + width)] for start in starts], device=device)
-    rows.end = max(starts) + width
+    positions = torch.tensor([[*range(start, start + width)] for start in starts], device=device)
+    rows.places, rows.end = positions - begun, max(starts) + width - begun
     seen = torch.arange(rows.end, device=device) <= rows.places[:, None, :, None]  # [B, 1, T, L]
     wanted = _wanted(tokens, keep)
     logits = model(
         input_ids=ids,
         attention_mask=seen,
-        position_ids=rows.places,
+        position_ids=positions,
         past_key_values=rows,
         use_cache=True,
+        beginnings=rows.beginnings,
         logits_to_keep=torch.tensor(wanted, device=device) if len(wanted) < width else 0,
     ).logits
     return logits, [wanted.index(len(row) - 1) + 1 for row in tokens]
@@ -187,8 +203,9 @@ def _wanted(tokens: Sequence[Sequence[int]], keep: Sequence[int]) -> list[int]:
 
 def _read_compiled(compiled: Compiled, rows: Rows, tokens, starts, keep, width: int) -> tuple[torch.Tensor, list[int]]:
     """``read`` by ``compiled``, for few tokens, all of words."""
+    begun = rows.beginnings.length if rows.beginnings else 0
     for layer in rows.layers:
-        layer.reserve(max(starts) + width)
+        layer.reserve(max(starts) + width - begun)
     ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in tokens]).flatten()
     which = [i for i in range(len(tokens)) for _ in range(width)]
     places = [place for start in starts for place in range(start, start + width)]
