@@ -35,8 +35,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from decoding import STEP, compare
-from stand_ins import Talk, Words
+from decoding import compare
+from stand_ins import STEP, Talk, Words
 from table import Row, table
 from training import MIXTURES, dialogues
 
