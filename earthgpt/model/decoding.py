@@ -145,7 +145,7 @@ def begin(
             parts[i] = [shared, add(tokens[i], shared, len(beginning))]
     rows.parts, rows.end = parts, max(len(beginnings[one]) + len(own) for one, own in zip(which, tokens, strict=True))
     lengths = {len(beginning) for beginning in beginnings}
-    if len(beginnings) < len(which) and len(lengths) == 1 and model.device.type == "cpu" and not model.captured:
+    if len(beginnings) < len(which) and len(lengths) == 1 and _may_share(model):
         rows.beginnings = Beginnings(lengths.pop(), list(which), [])
         rows.end -= rows.beginnings.length
     most = max(keep)
@@ -160,6 +160,12 @@ def begin(
         logits_to_keep=wanted.flatten().to(model.device),
     ).logits
     return logits.view(len(tokens), most, -1), [most] * len(tokens)
+
+
+def _may_share(model: EarthGPTForConditionalGeneration) -> bool:
+    """Whether ``attention.continued_attention`` knows the device, and values are as wide as keys."""
+    narrower = getattr(model.language_model.config, "v_head_dim", None)  # DeepSeek's
+    return model.device.type == "cpu" and not model.captured and not narrower
 
 
 def read(
