@@ -30,7 +30,7 @@ def be_quiet() -> None:
 
     Those of OpenMP spin while they wait, and where the processors are busy with something else they take the time that
     the work would need: a caption then takes seconds, not a tenth of one. Threads that sleep at once double its time on
-    a quiet machine; 3,000 turns, some 30 microseconds, cost little on either.
+    a quiet machine; 3,000 turns cost little on either (docs/results.md, Speed).
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # of GNU's; others go by the policy

@@ -72,6 +72,7 @@ class ArrayReader:
         numbers = [band.number - 1 for band in self.shown]
         row = slice(numbers[0], numbers[-1] + 1)
         self.values = values[..., row if numbers == list(range(count))[row] else numbers]  # a row is not copied
+        self.values.flags.writeable = False
         self.valid, self.nodata_value = _valid(self.values, nodata), nodata
         self.size, self.dtype, self.depth = (values.shape[1], values.shape[0]), values.dtype, len(self.shown)
         self.block, self.block_bytes, self.cache_bytes = self.size, values.nbytes, 0

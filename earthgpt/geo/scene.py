@@ -167,7 +167,8 @@ class Scene:
     def window(self, x: int, y: int, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         """Pixels of a window at full size, uint8 [height, width, 3], and where they are valid, bool [height, width].
 
-        What is not valid (nodata, alpha 0, NaN, a damaged block) is black. Neighbouring windows have one stretch.
+        What is not valid (nodata, alpha 0, NaN, a damaged block) is black. Neighbouring windows have one stretch. Of an
+        array of 8-bit colours the pixels are a part of it, read-only.
         Raises EarthGPTError for a window that is empty, not inside, or of more than ``MOST_PIXELS``.
         """
         _examine((x, y, width, height), self.size, self.name)

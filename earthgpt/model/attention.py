@@ -165,7 +165,8 @@ def continued_attention(
 def _weighed(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scaling: float | None, mask: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Attention on a processor, and the logarithm of the sum of exponentials of each query [B, heads, T]."""
+    """Attention on a processor, and the logarithm of the sum of exponentials of each query [B, heads, T]. torch tells
+    that by this operation of its own alone; ``scaled_dot_product_attention`` calls it too."""
     if mask is not None:
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -torch.inf)
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=mask, scale=scaling)

@@ -131,6 +131,7 @@ def test_arrays_and_pictures_are_scenes_too(tmp_path):
     scene = open_scene(values)
     assert np.array_equal(scene.window(5, 6, 7, 8)[0], values[6:14, 5:12])
     assert open_scene(scene) is scene and np.shares_memory(scene._reader.values, values)  # no copy of the whole
+    assert values.flags.writeable and not scene.window(5, 6, 7, 8)[0].flags.writeable
     four = RANDOM.integers(0, 256, (6, 5, 4), np.uint8)
     assert np.array_equal(whole(open_scene(four, bands=(3, 1, 2)))[0], four[..., [2, 0, 1]])
     assert np.array_equal(whole(open_scene(four, bands=(2, 3, 4)))[0], four[..., 1:])
