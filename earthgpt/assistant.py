@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +28,8 @@ from earthgpt.tasks import (
 )
 from earthgpt.tasks.wording import class_names
 from earthgpt.types import Box, Conversation, EarthGPTError, Message, OrientedBox, Region, Sensor
+
+_log = logging.getLogger("earthgpt")
 
 
 @dataclass(frozen=True)
@@ -214,14 +217,14 @@ def load(
     device: str | None = None,
     constrained: bool = True,
     dtype: str | None = None,
-    compiled: bool = False,
+    compiled: bool | None = False,
 ) -> EarthGPT:
     """The default model, or one by folder or hub id, on a device ("cpu", "cuda", ...; None: a GPU where there is one).
 
     constrained: as of ``EarthGPT``. dtype: of the weights; "auto" takes them as they were saved, and so does None on a
-    GPU, while on a processor it is "float32". compiled: answers are
-    decoded by a program that is compiled now for this processor, in a few seconds, or on a CUDA GPU by graphs of its
-    passes: faster, with the same answers to rounding.
+    GPU, while on a processor it is "float32". compiled: answers are decoded by a program that is compiled now for this
+    processor, in a few seconds, or on a CUDA GPU by graphs of its passes: faster, with the same answers to rounding.
+    None: on a processor, where that can be; where not, a warning is logged.
     Raises EarthGPTError when there is no such model, and where ``compiled`` cannot be: on another GPU, and on a
     processor without a compiler.
     """
@@ -230,8 +233,13 @@ def load(
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, processor = load_model(name, dtype or ("float32" if torch.device(device).type == "cpu" else "auto"))
     model = model.to(device)
-    if compiled:
-        model.compile_decoding()
+    if compiled or (compiled is None and model.device.type == "cpu"):
+        try:
+            model.compile_decoding()
+        except EarthGPTError as error:
+            if compiled:
+                raise
+            _log.warning("Decoding is not compiled. %s", error)
     return EarthGPT(model, processor, constrained)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +16,8 @@ from earthgpt.model.constraint import Constraint
 from earthgpt.model.decoding import Rows, begin, read, readable
 from earthgpt.types import Conversation
 
-# Rows whose answers are done are taken out when no more than this part of the rows is left: that copies the others.
-_WORTH_KEEPING = 0.75
+# Rows whose answers are done are taken out when they are this part of all: passes of fewer rows are captured anew.
+_WORTH_REMOVING = 0.25
 
 
 @dataclass(frozen=True)
@@ -95,30 +95,37 @@ def generate(
     room = getattr(model.config.text_config, "max_position_embeddings", None)
     if room:
         max_new_tokens = max(1, min(max_new_tokens, room - longest))
-    ends = _ends(model, processor)
-    said = [_Saying(ids, one, max_new_tokens, ends) for ids, one in zip(asked, constraints, strict=True)]
-    if plain or _has_rules(model) or not readable(model, longest + max_new_tokens):
+    ends = ends_of(model, processor)
+    said = [Saying(ids, one, max_new_tokens, ends) for ids, one in zip(asked, constraints, strict=True)]
+    if plain or _has_rules(model) or readable(model) < longest + max_new_tokens:
         _say_plainly(model, processor, conversations, squares, said)
     else:
         _say(model, processor, conversations, squares, said, reading)
-    return [_answer(processor, one.written, one.probabilities, one.finished) for one in said]
+    return [_answer(processor, one) for one in said]
 
 
-class _Saying:
-    """An answer that is being made.
+class Saying:
+    """An answer that is being made, of the likeliest tokens.
 
-    asked: the tokens that it answers. written, probabilities: its tokens so far. feed: the tokens to be read next, the
-    last ``bets`` of them bets on what the answer will be. start: the place of the first of them. done, finished:
-    whether no more comes, and whether the answer came to its end.
+    asked: the tokens that it answers. written, logprobs: its tokens so far, and their natural logarithms of
+    probabilities. feed: the tokens to be read next, the last ``bets`` of them bets on what the answer will be. start:
+    the place of the first of them. finish: "stop" where the answer came to its end, "length" where there was no room
+    for more; None while it goes on.
     """
 
     def __init__(self, asked: list[int], constraint: Constraint | None, most: int, ends: frozenset[int]):
         self.asked, self.constraint, self.most, self.ends = asked, constraint, most, ends
         self.state = None if constraint is None else constraint.start
         self.written: list[int] = []
-        self.probabilities: list[float] = []
-        self.start, self.done, self.finished = 0, False, False
+        self.logprobs: list[float] = []
+        self.start = 0
+        self.finish: str | None = None
         self._bet(asked)
+
+    @property
+    def done(self) -> bool:
+        """Whether no more comes."""
+        return self.finish is not None
 
     def _bet(self, tokens: list[int]) -> None:
         bets = () if self.constraint is None else self.constraint.bet(self.state)
@@ -127,7 +134,7 @@ class _Saying:
 
     def hear(self, logits: torch.Tensor, totals: torch.Tensor, tops: list[int], likely: list[float]) -> None:
         """Writes as many tokens as bets were right, and one more; of logits [bets + 1, V], their logsumexp, the
-        likeliest tokens and their probabilities [bets + 1]."""
+        likeliest tokens and their logarithms of probabilities [bets + 1]."""
         for i in range(self.bets + 1):
             token = self.write(logits[i], totals[i], tops[i], likely[i])
             if self.done or i == self.bets or self.feed[i - self.bets] != token:
@@ -139,21 +146,35 @@ class _Saying:
             self._bet(self.written[-1:])
 
     def write(self, logits: torch.Tensor, total: torch.Tensor, top: int, likely: float) -> int:
-        """Writes the likeliest token [V] that is allowed, or ends the answer; which token it was."""
-        token, after = top, None
+        """Writes a token [V], the best that is allowed, or ends the answer; which token it was."""
+        token, after = self.choose(logits, total, top), None
         if self.constraint is not None:
-            token, after = self.constraint.take(self.state, logits, top, self.most - len(self.written))
+            token, after = self.constraint.take(self.state, logits, token, self.most - len(self.written))
         if token in self.ends:
-            self.done = self.finished = True
+            self.end("stop")
             return token
-        self.written.append(token)
-        # That of the likeliest comes with those of all rows: each value that is asked for alone waits for the card.
-        self.probabilities.append(likely if token == top else float((logits[token] - total).exp()))
         self.state = after
-        self.done = len(self.written) == self.most
-        if after is not None and after.ends and (self.done or not after.following):
-            self.done = self.finished = True  # it is whole, and nothing can follow
+        # That of the likeliest comes with those of all rows: each value that is asked for alone waits for the card.
+        self.add(token, likely if token == top else float(logits[token] - total), logits, total)
+        full = len(self.written) == self.most
+        if not self.done and after is not None and after.ends and (full or not after.following):
+            self.end("stop")  # it is whole, and nothing can follow
+        elif not self.done and full:
+            self.end("length")
         return token
+
+    def choose(self, logits: torch.Tensor, total: torch.Tensor, top: int) -> int:
+        """Which token is wanted, of logits [V] and their logsumexp; ``top`` is the likeliest."""
+        return top
+
+    def add(self, token: int, logprob: float, logits: torch.Tensor, total: torch.Tensor) -> None:
+        """Takes a token."""
+        self.written.append(token)
+        self.logprobs.append(logprob)
+
+    def end(self, finish: str) -> None:
+        """No more comes."""
+        self.finish = finish
 
 
 def _say(
@@ -161,11 +182,11 @@ def _say(
     processor: EarthGPTProcessor,
     conversations: Sequence[Conversation],
     squares: Sequence[np.ndarray],
-    said: Sequence[_Saying],
+    said: Sequence[Saying],
     reading: Reading | None = None,
 ) -> None:
     """Makes the answers together; one that is done leaves room to the others."""
-    rows, running, keep = Rows(), list(said), [one.bets + 1 for one in said]
+    running, keep = list(said), [one.bets + 1 for one in said]
     asked, images = said[0].asked, [square.tobytes() for square in squares] if reading else []
     if reading and (known := reading.known(asked, images, processor.image_token_id)):
         (one,), rows, reading.rows = said, reading.rows, None  # nothing is kept of a turn that fails
@@ -175,24 +196,20 @@ def _say(
         beginnings, which, shown = _beginnings(processor, conversations, squares, said)
         pixels = processor.normalise(shown).to(model.device) if shown else None
         own = [one.feed[len(beginnings[number]) :] for one, number in zip(said, which, strict=True)]
-        logits, places = begin(model, rows, beginnings, which, own, keep, pixels)
+        rows, logits, places = begin(model, beginnings, which, own, keep, pixels)
     while True:
-        logits = logits.float()
-        totals, tops, likely = _likeliest(logits)
-        for i, (one, place, count) in enumerate(zip(running, places, keep, strict=True)):
-            last = slice(place - count, place)
+        for one, heard in zip(running, heard_by_each(logits, places, keep), strict=True):
             if not one.done:
-                one.hear(logits[i, last], totals[i, last], tops[i][last], likely[i][last])
-        left = [i for i, one in enumerate(running) if not one.done]
-        if not left:
+                one.hear(*heard)
+        done = [i for i, one in enumerate(running) if one.done]
+        if len(done) == len(running):
             if reading:
                 rows.steps.clear()  # the model may change until the next turn
                 reading.rows, reading.shown = rows, images
                 reading.ids = [*asked, *said[0].written][: said[0].start]
             return
-        if len(left) <= _WORTH_KEEPING * len(running):
-            running = [running[i] for i in left]
-            rows.select(left)
+        if len(done) >= _WORTH_REMOVING * len(running):
+            running = [running[i] for i in rows.remove(done)]
         keep = [one.bets + 1 for one in running]
         logits, places = read(model, rows, [one.feed for one in running], [one.start for one in running], keep)
 
@@ -201,7 +218,7 @@ def _beginnings(
     processor: EarthGPTProcessor,
     conversations: Sequence[Conversation],
     squares: Sequence[np.ndarray],
-    said: Sequence[_Saying],
+    said: Sequence[Saying],
 ) -> tuple[list[list[int]], list[int], list[np.ndarray]]:
     """The tokens that conversations begin with, which of these each has, and the images of them in order.
 
@@ -219,16 +236,26 @@ def _beginnings(
     return [said[i].feed[:length] for i in first], which, [square for i in first for square in shown[i]]
 
 
+def heard_by_each(
+    logits: torch.Tensor, places: Sequence[int], keep: Sequence[int]
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, list[int], list[float]]]:
+    """What ``Saying.hear`` takes, for each row of what ``decoding.read`` returned."""
+    logits = logits.float()
+    for row, place, count, *others in zip(logits, places, keep, *_likeliest(logits), strict=True):
+        last = slice(place - count, place)
+        yield row[last], *(one[last] for one in others)
+
+
 def _likeliest(logits: torch.Tensor) -> tuple[torch.Tensor, list, list]:
-    """Of logits [..., V] their logsumexp [...], and as lists the likeliest token and its probability."""
+    """Of logits [..., V] their logsumexp [...], and as lists the likeliest token and its logarithm of probability."""
     totals, (best, tops) = logits.logsumexp(-1), logits.max(-1)
-    return totals, tops.tolist(), (best - totals).exp().tolist()
+    return totals, tops.tolist(), (best - totals).tolist()
 
 
 class _Listening(LogitsProcessor):
     """Has answers written as transformers' ``generate`` goes, and lets it take only what was written."""
 
-    def __init__(self, said: Sequence[_Saying]):
+    def __init__(self, said: Sequence[Saying]):
         self.said = said
 
     def __call__(self, input_ids, scores):
@@ -245,7 +272,7 @@ def _say_plainly(
     processor: EarthGPTProcessor,
     conversations: Sequence[Conversation],
     squares: Sequence[np.ndarray],
-    said: Sequence[_Saying],
+    said: Sequence[Saying],
 ) -> None:
     inputs = processor.batch(conversations, squares, padding_side="left").to(model.device)
     for name in ("labels", "position_ids"):
@@ -254,7 +281,7 @@ def _say_plainly(
     model.generate(**inputs, max_new_tokens=said[0].most, do_sample=False, logits_processor=listening)
 
 
-def _ends(model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor) -> frozenset[int]:
+def ends_of(model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor) -> frozenset[int]:
     """The tokens that end an answer."""
     others = model.generation_config.eos_token_id
     others = others if isinstance(others, (list, tuple)) else () if others is None else (others,)
@@ -273,13 +300,13 @@ def _has_rules(model: EarthGPTForConditionalGeneration) -> bool:
     return any((getattr(model.generation_config, name, None) or none) != none for name, none in _RULES.items())
 
 
-def _answer(processor: EarthGPTProcessor, ids: list[int], probabilities: list[float], finished: bool) -> Answer:
+def _answer(processor: EarthGPTProcessor, said: Saying) -> Answer:
     text, spans = "", []
-    for i in range(len(ids)):
-        longer = processor.tokenizer.decode(ids[: i + 1], skip_special_tokens=True)
+    for i in range(len(said.written)):
+        longer = processor.tokenizer.decode(said.written[: i + 1], skip_special_tokens=True)
         spans.append((len(text), len(longer)))
         text = longer
-    return Answer(text, tuple(spans), tuple(probabilities), finished)
+    return Answer(text, tuple(spans), tuple(np.exp(said.logprobs).tolist()), said.finish == "stop")
 
 
 @torch.inference_mode()

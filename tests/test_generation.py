@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers
 from transformers import PreTrainedTokenizerFast
 
-from earthgpt.generation import Answer, Reading, _answer, choice_probabilities, generate
+from earthgpt.generation import Answer, Reading, Saying, _answer, choice_probabilities, generate
 from earthgpt.grammar import either, sequence
 from earthgpt.model import EarthGPTProcessor
 from earthgpt.model.constraint import Constraint
@@ -117,7 +117,9 @@ def test_an_answer_is_never_longer_than_the_model_has_room_for(model, processor,
 def test_tokens_of_a_letter_of_several_bytes_keep_the_spans_in_order(processor):
     ids = processor.tokenizer("a €é😀", add_special_tokens=False)["input_ids"]
     assert len(ids) > 6
-    answer = _answer(processor, ids, [0.5] * len(ids), True)
+    said = Saying([], None, len(ids), frozenset())
+    said.written, said.logprobs, said.finish = ids, [math.log(0.5)] * len(ids), "stop"
+    answer = _answer(processor, said)
     assert answer.text == "a €é😀"
     assert all(start <= end for start, end in answer.spans)
     assert answer.spans[-1][1] == len(answer.text)

@@ -40,7 +40,7 @@ def be_quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
-def load_model(model: str, dtype: str | None = None) -> Any:
+def load_model(model: str, dtype: str | None = None, compiled: bool | None = False) -> Any:
     be_quiet()
     # Imports and weights leave no garbage, and looking for it takes a second of four.
     gc.disable()
@@ -48,7 +48,7 @@ def load_model(model: str, dtype: str | None = None) -> Any:
         from earthgpt.assistant import load
 
         with waiting("Loading the model ..."):
-            return load(model, dtype=dtype)
+            return load(model, dtype=dtype, compiled=compiled)
     finally:
         gc.freeze()
         gc.enable()

@@ -30,6 +30,10 @@ def serve(
     jobs: Annotated[Path | None, typer.Option(help="The folder for large scenes; none are taken without it.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Answers that are decoded together.")] = 32,
     most_waiting: Annotated[int, typer.Option(min=1, help="Requests that may wait for that.")] = 256,
+    compiled: Annotated[
+        bool | None,
+        typer.Option("--compiled/--no-compiled", help="Compile decoding; without either, on a processor that can."),
+    ] = None,
     cache_mb: Annotated[int, typer.Option(min=0, help="Memory for what images were turned into.")] = 512,
     max_upload_mb: Annotated[int, typer.Option(min=1, help="Of one image.")] = 64,
     max_scene_mb: Annotated[int, typer.Option(min=1, help="Of a large scene.")] = 4096,
@@ -62,6 +66,6 @@ def serve(
     if engine == "ray":
         from earthgpt.serve import ray_serve
 
-        ray_serve.run(settings, model, host, port, replicas, dtype)
+        ray_serve.run(settings, model, host, port, replicas, dtype, compiled)
     else:
-        run(settings, load_model(model, dtype), host, port)
+        run(settings, load_model(model, dtype, compiled), host, port)

@@ -53,14 +53,22 @@ def segments_of(ids: Sequence[int], offset: int = 0) -> list[Segment]:
     ]
 
 
-@dataclass(slots=True)
-class Beginnings:
-    """What rows go on from. length: of each, in tokens. which: of them each row has. states: of each layer, keys and
-    values [G, H, P, d] of all."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Beginning:
+    """Tokens that have been read, for conversations that go on from them. states: their keys and values [1, H, P, d],
+    layer by layer."""
 
-    length: int
-    which: list[int]
     states: list[tuple[torch.Tensor, torch.Tensor]]
+
+    @property
+    def length(self) -> int:
+        """How many tokens."""
+        return self.states[0][0].shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory they take."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self.states)
 
 
 def segmented_attention(
@@ -70,19 +78,19 @@ def segmented_attention(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     segments: Sequence[Segment] | None = None,
-    beginnings: Beginnings | None = None,
+    beginnings: Sequence[Beginning] = (),
     dropout: float = 0.0,
     scaling: float | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, None]:
     """Attention of transformers' interface: [1, heads, T, d] to [1, T, heads, d].
 
-    With ``beginnings``, of rows [B, heads, T, d] that go on from them; with neither it is transformers' own "sdpa".
+    With ``beginnings``, of rows [B, heads, T, d] that go on from one each; with neither it is transformers' own "sdpa".
     Raises ValueError for a layer that sees only a window of the tokens before, where a segment is longer than that.
     """
-    if beginnings is not None:
-        shared = beginnings.states[module.layer_idx]
-        return continued_attention(query, key, value, attention_mask, shared, beginnings.which, scaling), None
+    if beginnings:
+        shared = [one.states[module.layer_idx] for one in beginnings]
+        return continued_attention(query, key, value, attention_mask, shared, scaling), None
     if segments is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     window = kwargs.get("sliding_window")
@@ -134,15 +142,14 @@ def continued_attention(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor,
-    shared: tuple[torch.Tensor, torch.Tensor],
-    which: Sequence[int],
+    shared: Sequence[tuple[torch.Tensor, torch.Tensor]],
     scaling: float | None = None,
 ) -> torch.Tensor:
     """Attention of rows [B, heads, T, d] to their own keys and values [B, H, L, d], as far as ``mask`` [B, 1, T, L]
-    says, and to all of the beginning that each has, of ``shared`` keys and values [G, H, P, d]: [B, T, heads, d].
+    says, and to all ``shared`` keys and values [1, H, P, d] of each row: [B, T, heads, d].
 
-    The keys of a beginning are read once for all its rows. The two parts are joined by the sums of their exponentials
-    (FlashAttention, Dao et al., 2022, section 3.1).
+    Those that are the same for several rows are read once for all. The two parts are joined by the sums of their
+    exponentials (FlashAttention, Dao et al., 2022, section 3.1).
     """
     rows, heads, length, width = query.shape
     groups = heads // key.shape[1]
@@ -150,10 +157,11 @@ def continued_attention(
         query, key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1), scaling, mask
     )  # [B, heads, T, d], [B, heads, T]
     other, others = torch.empty_like(own), torch.empty_like(weight)
-    for number in set(which):
-        those = [row for row in range(rows) if which[row] == number]
+    numbers = [id(keys) for keys, _ in shared]
+    for number in dict.fromkeys(numbers):
+        those = [row for row in range(rows) if numbers[row] == number]
         asking = query[those].transpose(0, 1).reshape(1, key.shape[1], -1, width)
-        found, total = _weighed(asking, *(one[number : number + 1] for one in shared), scaling)
+        found, total = _weighed(asking, *shared[those[0]], scaling)
         other[those] = found.reshape(heads, len(those), length, width).transpose(0, 1)
         others[those] = total.reshape(heads, len(those), length).transpose(0, 1)
     both = torch.logaddexp(weight, others)

@@ -30,7 +30,7 @@ struct Layer {
     Linear query, key, value, output, gate, up, down;
     const float *norm, *query_norm, *key_norm, *middle_norm;  // those of query and key may be null
     void *keys, *values;                                      // [rows, key heads, room, width of a head]
-    const void *shared_keys, *shared_values;                  // [groups, key heads, begun, width]; null is none
+    const void *const *shared_keys, *const *shared_values;    // of each row [key heads, begun, width]; null is none
     int32_t turned;                                           // whether positions turn queries and keys
 };
 
@@ -269,8 +269,8 @@ void attend(const float *query, const Seen<typename Kind::Stored> (&parts)[2], i
 }
 
 template <class Kind>
-void read(const Model &model, int tokens, const int64_t *rows, const int64_t *places, const int64_t *groups,
-          int64_t begun, int64_t room, const float *cosines, const float *sines, float *hidden, float *logits,
+void read(const Model &model, int tokens, const int64_t *rows, const int64_t *places, const int64_t *begun,
+          int64_t furthest, int64_t room, const float *cosines, const float *sines, float *hidden, float *logits,
           float *space, int threads) {
     using Stored = typename Kind::Stored;
     const int64_t width = model.width, wide_query = model.heads * width, wide_key = model.key_heads * width;
@@ -279,7 +279,7 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
     float *mixed = values + tokens * wide_key, *gates = mixed + tokens * wide_query, *inner = gates + tokens * model.inner;
     float *changes = inner + tokens * model.inner;
     float *own = changes + tokens * model.hidden;  // of each thread: normed tokens, scores
-    const int64_t each = tokens * model.hidden + begun + room;
+    const int64_t each = tokens * model.hidden + furthest;
     Barrier barrier;
 
 #pragma omp parallel num_threads(threads)
@@ -314,7 +314,8 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
                     float *key = keys + token * wide_key + head * width, *value = values + token * wide_key + head * width;
                     if (layer.key_norm) normalise<Kind>(key, layer.key_norm, width, model.epsilon, key);
                     if (layer.turned) turn<Kind>(key, cosines + token * width, sines + token * width, width);
-                    int64_t at = ((rows[token] * model.key_heads + head) * room + places[token] - begun) * width;
+                    int64_t place = places[token] - begun[token];
+                    int64_t at = ((rows[token] * model.key_heads + head) * room + place) * width;
                     for (int64_t i = 0; i < width; i++) {
                         static_cast<Stored *>(layer.keys)[at + i] = Kind::stored(key[i]);
                         static_cast<Stored *>(layer.values)[at + i] = Kind::stored(value[i]);
@@ -326,12 +327,14 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
                         if (layer.query_norm) normalise<Kind>(query, layer.query_norm, width, model.epsilon, query);
                         if (layer.turned) turn<Kind>(query, cosines + token * width, sines + token * width, width);
                         int64_t at = (rows[token] * model.key_heads + head) * room * width;
-                        int64_t first = (groups[token] * model.key_heads + head) * begun * width;
+                        auto shared = [&](const void *const *states) {
+                            if (!begun[token]) return static_cast<const Stored *>(nullptr);
+                            return static_cast<const Stored *>(states[rows[token]]) + head * begun[token] * width;
+                        };
                         const Seen<Stored> parts[2] = {
-                            {static_cast<const Stored *>(layer.shared_keys) + first,
-                             static_cast<const Stored *>(layer.shared_values) + first, begun},
+                            {shared(layer.shared_keys), shared(layer.shared_values), begun[token]},
                             {static_cast<Stored *>(layer.keys) + at, static_cast<Stored *>(layer.values) + at,
-                             places[token] + 1 - begun}};
+                             places[token] + 1 - begun[token]}};
                         attend<Kind>(query, parts, width, model.scaling, scores, mixed + token * wide_query + i * width);
                     }
             }
@@ -356,13 +359,11 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
 }  // namespace
 
 // hidden [tokens, hidden]: the embeddings, written over. rows, places: of each token, where its keys and values go and up
-// to where it sees; the first ``begun`` places are those of its group's shared keys and values. cosines, sines
-// [tokens, width]. logits [tokens, words]. space: see ``compiled.py``.
+// to where it sees; the first ``begun`` places are those of its row's shared keys and values. furthest: more places than
+// any token sees. cosines, sines [tokens, width]. logits [tokens, words]. space: see ``compiled.py``.
 extern "C" void earthgpt_read(const Model *model, int32_t tokens, const int64_t *rows, const int64_t *places,
-                              const int64_t *groups, int64_t begun, int64_t room, const float *cosines,
+                              const int64_t *begun, int64_t furthest, int64_t room, const float *cosines,
                               const float *sines, float *hidden, float *logits, float *space, int32_t threads) {
-    if (model->bfloat16)
-        read<BFloat16>(*model, tokens, rows, places, groups, begun, room, cosines, sines, hidden, logits, space, threads);
-    else
-        read<Float32>(*model, tokens, rows, places, groups, begun, room, cosines, sines, hidden, logits, space, threads);
+    auto pass = model->bfloat16 ? read<BFloat16> : read<Float32>;
+    pass(*model, tokens, rows, places, begun, furthest, room, cosines, sines, hidden, logits, space, threads);
 }

@@ -24,7 +24,8 @@ from earthgpt.types import EarthGPTError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from transformers.cache_utils import Cache
+
+    from earthgpt.model.decoding import Rows
 
 MOST = 16  # tokens of a pass: with more, torch's products of matrices are faster
 _KINDS = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
@@ -75,29 +76,27 @@ class Compiled:
             self._type == torch.bfloat16,
         )
 
-    def read(self, cache: Cache, ids: torch.Tensor, which: Sequence[int], places: Sequence[int]) -> torch.Tensor:
-        """Logits [n, V] of tokens [n], of rows ``which`` of the cache, at their places in the conversation; the rows
-        have room. What rows go on from, they may share (``decoding.Rows.beginnings``)."""
-        one, count, beginnings = self._model, len(ids), getattr(cache, "beginnings", None)
-        begun = beginnings.length if beginnings else 0
-        groups = [beginnings.which[row] if beginnings else 0 for row in which]
-        for number, (layer, kept) in enumerate(zip(self._layers, cache.layers, strict=True)):
+    def read(self, rows: Rows, ids: torch.Tensor, which: Sequence[int], places: Sequence[int]) -> torch.Tensor:
+        """Logits [n, V] of tokens [n], of these rows, at their places in the conversation; the rows have room."""
+        one, count = self._model, len(ids)
+        lengths = [beginning.length for beginning in rows.beginnings] or [0] * len(rows.ends)
+        begun = [lengths[row] for row in which]
+        for number, (layer, kept) in enumerate(zip(self._layers, rows.layers, strict=True)):
             layer.keys, layer.values = kept.keys.data_ptr(), kept.values.data_ptr()
-            shared = beginnings.states[number] if beginnings else ()
-            layer.shared_keys, layer.shared_values = (part.data_ptr() for part in shared) if shared else (None, None)
-        room, threads = cache.layers[0].keys.shape[2], torch.get_num_threads()
-        cosines, sines = self._turned(begun + room)
+            shared = zip(*(beginning.states[number] for beginning in rows.beginnings), strict=True)
+            layer.shared_keys, layer.shared_values = map(_pointers, shared) if rows.beginnings else (None, None)
+        room, threads = rows.layers[0].keys.shape[2], torch.get_num_threads()
+        furthest = max(begun) + room
+        cosines, sines = self._turned(furthest)
         hidden = self._embeddings(ids).float()  # [n, D], a copy of the program's own
         hidden = hidden.clone() if self._type == torch.float32 else hidden
         logits = torch.empty(count, self._head.out)
         heads = 2 * one.heads * one.width + 2 * one.key_heads * one.width
-        space = torch.empty(
-            count * (heads + 2 * one.inner + one.hidden) + threads * (count * one.hidden + begun + room)
-        )
+        space = torch.empty(count * (heads + 2 * one.inner + one.hidden) + threads * (count * one.hidden + furthest))
         turns = [turn[list(places)] for turn in (cosines, sines)]
         whole = ctypes.c_int64 * count
         self._library.earthgpt_read(
-            ctypes.byref(one), count, whole(*which), whole(*places), whole(*groups), begun, room,
+            ctypes.byref(one), count, whole(*which), whole(*places), whole(*begun), furthest, room,
             *(one.data_ptr() for one in (*turns, hidden, logits, space)), threads,
         )  # fmt: skip
         return logits
@@ -167,6 +166,10 @@ def _state(language_model: PreTrainedModel) -> list[tuple[int, int]]:
     return [(one.data_ptr(), one._version) for one in weights]
 
 
+def _pointers(values: Sequence[torch.Tensor]) -> ctypes.Array:
+    return (ctypes.c_void_p * len(values))(*(one.data_ptr() for one in values))
+
+
 def _name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
@@ -183,7 +186,7 @@ class _Layer(ctypes.Structure):
     _fields_ = [
         *((name, _Linear) for name in ("query", "key", "value", "output", "gate", "up", "down")),
         *((name, ctypes.c_void_p) for name in ("norm", "query_norm", "key_norm", "middle_norm", "keys", "values")),
-        *((name, ctypes.c_void_p) for name in ("shared_keys", "shared_values")),
+        *((name, ctypes.POINTER(ctypes.c_void_p)) for name in ("shared_keys", "shared_values")),
         ("turned", ctypes.c_int32),
     ]
 

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache as KeysAndValues
-from transformers.cache_utils import DynamicCache
 
-from earthgpt.generation import Answer
+from earthgpt.generation import Answer, ends_of, heard_by_each
 from earthgpt.geo.raster import Raster
 from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
+from earthgpt.model.attention import Beginning
+from earthgpt.model.compiled import MOST
 from earthgpt.model.constraint import Constraint
+from earthgpt.model.decoding import Rows, may_share, read, read_beginnings, readable
 from earthgpt.perception import Seen, deduce
-from earthgpt.serve.batch import Batch
 from earthgpt.serve.cache import Cache, key_of
-from earthgpt.serve.requests import BusyError, Decoding, Request, TooLongError, sampled
+from earthgpt.serve.requests import BusyError, Decoding, Request, TooLongError
 from earthgpt.tasks import Task
-from earthgpt.types import Conversation
+from earthgpt.types import Conversation, EarthGPTError
 
 # Choices that are read in one pass; more are read in several.
 _CHOICES = 64
@@ -38,14 +40,17 @@ _log = logging.getLogger("earthgpt.serve")
 class Engine:
     """A model that answers many at once.
 
-    No more than ``most_waiting`` requests wait; up to ``batch_size`` are decoded together: who comes joins those that
-    are under way. What images became (their visual tokens, and the language model's keys and values of them) is kept in
-    ``cache`` and shared by all. Images that are new are read for no more requests than ``batch_size`` ahead, with
-    ``beside`` in a thread beside that of decoding, else between two steps of it; None says yes on a graphics card, no
-    on a processor. ``tasks``: of one's own, whose ``deduce`` is asked too (``EarthGPT``).
+    No more than ``most_waiting`` requests wait; up to ``batch_size`` are decoded together, of a compiled model no more
+    than one pass of it takes: who comes joins those that are under way. What images became (their visual tokens, and
+    the language model's keys and values of them) is kept in ``cache`` and shared by all. Images that are new are read
+    for no more requests than ``batch_size`` ahead, with ``beside`` in a thread beside that of decoding, else between
+    two steps of it; None says yes on a graphics card, no on a processor. ``tasks``: of one's own, whose ``deduce`` is
+    asked too (``EarthGPT``).
 
     encoded: images that went through the encoders. steps, rows: passes of decoding, and how many answers they advanced.
     prefills: passes over questions.
+
+    Raises EarthGPTError for a model that ``model.decoding`` cannot read.
     """
 
     def __init__(
@@ -59,10 +64,17 @@ class Engine:
         beside: bool | None = None,
     ) -> None:
         self.model, self.processor, self.tasks = model.eval(), processor, tuple(tasks)
-        self.batch_size, self.most_waiting = batch_size, most_waiting
+        if not readable(model):
+            raise EarthGPTError(
+                "The server needs a language model whose layers see all tokens before, with torch's attention: load it "
+                "with attn_implementation='sdpa'."
+            )
+        self.batch_size = batch_size if model.compiled is None else min(batch_size, MOST)
+        self.most_waiting = most_waiting
         self.cache, self._cache_lock = Cache(cache_bytes), threading.Lock()
         self.encoded = self.steps = self.rows = self.prefills = 0
-        self.room: int | None = getattr(model.config.text_config, "max_position_embeddings", None)
+        positions = getattr(model.config.text_config, "max_position_embeddings", None) or math.inf
+        self.room = min(positions, readable(model))  # tokens of a conversation with its answer
         self._unseen: deque[Request] = deque()  # their images are to be read
         self._looking = False  # whether those of a request are read now
         self._waiting: deque[Request] = deque()
@@ -70,7 +82,8 @@ class Engine:
         self._changed = threading.Condition()
         self._closing = False
         self._running: list[Request] = []
-        self._batch = Batch()  # a row for each that runs, in their order
+        self._rows = self._no_rows()  # one for each that runs, in their order
+        self._ends = ends_of(model, processor)
         # On a processor both need all cores. And where threads that multiply are more than cores, GNU's OpenMP sends
         # them to sleep after every product: decoding then takes twice as long, for good.
         self._beside = model.device.type != "cpu" if beside is None else beside
@@ -110,32 +123,31 @@ class Engine:
         ``processor.render`` does.
         """
         ids = self.processor.render(conversation)["input_ids"]
-        if self.room and len(ids) >= self.room:
+        if len(ids) >= self.room:
             raise TooLongError(
                 f"The conversation has {len(ids):,} tokens, and the model reads {self.room:,} with its answer: "
                 "leave images or messages out."
             )
-        if self.room:
-            decoding = Decoding(**{**vars(decoding), "max_tokens": min(decoding.max_tokens, self.room - len(ids))})
-        prefix = int(self.processor.tokenizer.bos_token_id is not None)
-        prefix += self.processor.tokens_per_image * len(squares)
-        generator = None
-        if decoding.temperature > 0:
-            generator = torch.Generator()
-            generator.seed() if decoding.seed is None else generator.manual_seed(decoding.seed % 2**63)
-        keys = tuple(key_of(square) for square in squares)
-        deadline = time.monotonic() + timeout_s
+        decoding = replace(decoding, max_tokens=min(decoding.max_tokens, self.room - len(ids)))
         constraint = Constraint(grammar, self.processor.tokenizer) if grammar and decoding.temperature == 0 else None
-        request = Request(
-            ids, squares, keys, prefix, decoding, deadline, told, generator=generator,
-            constraint=constraint, state=constraint and constraint.start,
-        )  # fmt: skip
+        request = self._request(ids, squares, decoding, time.monotonic() + timeout_s, told, constraint)
         with self._changed:
             self._refuse_more()
-            seen = not squares or ("prefix", keys) in self.cache
+            seen = not squares or request.key in self.cache
             (self._waiting if seen else self._unseen).append(request)
             self._changed.notify_all()
         return request
+
+    def _request(self, ids: list[int], squares: Sequence[np.ndarray], decoding: Decoding, *others: Any) -> Request:
+        prefix = 1  # a conversation without images goes on from its first token
+        if squares:
+            prefix = ids.index(self.processor.image_token_id) + self.processor.tokens_per_image * len(squares)
+        keys = tuple(key_of(square) for square in squares)
+        return Request(ids, decoding, self._decode, squares, keys, prefix, self._ends, *others)
+
+    def _no_rows(self) -> Rows:
+        """Torch's attention takes longer for many images one by one than for rows that have a copy each."""
+        return Rows(shares=self.model.compiled is not None and may_share(self.model))
 
     def ask(
         self,
@@ -203,12 +215,11 @@ class Engine:
     ) -> list[float]:
         """As ``generation.choice_probabilities``, from the kept image. Raises as ``run`` does, and TooLongError."""
         ids = self.processor.render(conversation)["input_ids"]
-        prefix = int(self.processor.tokenizer.bos_token_id is not None) + self.processor.tokens_per_image
         tokenizer = self.processor.tokenizer
         ends = [[*tokenizer(one, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for one in choices]
-        if self.room and len(ids) + max(map(len, ends)) > self.room:
+        if len(ids) + max(map(len, ends)) > self.room:
             raise TooLongError("The list of classes is too long for the model.")
-        request = Request(ids, [square], (key_of(square),), prefix, Decoding(), 0.0, lambda request: None)
+        request = self._request(ids, [square], Decoding())
         totals = self.run(lambda: self._totals(request, ends), timeout_s)
         return torch.tensor(totals, dtype=torch.float64).softmax(-1).tolist()
 
@@ -234,7 +245,7 @@ class Engine:
 
     def _next_unseen(self) -> list[Request]:
         """Takes requests whose images are to be read now."""
-        if sum(one.layers is not None for one in self._waiting) >= self.batch_size:
+        if sum(one.beginning is not None for one in self._waiting) >= self.batch_size:
             return []
         fresh = [self._unseen.popleft() for _ in range(min(_IMAGES, len(self._unseen)))]
         self._looking = bool(fresh)
@@ -243,8 +254,8 @@ class Engine:
     def _look_at(self, fresh: list[Request]) -> None:
         fresh = [one for one in fresh if not self._stopped(one)]
         try:
-            for request, layers in zip(fresh, self._images(fresh), strict=True):
-                request.layers = layers
+            for request, beginning in zip(fresh, self._beginnings(fresh), strict=True):
+                request.beginning = beginning
         except Exception as error:  # of the model: who waits for it is told, the others go on
             _log.exception("The model failed.")
             for request in fresh:
@@ -301,13 +312,13 @@ class Engine:
                 if not one.done:
                     one.error = error
                     one.told(one)
-            self._running, self._batch = [], Batch()
+            self._running, self._rows = [], self._no_rows()
 
     def _stopped(self, request: Request) -> bool:
         if not request.done and request.cancelled:
-            request.end("cancelled", self._decode)
+            request.end("cancelled")
         elif not request.done and time.monotonic() > request.deadline:
-            request.end("timeout", self._decode)
+            request.end("timeout")
         if request.done:
             request.told(request)
         return request.done
@@ -317,84 +328,39 @@ class Engine:
 
     def _join(self, fresh: list[Request]) -> None:
         """Reads the questions of new requests, takes the first token of each, and decodes them with the others."""
-        past, mask, logits = self._read_questions(fresh, [one.ids[one.prefix :] for one in fresh], 1)
-        self._batch.add(past, mask)
-        self._running += fresh
-        self._take(fresh, logits[:, -1])
-
-    def _read_questions(
-        self, requests: Sequence[Request], texts: Sequence[list[int]], keep: int
-    ) -> tuple[KeysAndValues, torch.Tensor, torch.Tensor]:
-        """Keys and values, mask [B, L] and the last ``keep`` logits [B, keep, V] of texts behind images.
-
-        A row is: padding, images, padding, text. Positions count what is no padding.
-        """
         self.prefills += 1
-        device = self.model.device
-        images = [one.layers or self._images([one])[0] for one in requests]  # each: layers [1, H, P, d]
-        for request in requests:
-            request.layers = None
-        most, longest = max(one.prefix for one in requests), max(map(len, texts))
-        past = DynamicCache()
-        for layer in range(max(map(len, images))):
-            keys, values = (
-                torch.cat([_left(one[layer][i], most) if one else _none(images, most) for one in images])
-                for i in (0, 1)
-            )
-            past.update(keys, values, layer)
-        rows = [
-            [0] * (most - one.prefix) + [1] * one.prefix + [0] * (longest - len(text)) + [1] * len(text)
-            for one, text in zip(requests, texts, strict=True)
-        ]
-        mask = torch.tensor(rows, device=device)  # [B, P + T]
-        ids = torch.tensor([[0] * (longest - len(text)) + text for text in texts], device=device)  # [B, T]
-        positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, most:]
-        logits = self._pass(self.model.get_input_embeddings()(ids), mask, positions, past, keep)
-        return past, mask, logits
+        self._rows.add([self._beginning(one) for one in fresh])
+        first = len(self._running)
+        self._running += fresh
+        self._read(first)
 
-    def _images(self, requests: Sequence[Request]) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
-        """The language model's keys and values [1, H, P, d] of the start of each conversation and its images, by layer.
+    def _beginning(self, request: Request) -> Beginning:
+        found = request.beginning or self._beginnings([request])[0]
+        request.beginning = None
+        return found
 
-        What is not kept is read together, and then kept.
-        """
-        found: dict[tuple[bytes, ...], list] = {}
-        missing: dict[int, dict[tuple[bytes, ...], Request]] = {}  # by length
+    def _beginnings(self, requests: Sequence[Request]) -> list[Beginning]:
+        """What the model has read of the start of each conversation and its images. What is not kept is read together,
+        and then kept."""
+        found: dict[Hashable, Beginning] = {}
+        missing: dict[Hashable, Request] = {}
         for request in requests:
-            if request.keys in found or not request.prefix:
-                continue
             with self._cache_lock:
-                kept = self.cache.get(("prefix", request.keys))
+                kept = found.get(request.key) or self.cache.get(request.key)
             if kept is None:
-                missing.setdefault(request.prefix, {})[request.keys] = request
+                missing[request.key] = request
             else:
-                found[request.keys] = kept
-                request.cached_tokens = request.prefix
-        for same in missing.values():
-            found.update(zip(same, self._prefixes(list(same.values())), strict=True))
-        return [found[request.keys] if request.prefix else [] for request in requests]
-
-    def _prefixes(self, requests: Sequence[Request]) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
-        """As ``_images``, for conversations that start with as many images each; kept afterwards."""
-        device = self.model.device
-        ids = torch.tensor([one.ids[: one.prefix] for one in requests], device=device)
-        embedded = self.model.get_input_embeddings()(ids)  # [B, P, D]
-        if requests[0].squares:
-            squares = {key: one for r in requests for key, one in zip(r.keys, r.squares, strict=True)}
-            visual = self._visual(squares)
-            places = (ids == self.model.config.image_token_id)[..., None]
-            rows = torch.cat([visual[key] for one in requests for key in one.keys])
-            embedded = embedded.masked_scatter(places, rows.to(embedded.dtype))
-        past = DynamicCache()
-        positions = torch.arange(ids.shape[1], device=device).expand(len(ids), -1)
-        self._pass(embedded, torch.ones_like(ids), positions, past, 1)
-        every = []
-        for i, request in enumerate(requests):
-            # Of its own memory: a part of the batch would hold all of it.
-            layers = [(one.keys[i : i + 1].clone(), one.values[i : i + 1].clone()) for one in past.layers]
-            with self._cache_lock:
-                self.cache.put(("prefix", request.keys), layers, sum(k.nbytes + v.nbytes for k, v in layers))
-            every.append(layers)
-        return every
+                found[request.key], request.cached_tokens = kept, request.prefix
+        if missing:
+            fresh = list(missing.values())
+            visual = self._visual({key: one for r in fresh for key, one in zip(r.keys, r.squares, strict=True)})
+            images = [visual[key] for one in fresh for key in one.keys]
+            read = read_beginnings(self.model, [one.asked[: one.prefix] for one in fresh], images)
+            for key, one in zip(missing, read, strict=True):
+                found[key] = one
+                with self._cache_lock:
+                    self.cache.put(key, one, one.nbytes)
+        return [found[request.key] for request in requests]
 
     def _visual(self, squares: dict[bytes, np.ndarray]) -> dict[bytes, torch.Tensor]:
         """The visual tokens of images by key, [tokens_per_image, D] each."""
@@ -411,93 +377,51 @@ class Engine:
                     self.cache.put(("image", key), visual[key], one.nbytes)
         return visual
 
-    def _pass(self, embedded, mask, positions, past: KeysAndValues, keep: int) -> torch.Tensor:
-        return self.model.language_model(
-            inputs_embeds=embedded,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=past,
-            use_cache=True,
-            logits_to_keep=keep,
-        ).logits
-
     def _step(self) -> None:
-        """One more token of every answer."""
+        """One more token of every answer, or several where they are certain."""
         self.steps += 1
         self.rows += len(self._running)
-        device = self.model.device
-        ids = torch.tensor([[one.written[-1]] for one in self._running], device=device)
-        places = [[one.prompt_tokens + len(one.written) - 1] for one in self._running]
-        past, mask = self._batch.next()
-        embedded = self.model.get_input_embeddings()(ids)
-        logits = self._pass(embedded, mask, torch.tensor(places, device=device), past, 1)
-        self._take(self._running, logits[:, -1])
+        self._read(0)
 
-    def _take(self, requests: Sequence[Request], logits: torch.Tensor) -> None:
-        """Chooses a token for each request from logits [B, V]; those that are done leave."""
-        likely = logits.float().log_softmax(-1).cpu()
-        chosen = likely.argmax(-1).tolist()
-        most = max(one.decoding.alternatives for one in requests)
-        top = likely.topk(most, dim=-1) if most else None
-        for i, request in enumerate(requests):
-            others = () if top is None else tuple(zip(top.indices[i].tolist(), top.values[i].tolist(), strict=True))
+    def _read(self, first: int) -> None:
+        """Reads what is to be read of the requests that run, from ``first`` on, and has each choose its next tokens;
+        those that are done leave."""
+        those = self._running[first:]
+        feeds, starts = [one.feed for one in those], [one.start for one in those]
+        keep = [one.bets + 1 for one in those]
+        logits, places = read(self.model, self._rows, feeds, starts, keep, first)
+        for request, heard in zip(those, heard_by_each(logits, places, keep), strict=True):
             try:
-                self._hear(request, likely[i], chosen[i], others[: request.decoding.alternatives])
+                request.hear(*heard)
             except Exception as error:  # of this request alone
                 _log.exception("A token could not be chosen.")
                 request.error = error
             request.told(request)
         self._drop([one.done for one in self._running])
 
-    def _hear(self, request: Request, likely: torch.Tensor, token: int, others: Sequence[tuple[int, float]]) -> None:
-        """Gives a request its next token, of log probabilities [V]: ``token`` is the likeliest. ``others`` are told."""
-        decoding = request.decoding
-        if decoding.temperature > 0:
-            token = sampled(likely, decoding, request.generator)
-        if request.constraint is not None:
-            left = decoding.max_tokens - len(request.written)
-            token, request.state = request.constraint.take(request.state, likely, token, left)
-        if token == self.processor.tokenizer.eos_token_id:
-            request.end("stop", self._decode)
-            return
-        alternatives = tuple((self._decode([other]), value) for other, value in others)
-        request.add(token, float(likely[token]), alternatives, self._decode)
-        full, state = len(request.written) >= decoding.max_tokens, request.state
-        if state is not None and state.ends and (full or not state.following):
-            request.end("stop", self._decode)  # it is whole, and nothing can follow
-        elif not request.done and full:
-            request.end("length", self._decode)
-
     def _drop(self, done: list[bool]) -> None:
         """Takes rows out; the last ones move to their places."""
-        for i in reversed([i for i, one in enumerate(done) if one]):
-            self._batch.remove(i)
-            last = self._running.pop()
-            if i < len(self._running):
-                self._running[i] = last
-        if not self._running:
-            self._batch = Batch()
+        gone = [i for i, one in enumerate(done) if one]
+        if len(gone) == len(done):
+            self._running, self._rows = [], self._no_rows()
+        elif gone:
+            self._running = [self._running[i] for i in self._rows.remove(gone)]
 
     def _totals(self, request: Request, ends: Sequence[list[int]]) -> list[float]:
         """The log probability of each end behind a question."""
-        question, totals = request.ids[request.prefix :], []
+        self.prefills += 1
+        question, totals = Rows(), []
+        question.add([self._beginning(request)])
+        logits, _ = read(self.model, question, [request.feed], [request.start], [1])
+        first = logits[0, -1].float().log_softmax(-1).cpu()  # [V]
+        asked = question.row(0)
         for start in range(0, len(ends), _CHOICES):
             part = ends[start : start + _CHOICES]
-            keep = max(map(len, part)) + 1
-            _, _, logits = self._read_questions([request] * len(part), [question + one for one in part], keep)
-            likely = logits.float().log_softmax(-1).cpu()  # [B, keep, V], padded on the left
-            for row, tokens in zip(likely, part, strict=True):
-                places = range(len(row) - len(tokens) - 1, len(row) - 1)
-                totals.append(sum(float(row[place, token]) for place, token in zip(places, tokens, strict=True)))
+            rows, feeds = Rows(shares=may_share(self.model)), [one[:-1] for one in part]
+            rows.add([asked] * len(part))
+            logits, places = read(self.model, rows, feeds, [asked.length] * len(part), list(map(len, feeds)))
+            for row, place, tokens in zip(logits.float().log_softmax(-1).cpu(), places, part, strict=True):
+                behind = row[place - len(tokens) + 1 : place]  # each token but the first is told behind the one before
+                later = sum(float(one[token]) for one, token in zip(behind, tokens[1:], strict=True))
+                totals.append(float(first[tokens[0]]) + later)
         return totals
-
-
-def _left(values: torch.Tensor, length: int) -> torch.Tensor:
-    """[B, H, L, d] with zeros in front, up to a length."""
-    return torch.nn.functional.pad(values, (0, 0, length - values.shape[2], 0))
-
-
-def _none(images: Sequence[list], length: int) -> torch.Tensor:
-    """Padding alone, in the form of those that have something."""
-    shape = next(one for one in images if one)[0][0]
-    return shape.new_zeros(1, shape.shape[1], length, shape.shape[3])

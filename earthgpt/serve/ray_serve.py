@@ -8,11 +8,18 @@ from earthgpt.serve.app import Settings
 from earthgpt.types import EarthGPTError
 
 
-def application(settings: Settings, model: str, replicas: int, gpus: float = 0.0, dtype: str | None = None) -> Any:
+def application(
+    settings: Settings,
+    model: str,
+    replicas: int,
+    gpus: float = 0.0,
+    dtype: str | None = None,
+    compiled: bool | None = False,
+) -> Any:
     """What ``ray.serve.run`` takes: replicas that each load the model and have an engine and kept images of their own.
 
-    model: a name, folder or hub id, found under the same path on every machine. gpus: of each replica. dtype: as of
-    ``earthgpt.load``. A reply says in ``x-replica`` which one it is from. Raises EarthGPTError where Ray is not
+    model: a name, folder or hub id, found under the same path on every machine. gpus: of each replica. dtype, compiled:
+    as of ``earthgpt.load``. A reply says in ``x-replica`` which one it is from. Raises EarthGPTError where Ray is not
     installed, and for jobs.
     """
     try:
@@ -26,7 +33,7 @@ def application(settings: Settings, model: str, replicas: int, gpus: float = 0.0
         from earthgpt.assistant import load
         from earthgpt.serve.app import create_app
 
-        app = create_app(settings, load(model, dtype=dtype))
+        app = create_app(settings, load(model, dtype=dtype, compiled=compiled))
         app.add_middleware(_Named, name=serve.get_replica_context().replica_id.unique_id)
         return app
 
@@ -42,7 +49,15 @@ def application(settings: Settings, model: str, replicas: int, gpus: float = 0.0
     return deployed.bind()
 
 
-def run(settings: Settings, model: str, host: str, port: int, replicas: int, dtype: str | None = None) -> None:
+def run(
+    settings: Settings,
+    model: str,
+    host: str,
+    port: int,
+    replicas: int,
+    dtype: str | None = None,
+    compiled: bool | None = False,
+) -> None:
     """Serves until it is told to stop, on the cluster that RAY_ADDRESS names, or else on this machine.
 
     Raises EarthGPTError as ``application`` does, and where it cannot start.
@@ -52,7 +67,7 @@ def run(settings: Settings, model: str, host: str, port: int, replicas: int, dty
 
     import torch
 
-    bound = application(settings, model, replicas, gpus=float(torch.cuda.is_available()), dtype=dtype)
+    bound = application(settings, model, replicas, float(torch.cuda.is_available()), dtype, compiled)
     import ray
     from ray import serve
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from earthgpt.generation import Answer
-from earthgpt.grammar import Grammar
+from earthgpt.generation import Answer, Saying
+from earthgpt.model.attention import Beginning
 from earthgpt.model.constraint import Constraint
 from earthgpt.types import EarthGPTError
 
@@ -53,54 +53,70 @@ class Token:
     alternatives: tuple[tuple[str, float], ...] = ()
 
 
-@dataclass(eq=False)
-class Request:
+class Request(Saying):
     """A conversation that waits for its answer, or has it.
 
+    squares, keys: its images, and what tells them apart. prefix: how many of its tokens are its images and what is in
+    front of them. deadline: when it is given up (``time.monotonic``). decode: makes text of tokens. ``told`` is called
+    in a thread of the engine whenever there is more.
+
     tokens, text: what was decoded so far; they grow. shown: how many characters of the text are certain to stay (the
-    rest may begin a stop text). finish: "stop" (ended by itself or by a stop text), "length", "timeout" or "cancelled";
-    None while it goes on. error: what went wrong. prompt_tokens, cached_tokens: of the question, and how many of them
-    were in the cache. layers: what its images became, until its question is read; None where that is yet to be done or
-    to be found in the cache. constraint, state: of an answer of a grammar, and what may follow in it. ``told`` is
-    called in a thread of the engine whenever there is more.
+    rest may begin a stop text). finish: besides "stop" (also by a stop text) and "length", "timeout" or "cancelled".
+    error: what went wrong. cached_tokens: of the question, how many were in the cache. beginning: what its images
+    became, until its question is read; None where that is yet to be done or to be found in the cache.
     """
 
-    ids: list[int]
-    squares: Sequence[np.ndarray]
-    keys: tuple[bytes, ...]
-    prefix: int
-    decoding: Decoding
-    deadline: float
-    told: Callable[[Request], None]
-    tokens: list[Token] = field(default_factory=list)
-    text: str = ""
-    shown: int = 0
-    finish: str | None = None
-    error: BaseException | None = None
-    cached_tokens: int = 0
-    cancelled: bool = False
-    written: list[int] = field(default_factory=list)
-    generator: torch.Generator | None = None
-    layers: list[tuple[torch.Tensor, torch.Tensor]] | None = None
-    constraint: Constraint | None = None
-    state: Grammar | None = None
-    _read: tuple[int, int] = (0, 0)
+    def __init__(
+        self,
+        ids: list[int],
+        decoding: Decoding,
+        decode: Callable[[list[int]], str],
+        squares: Sequence[np.ndarray] = (),
+        keys: tuple[bytes, ...] = (),
+        prefix: int = 0,
+        ends: frozenset[int] = frozenset(),
+        deadline: float = 0.0,
+        told: Callable[[Request], None] = lambda request: None,
+        constraint: Constraint | None = None,
+    ):
+        super().__init__(ids, constraint, decoding.max_tokens, ends)
+        self.decoding, self.decode, self.told, self.deadline = decoding, decode, told, deadline
+        self.squares, self.keys, self.prefix = squares, keys, prefix
+        self.start, self.feed = prefix, self.feed[prefix:]
+        self.tokens: list[Token] = []
+        self.text, self.shown, self.cached_tokens = "", 0, 0
+        self.error: BaseException | None = None
+        self.cancelled = False
+        self.beginning: Beginning | None = None
+        self._read = 0, 0
+        self._generator: torch.Generator | None = None
+        if decoding.temperature > 0:
+            self._generator = torch.Generator()
+            self._generator.seed() if decoding.seed is None else self._generator.manual_seed(decoding.seed % 2**63)
 
     @classmethod
     def answered(cls, ids: list[int], answer: Answer, written: list[int]) -> Request:
         """One whose ``answer`` is known: the tokens ``written``, told in the answer's own pieces."""
-        request = cls(ids, (), (), 0, Decoding(), 0.0, lambda request: None, written=written)
+        request = cls(ids, Decoding(), lambda ids: "")
+        request.written = written
         for (start, end), probability in zip(answer.spans, answer.probabilities, strict=True):
             request._grow(answer.text[start:end], float(np.log(max(probability, 1e-12))), ())
         request.finish = "stop"
         return request
 
     @property
+    def key(self) -> Hashable:
+        """What tells the start of the conversation from others: its tokens, and the pixels of its images."""
+        return tuple(self.asked[: self.prefix]), self.keys
+
+    @property
     def prompt_tokens(self) -> int:
-        return len(self.ids)
+        """How many tokens the question has, with its images."""
+        return len(self.asked)
 
     @property
     def done(self) -> bool:
+        """Whether no more comes."""
         return self.finish is not None or self.error is not None
 
     def answer(self) -> Answer:
@@ -116,11 +132,20 @@ class Request:
             start += len(token.text)
         return Answer(self.text, tuple(spans), tuple(probabilities), self.finish == "stop")
 
-    def add(self, token: int, logprob: float, alternatives: tuple, decode: Callable[[list[int]], str]) -> None:
+    def choose(self, logits: torch.Tensor, total: torch.Tensor, top: int) -> int:
+        """The likeliest token, or one by chance."""
+        return sampled(logits - total, self.decoding, self._generator) if self._generator else top
+
+    def add(self, token: int, logprob: float, logits: torch.Tensor, total: torch.Tensor) -> None:
         """Takes a token. A letter of several tokens is written with its last one."""
-        self.written.append(token)
+        super().add(token, logprob, logits, total)
+        alternatives: tuple[tuple[str, float], ...] = ()
+        if self.decoding.alternatives:
+            values, numbers = (logits - total).topk(self.decoding.alternatives)
+            texts = (self.decode([number]) for number in numbers.tolist())
+            alternatives = tuple(zip(texts, values.tolist(), strict=True))
         start, seen = self._read
-        before, after = decode(self.written[start:seen]), decode(self.written[start:])
+        before, after = self.decode(self.written[start:seen]), self.decode(self.written[start:])
         whole = not after.endswith("\N{REPLACEMENT CHARACTER}")
         if whole:
             self._read = seen, len(self.written)
@@ -140,21 +165,22 @@ class Request:
             shown = min(shown, len(longer) - next(held, 0))
         self.text, self.shown = longer, shown
 
-    def end(self, finish: str, decode: Callable[[list[int]], str]) -> None:
+    def end(self, finish: str) -> None:
         """No more comes; half letters are written as they are."""
         start, seen = self._read
-        rest = decode(self.written[start:])[len(decode(self.written[start:seen])) :]
+        rest = self.decode(self.written[start:])[len(self.decode(self.written[start:seen])) :]
         if rest and self.tokens:
             last = self.tokens[-1]
             self.tokens[-1] = Token(last.text + rest, last.logprob, last.alternatives)
             self.text += rest
         self.shown = len(self.text)
-        self.finish = finish
+        super().end(finish)
 
 
 def sampled(likely: torch.Tensor, decoding: Decoding, generator: torch.Generator | None) -> int:
     """A token by chance, of log probabilities [V]."""
     # From the likeliest, and in float64: it stays there at any temperature and top_p above 0.
+    likely = likely.cpu()
     chances = ((likely - likely.max()).double() / decoding.temperature).softmax(-1)
     if decoding.top_p < 1:
         ordered, order = chances.sort(descending=True)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from earthgpt import generation
 from earthgpt.generation import generate
+from earthgpt.model import decoding
 from earthgpt.model.attention import continued_attention
 from earthgpt.model.decoding import Rows
 from earthgpt.types import Conversation
@@ -22,7 +22,8 @@ def test_shared_beginnings_count_as_if_each_row_had_its_own(heads, key_heads, dt
     own = drawn(5, key_heads, 7, 8), drawn(5, key_heads, 7, 8)
     places = torch.tensor([[2, 3, 4], [0, 1, 2], [4, 5, 6], [1, 2, 3], [3, 4, 5]])
     seen = torch.arange(7) <= places[:, None, :, None]
-    found = continued_attention(query, *own, seen, shared, which, 0.3)
+    parts = [tuple(one[number : number + 1] for one in shared) for number in (0, 1)]
+    found = continued_attention(query, *own, seen, [parts[number] for number in which], 0.3)
     keys, values = (
         torch.cat([one[which], other], dim=2).repeat_interleave(heads // key_heads, 1).double()
         for one, other in zip(shared, own, strict=True)
@@ -34,24 +35,26 @@ def test_shared_beginnings_count_as_if_each_row_had_its_own(heads, key_heads, dt
 
 
 def test_the_image_of_many_questions_is_kept_once(model, processor, squares, monkeypatch):
-    kept = []
+    kept, every = [], []
 
     class Kept(Rows):
-        def __init__(self):
-            super().__init__()
+        def __init__(self, shares):
+            super().__init__(shares)
             kept.append(self)
 
-    monkeypatch.setattr(generation, "Rows", Kept)
+        def add(self, beginnings):
+            super().add(beginnings)
+            every.append(beginnings)
+
+    monkeypatch.setattr(decoding, "Rows", Kept)
     texts = ("What is this?", "Is there a ship?", "How many houses are there?", "Where?")
     asked = [Conversation.of((name,), text) for name in ("a", "b") for text in texts]
     images = [squares[0]] * 4 + [squares[1]] * 4
     together = generate(model, processor, asked, images, max_new_tokens=12)
     (rows,) = kept
-    assert rows.beginnings.length == processor.render(asked[0])["input_ids"].index(processor.image_token_id) + (
-        processor.tokens_per_image
-    )
-    assert {part.shape[0] for state in rows.beginnings.states for part in state} == {2}
+    places = processor.render(asked[0])["input_ids"].index(processor.image_token_id) + processor.tokens_per_image
+    assert [one.length for one in every[0]] == [places] * 8 and len(set(every[0])) == 2
     for conversation, square, answer in zip(asked, images, together, strict=True):
         (alone,) = generate(model, processor, [conversation], [square], max_new_tokens=12)
         assert alone.text == answer.text and alone.probabilities == pytest.approx(answer.probabilities, abs=1e-4)
-    assert all(one.beginnings is None for one in kept[1:])
+    assert rows.shares and not any(one.shares or one.beginnings for one in kept[1:])

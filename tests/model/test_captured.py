@@ -6,7 +6,6 @@ import weakref
 import pytest
 import torch
 
-from earthgpt import generation
 from earthgpt.generation import Reading, generate
 from earthgpt.grammar import either
 from earthgpt.model import captured, decoding
@@ -90,11 +89,11 @@ def test_keys_and_values_are_gone_with_the_answer(model, processor, squares, mon
     kept = []
 
     class Kept(decoding.Rows):
-        def __init__(self):
-            super().__init__()
+        def __init__(self, shares):
+            super().__init__(shares)
             kept.append(weakref.ref(self))
 
-    monkeypatch.setattr(generation, "Rows", Kept)
+    monkeypatch.setattr(decoding, "Rows", Kept)
     gc.disable()
     try:
         for model.captured in (False, True):

@@ -3,12 +3,10 @@
 import importlib.util
 import shutil
 from itertools import chain
-from types import SimpleNamespace
 
 import pytest
 import torch
 from parts import TEXT, TEXTS, randomise
-from torch.nn import functional
 from transformers import (
     DynamicCache,
     LlamaConfig,
@@ -22,7 +20,9 @@ from transformers import (
 from earthgpt.assistant import load
 from earthgpt.generation import generate
 from earthgpt.model import compiled
+from earthgpt.model.attention import Beginning
 from earthgpt.model.compiled import MOST, Compiled
+from earthgpt.model.decoding import Rows
 from earthgpt.types import Conversation, EarthGPTError
 
 pytestmark = pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler")
@@ -43,39 +43,47 @@ KINDS = TEXTS | {
 QUESTIONS = [Conversation.of((), text) for text in ("What is this?", "Is there a ship?", "Where?")]
 
 
-def states(cache):
-    """Keys and values [layers, 2, heads, length, d] of a cache of one row."""
-    return torch.stack([torch.stack((layer.keys[0], layer.values[0])) for layer in cache.layers])
+def part(cache, start, stop):
+    """What a cache of one row has of tokens from one place to another."""
+    return Beginning([(layer.keys[:, :, start:stop].clone(), layer.values[:, :, start:stop].clone())
+                      for layer in cache.layers])  # fmt: skip
 
 
-def differences(model, more=MOST // 2):
+def apart(one, other):
+    """The largest difference of keys and values."""
+    pairs = [pair for both in zip(one.states, other.states, strict=True) for pair in zip(*both, strict=True)]
+    return max(float((mine - its).abs().max()) for mine, its in pairs)
+
+
+def differences(model, more=MOST // 2, shares=False):
     """How far apart logits, and keys and values, are when two rows of 9 and of 6 tokens go on by more tokens each."""
-    lengths = 9, 6
+    lengths, begun = (9, 6), (4, 5) if shares else (0, 0)
     ids = torch.randint(3, TEXT["vocab_size"], (2, 9 + more), generator=torch.Generator().manual_seed(0))
-    before, after, logits = [], [], []
+    rows, expected, after = Rows(shares), [], []
     with torch.inference_mode():
-        for row, length in zip(ids, lengths, strict=True):
-            plain = DynamicCache(config=model.config)
-            model(row[None, :length], past_key_values=plain)
-            before.append(functional.pad(states(plain), (0, 0, 0, 20 - length)))
-            logits.append(model(row[None, length : length + more], past_key_values=plain).logits[0].float())
-            after.append(states(plain))
-        layers = torch.stack(before, 2)  # [layers, 2, rows, heads, room, d]
-        ours = SimpleNamespace(layers=[SimpleNamespace(keys=one[0], values=one[1]) for one in layers])
+        plain = [DynamicCache(config=model.config) for _ in lengths]
+        for row, length, cache in zip(ids, lengths, plain, strict=True):
+            model(row[None, :length], past_key_values=cache)
+        rows.add([part(cache, 0, first) for cache, first in zip(plain, begun, strict=True)])
+        rows.append([part(*one) for one in zip(plain, begun, lengths, strict=True)])
+        for row, length, cache in zip(ids, lengths, plain, strict=True):
+            expected.append(model(row[None, length : length + more], past_key_values=cache).logits[0].float())
         fed = torch.cat([row[length : length + more] for row, length in zip(ids, lengths, strict=True)])
         places = [length + i for length in lengths for i in range(more)]
-        found = Compiled(model).read(ours, fed, [0] * more + [1] * more, places)
-    expected = torch.cat(logits)
-    kept = [(layers[:, :, i, :, : one.shape[3]] - one).abs().max() for i, one in enumerate(after)]
-    return float((found - expected).abs().max() / expected.std()), float(max(kept))
+        rows.ends = [length - first + more for length, first in zip(lengths, begun, strict=True)]
+        found = Compiled(model).read(rows, fed, [0] * more + [1] * more, places)
+    for i, (cache, first, length) in enumerate(zip(plain, begun, lengths, strict=True)):
+        after.append(apart(rows.row(i), part(cache, first, length + more)))
+    return float((found - torch.cat(expected)).abs().max() / torch.cat(expected).std()), max(after)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_logits_keys_and_values_are_those_of_the_plain_pass(kind):
     model = randomise(KINDS[kind]()).eval()
     for more in (1, 3, MOST // 2):  # tokens are taken four by four, and what is left one by one
-        logits, kept = differences(model, more)
-        assert logits < 1e-5 and kept < 1e-5
+        for shares in (False, True):
+            logits, kept = differences(model, more, shares)
+            assert logits < 1e-5 and kept < 1e-5
     model.bfloat16()
     logits, kept = differences(model)
     assert logits < 0.1 and kept < 0.1  # the sums have another order, and bfloat16 three digits
@@ -155,6 +163,14 @@ def test_a_compiler_that_fails_is_named(monkeypatch):
     monkeypatch.setenv("CXX", "false")
     with pytest.raises(EarthGPTError, match="false could not compile the decoding: no reason given"):
         load(device="cpu", compiled=True)
+
+
+def test_where_it_cannot_be_it_is_left_out_if_that_is_asked_for(monkeypatch, caplog):
+    assert load(device="cpu", compiled=None).model.compiled is not None
+    compiled._library.cache_clear()
+    monkeypatch.setenv("CXX", "false")
+    assert load(device="cpu", compiled=None).model.compiled is None
+    assert "Decoding is not compiled. false could not compile" in caplog.text
 
 
 def test_weights_that_change_are_those_of_the_next_answer(model, processor):

@@ -1,7 +1,9 @@
 """The engine by itself: samples of any temperature, faults of one request, functions in its thread, long lists."""
 
+import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,13 +11,15 @@ import torch
 
 from earthgpt.generation import choice_probabilities, generate
 from earthgpt.geo.raster import open_raster
+from earthgpt.model.decoding import read
 from earthgpt.model.dense import Vocabulary
 from earthgpt.serve import engine as engine_module
+from earthgpt.serve import requests
 from earthgpt.serve.engine import Engine
 from earthgpt.serve.requests import BusyError, Decoding, sampled
 from earthgpt.serve.tasks import BatchedEarthGPT
-from earthgpt.tasks import Deduced, visual_question_answering
-from earthgpt.types import Conversation
+from earthgpt.tasks import Deduced, object_detection, visual_question_answering
+from earthgpt.types import Conversation, EarthGPTError
 
 SQUARE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
 
@@ -47,7 +51,7 @@ def test_a_fault_of_one_request_is_told_to_it_alone(engine, shared_model, proces
     def failing(*given):
         raise RuntimeError("no sum of probabilities")
 
-    monkeypatch.setattr(engine_module, "sampled", failing)
+    monkeypatch.setattr(requests, "sampled", failing)
     talk, begun, ended = Conversation.of((0,), "Is there a ship?"), threading.Event(), threading.Event()
     first = engine.submit(talk, [SQUARE], Decoding(8), told=lambda one: (begun.set(), one.done and ended.set()))
     begun.wait()
@@ -57,17 +61,57 @@ def test_a_fault_of_one_request_is_told_to_it_alone(engine, shared_model, proces
     assert first.answer().text == generate(shared_model, processor, [talk], [SQUARE], 8)[0].text
 
 
-def test_of_a_list_of_classes_only_the_logits_of_the_classes_are_asked_for(
-    engine, shared_model, processor, monkeypatch
-):
+def test_a_question_is_read_once_for_all_its_classes(engine, shared_model, processor, monkeypatch):
     classes = ["harbor", "airport", "parking lot"]
     talk = Conversation.of((0,), f"What is the category of this remote sensing image? {', '.join(classes)}")
-    kept, read = [], Engine._pass
-    monkeypatch.setattr(Engine, "_pass", lambda self, *given: (kept.append(given[-1]), read(self, *given))[1])
+    fed = []
+    monkeypatch.setattr(engine_module, "read", lambda *given: (fed.append(given[2]), read(*given))[1])
     found = engine.choices(talk, SQUARE, classes)
     assert found == pytest.approx(choice_probabilities(shared_model, processor, talk, [SQUARE], classes), abs=1e-4)
-    longest = max(len(processor.tokenizer(one, add_special_tokens=False)["input_ids"]) for one in classes)
-    assert kept == [1, longest + 2]  # of the image; then the tokens of a class, its end, and the one before
+    ids = processor.render(talk)["input_ids"]
+    question = ids[ids.index(processor.image_token_id) + processor.tokens_per_image :]
+    assert fed == [[question], [processor.tokenizer(one, add_special_tokens=False)["input_ids"] for one in classes]]
+
+
+QUESTIONS = ("Is there a ship?", "What is this?", "Where?", "How many houses are there in the image?")
+
+
+@pytest.mark.parametrize(
+    "compiled",
+    [False, pytest.param(True, marks=pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")),
+                                                        reason="there is no C++ compiler"))],
+)  # fmt: skip
+def test_answers_that_come_and_go_are_those_that_each_gets_alone(model, processor, squares, compiled):
+    if compiled:
+        model.compile_decoding()
+    box = object_detection.TASK.grammar("Detect all ships shown in the image.")
+    asked = [(Conversation.of((0,) * count, text), squares[i % 2 : i % 2 + count], 3 + 5 * i, grammar)
+             for i, (count, text) in enumerate([(1, one) for one in QUESTIONS] + [(2, "What differs?"), (0, "Hello?")])
+             for grammar in (None, box)]  # fmt: skip
+    engine = Engine(model, processor, batch_size=5)
+    assert engine._rows.shares == compiled
+    try:
+        with ThreadPoolExecutor(len(asked)) as pool:
+            found = list(pool.map(lambda one: engine.ask(one[0], one[1], Decoding(one[2]), grammar=one[3]), asked))
+        # In float32 sums are the same to 1e-6, and no two tokens of these are that close.
+        for (talk, images, most, grammar), answer in zip(asked, found, strict=True):
+            (alone,) = generate(model, processor, [talk], images, most, [grammar], plain=True)
+            assert (answer.text, answer.finished) == (alone.text, alone.finished)
+            assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-4)
+        assert engine.rows < sum(len(one.probabilities) for one in found)  # what is certain is not decoded one by one
+    finally:
+        engine.close()
+
+
+def test_a_model_that_sees_only_a_window_has_no_more_room_than_that(model, processor):
+    model.language_model.config.layer_types = ["sliding_attention"] * 2
+    model.language_model.config.sliding_window = 100
+    engine = Engine(model, processor)
+    assert engine.room == 100
+    engine.close()
+    model.language_model.set_attn_implementation("eager")
+    with pytest.raises(EarthGPTError, match="attn_implementation='sdpa'"):
+        Engine(model, processor)
 
 
 @pytest.fixture

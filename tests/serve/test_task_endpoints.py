@@ -9,6 +9,7 @@ from servers import running
 
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.raster import open_raster
+from earthgpt.serve import engine
 from earthgpt.serve.cache import Cache, key_of
 from earthgpt.types import Box
 
@@ -132,17 +133,16 @@ def test_a_server_that_is_stopped_finishes_what_runs(assistant, geotiff, monkeyp
 
 def test_a_model_that_fails_is_told_and_the_next_request_is_answered(assistant, geotiff, monkeypatch):
     with running(assistant) as found:
-        engine = type(found.engine)
-        passing = engine._pass
+        reading = engine.read
 
-        def failing(self, *given):
+        def failing(*given):
             raise RuntimeError("out of memory")
 
-        monkeypatch.setattr(engine, "_pass", failing)
+        monkeypatch.setattr(engine, "read", failing)
         reply = found.client.post("/v1/caption", files={"image": ("a.tif", geotiff.read_bytes())})
         assert reply.status_code == 500 and "memory" not in reply.text
         assert json.loads(reply.text)["error"]["type"] == "server_error"
-        monkeypatch.setattr(engine, "_pass", passing)
+        monkeypatch.setattr(engine, "read", reading)
         ask(found, "caption", geotiff)
 
 
