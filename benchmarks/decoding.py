@@ -10,7 +10,7 @@ ends.
 
 A way's tokens a second are those behind the first: 32 take what they take, less what one takes. For each token all
 weights are read once but those of the embeddings. How fast memory is read is measured in the same rounds: the faster of
-a sum and a scalar product of 512 MiB. Two threads.
+a sum and a scalar product of 512 MiB, in the same large pages that compiled passes have their weights in. Two threads.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class Found:
     def __init__(self, kind: str, rounds: int, patience_s: float):
         import torch
 
+        from earthgpt.model.compiled import enlarge_pages
+
         torch.set_num_threads(2)
         model = random_model(kind)
         head = model.get_output_embeddings()
@@ -84,6 +86,7 @@ class Found:
             for one in layers
         )
         values = torch.ones(2**27)
+        enlarge_pages(values)
         half = values.split(2**26)
         ways = {"sum": values.sum, "product": partial(torch.dot, *half)}
         for way in WAYS:

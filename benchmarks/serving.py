@@ -275,7 +275,7 @@ def main() -> None:
     if arguments.load:
         under_load(arguments)
         return
-    assistant = load(arguments.model)
+    assistant = load(arguments.model, compiled=None)
     for images, title in ((16, "16 images in turn"), (arguments.requests, "another image every time")):
         pictures = [picture(seed) for seed in range(images)]
         texts = [
@@ -315,7 +315,7 @@ def main() -> None:
 
 def rows(quick: bool = False, name: str = "earthgpt-tiny") -> list[Row]:
     """Many clients beside one at a time, and the first words of a second turn beside those of the first."""
-    assistant, requests = load(name), 32 if quick else 96
+    assistant, requests = load(name, compiled=None), 32 if quick else 96
     pictures = [picture(seed) for seed in range(16)]
     asked = [(pictures[i % 16], f"How many {WORDS[i % 8]} are there in image {i}?") for i in range(requests)]
     with server(assistant, batch_size=1, cache_bytes=0) as url:

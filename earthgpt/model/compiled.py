@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from earthgpt.model.decoding import Rows
 
 MOST = 16  # tokens of a pass: with more, torch's products of matrices are faster
+_LARGE = 2**20  # bytes of a weight; smaller ones stay in the processor's caches
 _KINDS = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
 _ROTARY = ("default", "linear", "llama3", "yarn")  # those whose turns do not depend on the length
@@ -147,6 +148,8 @@ class Compiled:
                 f"Compiled decoding is for weights of one type, not {_name(weight.dtype)} and {_name(self._type)}."
             )
         self._held.append(weight)
+        if weight.nbytes >= _LARGE:
+            enlarge_pages(weight)
         return _Linear(
             weight.data_ptr(),
             None if scale is None else self._vector(scale),
@@ -158,6 +161,12 @@ class Compiled:
     def _vector(self, values: torch.Tensor) -> int:
         self._held.append(values.detach().float().contiguous())
         return self._held[-1].data_ptr()
+
+
+def enlarge_pages(values: torch.Tensor) -> None:
+    """Has Linux hold values in pages of 2 MB, where they lie and where it can: they are read up to a sixth faster. It
+    takes two seconds for a GB."""
+    _library().earthgpt_enlarge_pages(values.data_ptr(), values.nbytes)
 
 
 def _state(language_model: PreTrainedModel) -> list[tuple[int, int]]:
@@ -225,5 +234,6 @@ def _library() -> ctypes.CDLL:
         pointer, ctypes.c_int32, pointer, pointer, pointer, ctypes.c_int64, ctypes.c_int64, *[pointer] * 5,
         ctypes.c_int32,
     ]  # fmt: skip
-    library.earthgpt_read.restype = None
+    library.earthgpt_enlarge_pages.argtypes = [pointer, ctypes.c_int64]
+    library.earthgpt_read.restype = library.earthgpt_enlarge_pages.restype = None
     return library
