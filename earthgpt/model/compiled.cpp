@@ -14,6 +14,8 @@
 #include <omp.h>
 #ifdef __linux__
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #ifdef __AVX512F__
 #include <immintrin.h>
@@ -181,6 +183,63 @@ inline void sums(const Weight *weight, const float *x, int64_t length, float *re
     }
 }
 
+#if defined(__AMX_BF16__) && defined(__linux__)
+#define MATRIX_UNIT
+// The tiles of a processor's matrix unit, of a thread as long as this lives: 16 rows of 64 bytes each. Who had others in
+// use before finds them so again.
+class Tiles {
+public:
+    static constexpr int SIDE = 16, DEEP = 32;  // tokens or rows of weights of a tile, and its values in bfloat16
+    Tiles() {
+        if (!allowed()) return;
+        _tile_storeconfig(before);
+        alignas(64) char shape[64] = {1};
+        for (int tile = 0; tile < 3; tile++) shape[16 + 2 * tile] = 64, shape[48 + tile] = SIDE;
+        _tile_loadconfig(shape);
+    }
+    ~Tiles() {
+        if (allowed()) _tile_loadconfig(before);
+    }
+    static bool allowed() {
+        static const bool may = !syscall(SYS_arch_prctl, 0x1023, 18);  // ARCH_REQ_XCOMP_PERM for tiles
+        return may;
+    }
+
+private:
+    alignas(64) char before[64];
+};
+
+// As ``multiply``, of as many rows as tiles are full of; the first row that is left. ``pairs`` has room for [in / 2, SIDE].
+int64_t multiply_tiles(const Linear &linear, const float *x, int tokens, int64_t from, int64_t to, float *y,
+                       uint32_t *pairs) {
+    constexpr int SIDE = Tiles::SIDE;
+    if (linear.in % Tiles::DEEP || tokens > SIDE || !Tiles::allowed()) return from;
+    std::memset(pairs, 0, linear.in / 2 * SIDE * sizeof *pairs);
+    for (int token = 0; token < tokens; token++)
+        for (int64_t i = 0; i < linear.in / 2; i++) {
+            uint32_t both[2];  // values that are rounded to bfloat16 are the upper half of their bits
+            std::memcpy(both, x + token * linear.in + 2 * i, sizeof both);
+            pairs[i * SIDE + token] = both[0] >> 16 | (both[1] & 0xffff0000);
+        }
+    alignas(64) float sums[SIDE][SIDE];  // [rows, tokens]
+    for (; from + SIDE <= to; from += SIDE) {
+        const uint16_t *weight = static_cast<const uint16_t *>(linear.weight) + from * linear.in;
+        _tile_zero(0);
+        for (int64_t i = 0; i < linear.in; i += Tiles::DEEP) {
+            _tile_loadd(1, weight + i, 2 * linear.in);
+            _tile_loadd(2, pairs + i / 2 * SIDE, 4 * SIDE);
+            _tile_dpbf16ps(0, 1, 2);
+        }
+        _tile_stored(0, sums, 4 * SIDE);
+        for (int token = 0; token < tokens; token++)
+            for (int row = 0; row < SIDE; row++) y[token * linear.out + from + row] = sums[row][token];
+    }
+    return from;
+}
+#else
+class Tiles {};
+#endif
+
 // Rows ``from`` to ``to`` of y [tokens, out]. Each row is read from memory once for all tokens.
 template <class Weight>
 void multiply(const Linear &linear, const float *x, int tokens, int64_t from, int64_t to, float *y) {
@@ -200,10 +259,16 @@ void multiply(const Linear &linear, const float *x, int tokens, int64_t from, in
             sums<1>(weight + row * linear.in, x + token * linear.in, linear.in, y + token * linear.out + row);
 }
 
+// ``room`` [in * 8] is for what the sums are made of.
 template <class Kind>
-void apply(const Linear &linear, const float *x, int tokens, int64_t from, int64_t to, float *result) {
+void apply(const Linear &linear, const float *x, int tokens, int64_t from, int64_t to, float *result, float *room) {
+    int64_t left = from;
+#ifdef MATRIX_UNIT
+    if (linear.kind == 1)
+        left = multiply_tiles(linear, x, tokens, from, to, result, reinterpret_cast<uint32_t *>(room));
+#endif
     if (linear.kind == 0) multiply<float>(linear, x, tokens, from, to, result);
-    if (linear.kind == 1) multiply<uint16_t>(linear, x, tokens, from, to, result);
+    if (linear.kind == 1) multiply<uint16_t>(linear, x, tokens, left, to, result);
     if (linear.kind == 2) multiply<int8_t>(linear, x, tokens, from, to, result);
     for (int token = 0; token < tokens; token++) {
         float *y = result + token * linear.out;
@@ -281,14 +346,15 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
     float *queries = space, *keys = queries + tokens * wide_query, *values = keys + tokens * wide_key;
     float *mixed = values + tokens * wide_key, *gates = mixed + tokens * wide_query, *inner = gates + tokens * model.inner;
     float *changes = inner + tokens * model.inner;
-    float *own = changes + tokens * model.hidden;  // of each thread: normed tokens, scores
-    const int64_t each = tokens * model.hidden + furthest;
+    float *own = changes + tokens * model.hidden;  // of each thread: normed tokens, scores, room for sums
+    const int64_t each = tokens * model.hidden + furthest + 8 * std::max({model.hidden, wide_query, model.inner});
     Barrier barrier;
 
 #pragma omp parallel num_threads(threads)
     {
         const int count = omp_get_num_threads(), me = omp_get_thread_num();
-        float *normed = own + me * each, *scores = normed + tokens * model.hidden;
+        float *normed = own + me * each, *scores = normed + tokens * model.hidden, *room_of_sums = scores + furthest;
+        Tiles tiles;
         auto from = [&](int64_t length) { return length * me / count; };
         auto to = [&](int64_t length) { return length * (me + 1) / count; };
         auto norm = [&](const float *weight) {
@@ -297,7 +363,7 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
                                 normed + token * model.hidden);
         };
         auto project = [&](const Linear &linear, const float *x, float *result) {
-            apply<Kind>(linear, x, tokens, from(linear.out), to(linear.out), result);
+            apply<Kind>(linear, x, tokens, from(linear.out), to(linear.out), result, room_of_sums);
         };
         auto add = [&](const Linear &linear, const float *x) {
             project(linear, x, changes);

@@ -92,8 +92,9 @@ class Compiled:
         hidden = self._embeddings(ids).float()  # [n, D], a copy of the program's own
         hidden = hidden.clone() if self._type == torch.float32 else hidden
         logits = torch.empty(count, self._head.out)
-        heads = 2 * one.heads * one.width + 2 * one.key_heads * one.width
-        space = torch.empty(count * (heads + 2 * one.inner + one.hidden) + threads * (count * one.hidden + furthest))
+        queries, keys = one.heads * one.width, one.key_heads * one.width
+        each = count * one.hidden + furthest + 8 * max(one.hidden, queries, one.inner)
+        space = torch.empty(count * (2 * queries + 2 * keys + 2 * one.inner + one.hidden) + threads * each)
         turns = [turn[list(places)] for turn in (cosines, sines)]
         whole = ctypes.c_int64 * count
         self._library.earthgpt_read(
