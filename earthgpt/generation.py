@@ -230,7 +230,9 @@ def _beginnings(
         return [[] for _ in said], list(range(len(said))), list(squares)
     numbers: dict[tuple[bytes, ...], int] = {}
     shown = [squares[i : i + count] for i in range(0, len(squares), count)]
-    which = [numbers.setdefault(tuple(square.tobytes() for square in one), len(numbers)) for one in shown]
+    # The very same array is looked at once.
+    contents = {number: square.tobytes() for number, square in {id(one): one for one in squares}.items()}
+    which = [numbers.setdefault(tuple(contents[id(square)] for square in one), len(numbers)) for one in shown]
     first = [which.index(number) for number in range(len(numbers))]
     length = said[0].feed.index(processor.image_token_id) + count * processor.tokens_per_image
     return [said[i].feed[:length] for i in first], which, [square for i in first for square in shown[i]]

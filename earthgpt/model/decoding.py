@@ -15,8 +15,9 @@ from earthgpt.model.captured import Step
 from earthgpt.model.compiled import MOST, Compiled
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
 
-# Places for tokens to come that keys and values are given, so that they are not copied with every token.
-_SPARE = 128
+# Places for tokens to come that keys and values are given, so that they are not copied with every token; on a graphics
+# card more, since passes are captured anew when they are.
+_SPARE, _SPARE_ON_CARD = 32, 128
 
 
 def readable(model: EarthGPTForConditionalGeneration) -> float:
@@ -101,10 +102,11 @@ class Rows(Cache):
         """Makes room for all rows up to their ends. What is much more than that is given up."""
         rows, places = len(self.ends), max(self.ends, default=0)
         height, _, width, _ = self.layers[0].keys.shape
-        if rows > height or not places <= width <= max(2 * places, places + 4 * _SPARE):
+        spare = _SPARE_ON_CARD if self.layers[0].keys.is_cuda else _SPARE
+        if rows > height or not places <= width <= max(2 * places, places + 4 * spare):
             self.steps.clear()
             for layer in self.layers:
-                layer.resize(height if rows <= height else max(rows, 2 * height), places + _SPARE)
+                layer.resize(height if rows <= height else max(rows, 2 * height), places + spare)
 
 
 class _Layer(DynamicLayer):

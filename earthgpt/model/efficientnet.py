@@ -91,21 +91,39 @@ class Convolution(nn.Module):
         self.conv = nn.Conv2d(width, size, kernel, stride, 0 if self.uneven else kernel // 2, groups=groups, bias=False)
         self.norm = nn.BatchNorm2d(size, eps=config.batch_norm_eps, momentum=config.batch_norm_momentum)
         self.linear = linear
+        self._folded: tuple[tuple, torch.Tensor, torch.Tensor] | None = None
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """[n, width, h, w] to [n, size, h / stride, w / stride]."""
+        conv, norm = self.conv, self.norm
+        half, less = conv.kernel_size[0] // 2, (0, 0)  # of the padding at the top and at the left, what is left out
         if self.uneven:
-            half, (height, width) = self.conv.kernel_size[0] // 2, maps.shape[-2:]
-            maps = functional.pad(maps, (half - 1 + width % 2, half, half - 1 + height % 2, half))
-        if self.norm.training or torch.is_grad_enabled():
-            maps = self.norm(self.conv(maps))
-        else:  # the norm in the weights: a pass over the weights is less than one over the maps
-            norm, conv = self.norm, self.conv
-            scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
-            weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
-            weight, bias = weight.to(maps.dtype), bias.to(maps.dtype)
-            maps = functional.conv2d(maps, weight, bias, conv.stride, conv.padding, groups=conv.groups)
+            less = (1 - maps.shape[2] % 2, 1 - maps.shape[3] % 2)
+        if norm.training or torch.is_grad_enabled():
+            if self.uneven:
+                maps = functional.pad(maps, (half - less[1], half, half - less[0], half))
+            maps = norm(conv(maps))
+        else:
+            weight, bias = self._with_norm(conv, norm, maps, less)
+            maps = functional.conv2d(maps, weight, bias, conv.stride, half, groups=conv.groups)
         return maps if self.linear else functional.relu6(maps, inplace=True)
+
+    def _with_norm(self, conv, norm, maps: torch.Tensor, less: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The weight and bias of convolution and norm together, kept until one of them changes: a pass over the weights
+        is less than one over the maps. With less padding at the top or the left, the weight begins with zeros there:
+        that is less than copying the maps to pad them."""
+        dtype, last = maps.dtype, maps.is_contiguous(memory_format=torch.channels_last)
+        parts = (conv.weight, norm.weight, norm.bias, norm.running_mean, norm.running_var)
+        keeps = not (torch.compiler.is_compiling() or conv.weight.is_inference())
+        made_of = (dtype, less, last, *((part.data_ptr(), part._version) for part in parts)) if keeps else ()
+        if keeps and self._folded is not None and self._folded[0] == made_of:
+            return self._folded[1:]
+        scale = norm.weight.float() * (norm.running_var.float() + norm.eps).rsqrt()
+        weight, bias = conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale
+        weight, bias = functional.pad(weight, (less[1], 0, less[0], 0)).to(dtype), bias.to(dtype)
+        weight = weight.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        self._folded = (made_of, weight, bias) if keeps else None
+        return weight, bias
 
 
 class Block(nn.Module):

@@ -9,6 +9,8 @@ from torch import nn
 from torch.nn import functional
 from transformers import AutoModel
 
+# Images whose maps the CNN makes together on a processor: those of more do not stay in its caches.
+_TOGETHER = 4
 _FINAL_NORMS = ("layernorm", "post_layernorm", "norm", "layer_norm")
 
 
@@ -45,15 +47,20 @@ class VisionEncoder(nn.Module):
         # Class and register tokens come first; the grid is the rest.
         features = [norm(states[layer])[:, -side * side :] for layer in self.vit_layers]  # [n, h*w, D] each
         pixels = self.pixels_for_cnn(pixel_values).to(self.cnn.dtype, memory_format=self.memory_format)
+        alone = pixels.device.type != "cpu" or torch.is_grad_enabled()
+        parts = [pixels] if alone else pixels.split(_TOGETHER)
+        found = zip(*(self._maps(part, side, details) for part in parts), strict=True)
+        maps, *finer = (torch.cat(every) if len(parts) > 1 else every[0] for every in found)
+        features = torch.cat([*features, maps.flatten(2).transpose(1, 2)], dim=-1)
+        return (features, finer) if details else features
+
+    def _maps(self, pixels: torch.Tensor, side: int, details: bool) -> list[torch.Tensor]:
+        """The CNN's maps side by side, on the grid, and with ``details`` on each finer one."""
         stages = self.cnn(pixels, output_hidden_states=True).hidden_states  # stem, then each stage
-        for stage in self.cnn_stages:
-            features.append(_resample(stages[stage], side).flatten(2).transpose(1, 2))  # [n, h*w, D_s]
-        features = torch.cat(features, dim=-1)
-        if not details:
-            return features
-        return features, [
+        levels = [self.cnn_stages, *(self.details if details else ())]
+        return [
             torch.cat([_resample(stages[stage], 2**level * side) for stage in seen], dim=1)
-            for level, seen in enumerate(self.details, start=1)
+            for level, seen in enumerate(levels)
         ]
 
     def pixels_for_cnn(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -54,3 +54,26 @@ def test_no_weights_are_told(tmp_path):
     for name in ("weights", "text", "empty", "tensor"):
         with pytest.raises(EarthGPTError, match=rf"{name}.pth holds no weights of this"):
             load_published(model, str(tmp_path / f"{name}.pth"))
+
+
+@pytest.mark.parametrize("side", [64, 70, 75])
+def test_norms_are_in_the_weights_where_nothing_is_learned_and_follow_them(side):
+    torch.manual_seed(0)
+    model = EfficientNetLiteModel(EfficientNetLiteConfig()).eval()
+    pixels = torch.randn(2, 3, side, side - 3)
+
+    def maps():
+        return model(pixels, output_hidden_states=True).hidden_states
+
+    for _ in range(2):
+        with torch.no_grad():
+            for name, one in model.state_dict().items():
+                if "norm" in name and one.is_floating_point():
+                    one.uniform_(0.5, 1.5)
+            folded = maps()
+        for mine, plain in zip(folded, maps(), strict=True):  # with gradients: convolution and norm apart, maps padded
+            assert mine.shape == plain.shape and torch.allclose(mine, plain, atol=1e-3)
+    twice = (torch.zeros_like(pixels), pixels.to(memory_format=torch.channels_last))
+    with torch.inference_mode():
+        model(twice[0])
+        assert torch.allclose(model(twice[1]).last_hidden_state, folded[-1], atol=1e-3)
