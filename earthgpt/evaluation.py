@@ -310,7 +310,8 @@ def _model_settings(model: EarthGPT | Endpoint) -> dict[str, Any]:
     parameters = model.model.state_dict()
     found = hashlib.sha256()
     for key in sorted(parameters):
-        value = whole(parameters[key]).flatten()
+        value = whole(parameters[key])
+        value = getattr(value, "qdata", value).flatten()  # what torchao quantised is not cut, but its numbers are
         # A few values of each tensor tell one training from another.
         few = value[:: max(1, len(value) // 16)][:16].float().cpu().numpy()
         found.update(f"{key}{tuple(parameters[key].shape)}".encode() + few.tobytes())

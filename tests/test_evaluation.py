@@ -538,3 +538,14 @@ def test_an_unknown_frame_or_baseline_is_told(fake):
         evaluate(fake, "synthetic", "visual_grounding", frame="x")
     with pytest.raises(EarthGPTError, match="A baseline is one of text-only, blank, shuffled-images; not 'x'"):
         evaluate(fake, "synthetic", "visual_grounding", blind=["x"])
+
+
+def test_the_weights_of_a_model_of_eight_bits_are_told_from_others(model, processor):
+    pytest.importorskip("torchao", reason="torchao is not installed")
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    assistant = EarthGPT(model, processor)
+    plain = evaluation._model_settings(assistant)["weights"]
+    quantize_(model.language_model.model, Int8WeightOnlyConfig())
+    found = evaluation._model_settings(assistant)["weights"]
+    assert found != plain and found == evaluation._model_settings(assistant)["weights"]

@@ -38,8 +38,8 @@ class Rows(Cache):
     is that of the first token behind. Else each row has a copy, and there are none. ends: of each row, the place behind
     its last token. What is written behind the end of a row is seen by none of its tokens, and is written anew: so a row
     is made shorter by going on from an earlier place.
-    steps: captured passes, by their first row and how many rows and tokens they are, as long as keys and values stay
-    where they are.
+    steps: captured passes over all rows, by how many rows and tokens they are, as long as keys and values stay where
+    they are.
 
     Of a pass under way: first, the first of its rows; places [B, T], where their tokens stand; end, the place behind
     all; anywhere, whether it writes at its places whatever they are, and sees keys and values whole.
@@ -50,7 +50,7 @@ class Rows(Cache):
         self.shares = shares
         self.beginnings: list[Beginning] = []
         self.ends: list[int] = []
-        self.steps: dict[tuple[int, int, int], Step] = {}
+        self.steps: dict[tuple[int, int], Step] = {}
         self.first = self.end = 0
         self.places = torch.zeros(0, 0, dtype=torch.long)
         self.anywhere = False
@@ -259,8 +259,8 @@ def read(
     rows.reserve()
     if model.compiled is not None and count <= MOST:
         logits = _read_compiled(model.compiled, rows, tokens, starts, first)
-    elif model.captured and len(tokens) * width <= captured.MOST:
-        logits = _read_captured(model, rows, tokens, starts, first)
+    elif model.captured and not first and len(tokens) * width <= captured.MOST:
+        logits = _read_captured(model, rows, tokens, starts)
     else:
         logits = _read(model, rows, tokens, starts, places, first, keep)
     rows.ends[first : first + len(tokens)] = [place + len(own) for place, own in zip(places, tokens, strict=True)]
@@ -301,14 +301,13 @@ def _read_compiled(compiled: Compiled, rows: Rows, tokens, starts, first) -> tor
             for j in range(len(own))]  # fmt: skip
     logits = compiled.read(rows, torch.tensor([token for own in tokens for token in own]), *zip(*each, strict=True))
     parts = logits.split([len(own) for own in tokens])
-    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True) if len(parts) > 1 else logits[None]
+    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
 
 
-def _read_captured(model: EarthGPTForConditionalGeneration, rows: Rows, tokens, starts, first) -> torch.Tensor:
+def _read_captured(model: EarthGPTForConditionalGeneration, rows: Rows, tokens, starts) -> torch.Tensor:
     """The same by a pass that comes again and again, for few tokens: logits [B, T, V]."""
     ids = _padded(tokens)
-    step = rows.steps.get((first, *ids.shape))
+    rows.first, step = 0, rows.steps.get((*ids.shape,))
     if step is None:
-        step = rows.steps[first, *ids.shape] = Step(*ids.shape, rows.layers[0].keys.shape[2], model.device)
-    rows.first = first
+        step = rows.steps[*ids.shape] = Step(*ids.shape, rows.layers[0].keys.shape[2], model.device)
     return step.read(model, rows, ids, torch.tensor(starts)[:, None] + torch.arange(ids.shape[1]))

@@ -355,8 +355,8 @@ class Engine:
             fresh = list(missing.values())
             visual = self._visual({key: one for r in fresh for key, one in zip(r.keys, r.squares, strict=True)})
             images = [visual[key] for one in fresh for key in one.keys]
-            read = read_beginnings(self.model, [one.asked[: one.prefix] for one in fresh], images)
-            for key, one in zip(missing, read, strict=True):
+            every = read_beginnings(self.model, [one.asked[: one.prefix] for one in fresh], images)
+            for key, one in zip(missing, every, strict=True):
                 found[key] = one
                 with self._cache_lock:
                     self.cache.put(key, one, one.nbytes)
