@@ -34,6 +34,8 @@ from earthgpt.types import Conversation, EarthGPTError
 _CHOICES = 64
 # Conversations whose new images are read in one pass.
 _IMAGES = 4
+# Tokens of questions that are read in one pass, padded to the longest: a long one among short ones takes memory of all.
+_QUESTIONS = 4096
 _log = logging.getLogger("earthgpt.serve")
 
 
@@ -280,14 +282,24 @@ class Engine:
             if unseen:
                 self._look_at(unseen)
             with self._changed:
-                room = self.batch_size - len(self._running)
-                fresh = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+                fresh = self._next_waiting()
                 if fresh:
                     self._changed.notify_all()  # there is room for images again
                 call = self._calls.popleft() if self._calls else None
             if call:
                 self._call(*call)
             self._advance(fresh)
+
+    def _next_waiting(self) -> list[Request]:
+        """Takes requests whose questions are to be read now."""
+        fresh: list[Request] = []
+        longest, room = 0, self.batch_size - len(self._running)
+        while self._waiting and len(fresh) < room:
+            longest = max(longest, len(self._waiting[0].feed))
+            if fresh and longest * (len(fresh) + 1) > _QUESTIONS:
+                break
+            fresh.append(self._waiting.popleft())
+        return fresh
 
     def _call(self, function: Callable[[], Any], found: Future) -> None:
         if not found.set_running_or_notify_cancel():

@@ -103,6 +103,29 @@ def test_answers_that_come_and_go_are_those_that_each_gets_alone(model, processo
         engine.close()
 
 
+def test_long_questions_are_read_by_few_in_a_pass(model, processor, monkeypatch):
+    monkeypatch.setattr(engine_module, "_QUESTIONS", 60)
+    passes = []
+    monkeypatch.setattr(engine_module, "read", lambda *given: (passes.append(given[2]), read(*given))[1])
+    asked = [Conversation.of((), " ".join(["Where?"] * count)) for count in (1, 2, 8, 1, 12, 2, 1, 1)]
+    engine = Engine(model, processor)
+    try:
+        go, held = threading.Event(), threading.Event()
+        holding = threading.Thread(target=engine.run, args=(lambda: (held.set(), go.wait()),))
+        holding.start()
+        held.wait()
+        requests = [engine.submit(talk, [], Decoding(4)) for talk in asked]  # all wait before the first is read
+    finally:
+        go.set()
+        engine.close()  # when all are answered
+        holding.join()
+    questions = [feeds for feeds in passes if max(map(len, feeds)) > 1]
+    assert sum(map(len, questions)) == len(asked) and len(questions) > 1
+    assert all(len(feeds) == 1 or len(feeds) * max(map(len, feeds)) <= 60 for feeds in questions)
+    for talk, one in zip(asked, requests, strict=True):
+        assert one.answer().text == generate(model, processor, [talk], [], 4)[0].text
+
+
 def test_a_model_that_sees_only_a_window_has_no_more_room_than_that(model, processor):
     model.language_model.config.layer_types = ["sliding_attention"] * 2
     model.language_model.config.sliding_window = 100
