@@ -4,11 +4,11 @@
     python benchmarks/run.py serving
     python benchmarks/serving.py --load 120 --clients 200 --rivals
 
-A server with the model is started on this machine, with its defaults, and asked over HTTP by threads of this program:
-each asks one question about one image of its own, many times over, with another question every time. "One at a time" is
-the same requests from one client to a server that decodes one answer at a time and keeps no image. Answers of both are
-compared. Then dialogues of two turns, streamed: the time until the first words of an answer, with and without what was
-kept of the image; again, answers are compared.
+A server with the model is started on this machine, in a process of its own with its defaults, and asked over HTTP by
+threads of this program: each asks one question about one image of its own, many times over, with another question every
+time. "One at a time" is the same requests from one client to a server that decodes one answer at a time and keeps
+nothing. Answers of both are compared. Then dialogues of two turns, streamed: the time until the first words of an
+answer, with and without what was kept of the image and the turn before; again, answers are compared.
 
 ``--load`` keeps so many clients asking for so many seconds, each eight questions about an image before the next,
 and says what came back, how long it took, and how much memory the server had meanwhile. ``--rivals`` gives the same
@@ -37,33 +37,14 @@ from contextlib import contextmanager
 import httpx
 import numpy as np
 import psutil
-import uvicorn
 from PIL import Image
 from table import Row
 
-from earthgpt.assistant import load
 from earthgpt.model.loading import locate
-from earthgpt.serve.app import Settings, create_app
 
+NOTHING_KEPT = ("--cache-mb", "0")
+ALONE = ("--batch-size", "1", *NOTHING_KEPT)
 WORDS = ("ships", "airplanes", "bridges", "storage tanks", "vehicles", "harbors", "tennis courts", "houses")
-
-
-@contextmanager
-def server(assistant, **settings) -> Iterator[str]:
-    """The address of a server, which ends with the block, whatever happens there."""
-    app = create_app(Settings(name="model", **settings), assistant)
-    running = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    try:
-        while not running.started:
-            if not thread.is_alive():
-                raise RuntimeError("The server did not start.")
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{running.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        running.should_exit = True
-        thread.join()
 
 
 def picture(seed: int) -> str:
@@ -156,6 +137,18 @@ QUESTIONS = (
 
 
 @contextmanager
+def server(model: str, *options: str) -> Iterator[str]:
+    """The address of ``earthgpt serve`` with a model, which it calls "model"."""
+    with process([*serve(model), *options, "--port"]) as (port, _):
+        yield f"http://localhost:{port}"
+
+
+def serve(model: str) -> list[str]:
+    """The words behind ``python`` that start a server, but for its options."""
+    return ["-m", "earthgpt", "serve", "--model", model, "--name", "model"]
+
+
+@contextmanager
 def process(command: list[str], environment: dict[str, str] | None = None) -> Iterator[tuple[int, psutil.Process]]:
     """A server in a process of its own: its port, once it answers /health, and the process."""
     with socket.socket() as free:
@@ -231,10 +224,10 @@ def under_load(arguments: argparse.Namespace) -> None:
     """Prints a table, and the server's memory over the time."""
     folder = str(locate(arguments.model))
     pictures = [picture(seed) for seed in range(arguments.pictures)]
-    ours = ["-m", "earthgpt", "serve", "--model", folder, "--name", "model"]
+    ours = serve(folder)
     runs = [(f"earthgpt serve, {n} clients", [*ours, "--port"], n, arguments.load, "model") for n in arguments.clients]
     if arguments.rivals:
-        single = [*ours, "--batch-size", "1", "--cache-mb", "0", "--port"]
+        single = [*ours, *ALONE, "--port"]
         runs.append(("one at a time", single, 1, arguments.rival_seconds, "model"))
         other = ["-c", TRANSFORMERS, folder]
         runs += [(f"transformers serve, {n} clients", other, n, arguments.rival_seconds, folder) for n in (1, 16)]
@@ -275,7 +268,6 @@ def main() -> None:
     if arguments.load:
         under_load(arguments)
         return
-    assistant = load(arguments.model, compiled=None)
     for images, title in ((16, "16 images in turn"), (arguments.requests, "another image every time")):
         pictures = [picture(seed) for seed in range(images)]
         texts = [
@@ -284,17 +276,17 @@ def main() -> None:
         ]
         asked = [(pictures[i % images], texts[i // 2]) for i in range(arguments.requests)]
         print(f"\n| {title} | requests/s | p50 s | p99 s | same answers |\n|---|---:|---:|---:|---:|")
-        with server(assistant, batch_size=1, cache_bytes=0) as url:
+        with server(arguments.model, *ALONE) as url:
             expected, seconds, times = many(url, 1, asked)
         print(row("one at a time", seconds, times, expected, expected), flush=True)
         for clients in arguments.clients:
-            with server(assistant) as url:
+            with server(arguments.model) as url:
                 answers, seconds, times = many(url, clients, asked)
             print(row(f"{clients} clients", seconds, times, answers, expected), flush=True)
     print("\n| first words of | ms, median of 20 | same answers |\n|---|---:|---:|")
     said = {}
-    for cache_bytes, name in ((2**29, "kept"), (0, "not kept")):
-        with server(assistant, cache_bytes=cache_bytes) as url, httpx.Client(base_url=url, timeout=60) as client:
+    for name, options in (("kept", ()), ("not kept", NOTHING_KEPT)):
+        with server(arguments.model, *options) as url, httpx.Client(base_url=url, timeout=60) as client:
             first_words(client, [message(picture(999), "What is this?")])
             for turn in (1, 2):
                 texts, times = [], []
@@ -315,12 +307,12 @@ def main() -> None:
 
 def rows(quick: bool = False, name: str = "earthgpt-tiny") -> list[Row]:
     """Many clients beside one at a time, and the first words of a second turn beside those of the first."""
-    assistant, requests = load(name, compiled=None), 32 if quick else 96
+    requests = 32 if quick else 96
     pictures = [picture(seed) for seed in range(16)]
     asked = [(pictures[i % 16], f"How many {WORDS[i % 8]} are there in image {i}?") for i in range(requests)]
-    with server(assistant, batch_size=1, cache_bytes=0) as url:
+    with server(name, *ALONE) as url:
         expected, alone, _ = many(url, 1, asked)
-    with server(assistant) as url:
+    with server(name) as url:
         answers, together, _ = many(url, 16, asked)
         with httpx.Client(base_url=url, timeout=60) as client:
             waits = {1: [], 2: []}

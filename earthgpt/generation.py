@@ -59,9 +59,14 @@ class Reading:
         """How many of the tokens of a conversation need not be read again; ``image`` is the token of images."""
         if self.rows is None or shown != self.shown:
             return 0
-        same = next((i for i, pair in enumerate(zip(ids, self.ids)) if pair[0] != pair[1]), None)  # noqa: B905
-        same = min(len(ids) - 1, len(self.ids)) if same is None else same
+        same = known_of(ids, self.ids)
         return 0 if image in ids[same:] else same
+
+
+def known_of(ids: Sequence[int], read: Sequence[int]) -> int:
+    """With how many of the tokens ``read`` some begin, but for the last: that is read again, to hear what follows."""
+    last = min(len(ids) - 1, len(read))
+    return next((i for i in range(last) if ids[i] != read[i]), last)
 
 
 @torch.inference_mode()

@@ -65,6 +65,10 @@ class Beginning:
         """How many tokens."""
         return self.states[0][0].shape[2]
 
+    def until(self, place: int) -> Beginning:
+        """The first so many of them, not copied."""
+        return Beginning([(keys[:, :, :place], values[:, :, :place]) for keys, values in self.states])
+
     @property
     def nbytes(self) -> int:
         """How much memory they take."""

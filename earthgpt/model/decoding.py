@@ -77,9 +77,12 @@ class Rows(Cache):
                 for kept, states in zip((layer.keys, layer.values), part.states[number], strict=True):
                     kept[row, :, start : start + part.length] = states[0]
 
-    def row(self, number: int) -> Beginning:
-        """A copy of what a row has, for others to go on from: all, where rows share nothing."""
-        own = slice(number, number + 1), slice(None), slice(self.ends[number])
+    def row(self, number: int, start: int = 0, stop: int | None = None) -> Beginning:
+        """A copy of what a row has from a place of its conversation to another (None: to its end), for others to go on
+        from; of rows that share what they go on from, only what is behind that."""
+        begun = self.beginnings[number].length if self.shares else 0
+        end = self.ends[number] if stop is None else stop - begun
+        own = slice(number, number + 1), slice(None), slice(start - begun, end)
         return _copy(Beginning([(layer.keys[own], layer.values[own]) for layer in self.layers]))
 
     def remove(self, gone: Sequence[int]) -> list[int]:

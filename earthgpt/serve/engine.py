@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from earthgpt.generation import Answer, ends_of, heard_by_each
+from earthgpt.generation import Answer, ends_of, heard_by_each, known_of
 from earthgpt.geo.raster import Raster
 from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
@@ -24,6 +24,7 @@ from earthgpt.model.attention import Beginning
 from earthgpt.model.compiled import MOST
 from earthgpt.model.constraint import Constraint
 from earthgpt.model.decoding import Rows, may_share, read, read_beginnings, readable
+from earthgpt.model.processing import IGNORED
 from earthgpt.perception import Seen, deduce
 from earthgpt.serve.cache import Cache, key_of
 from earthgpt.serve.requests import BusyError, Decoding, Request, TooLongError
@@ -34,6 +35,8 @@ from earthgpt.types import Conversation, EarthGPTError
 _CHOICES = 64
 # Conversations whose new images are read in one pass.
 _IMAGES = 4
+# The part of the cache that is for words, so that those of dialogues that do not go on drive out no images.
+_TURNS = 8
 # Tokens of questions that are read in one pass, padded to the longest: a long one among short ones takes memory of all.
 _QUESTIONS = 4096
 _log = logging.getLogger("earthgpt.serve")
@@ -44,10 +47,11 @@ class Engine:
 
     No more than ``most_waiting`` requests wait; up to ``batch_size`` are decoded together, of a compiled model no more
     than one pass of it takes: who comes joins those that are under way. What images became (their visual tokens, and
-    the language model's keys and values of them) is kept in ``cache`` and shared by all. Images that are new are read
-    for no more requests than ``batch_size`` ahead, with ``beside`` in a thread beside that of decoding, else between
-    two steps of it; None says yes on a graphics card, no on a processor. ``tasks``: of one's own, whose ``deduce`` is
-    asked too (``EarthGPT``).
+    the language model's keys and values of them) is kept in ``cache`` and shared by all; in ``turns``, an eighth of
+    ``cache_bytes``, those of what was said about them, so that a dialogue goes on from there. Images that are new are
+    read for no more requests than ``batch_size`` ahead, with ``beside`` in a thread beside that of decoding, else
+    between two steps of it; None says yes on a graphics card, no on a processor. ``tasks``: of one's own, whose
+    ``deduce`` is asked too (``EarthGPT``).
 
     encoded: images that went through the encoders. steps, rows: passes of decoding, and how many answers they advanced.
     prefills: passes over questions.
@@ -73,7 +77,8 @@ class Engine:
             )
         self.batch_size = batch_size if model.compiled is None else min(batch_size, MOST)
         self.most_waiting = most_waiting
-        self.cache, self._cache_lock = Cache(cache_bytes), threading.Lock()
+        self.turns = Cache(cache_bytes // _TURNS)
+        self.cache, self._cache_lock = Cache(cache_bytes - self.turns.most_bytes), threading.Lock()
         self.encoded = self.steps = self.rows = self.prefills = 0
         positions = getattr(model.config.text_config, "max_position_embeddings", None) or math.inf
         self.room = min(positions, readable(model))  # tokens of a conversation with its answer
@@ -124,7 +129,8 @@ class Engine:
         Raises TooLongError where there is no room for an answer, BusyError where too many wait, and what
         ``processor.render`` does.
         """
-        ids = self.processor.render(conversation)["input_ids"]
+        rendered = self.processor.render(conversation)
+        ids = rendered["input_ids"]
         if len(ids) >= self.room:
             raise TooLongError(
                 f"The conversation has {len(ids):,} tokens, and the model reads {self.room:,} with its answer: "
@@ -133,6 +139,7 @@ class Engine:
         decoding = replace(decoding, max_tokens=min(decoding.max_tokens, self.room - len(ids)))
         constraint = Constraint(grammar, self.processor.tokenizer) if grammar and decoding.temperature == 0 else None
         request = self._request(ids, squares, decoding, time.monotonic() + timeout_s, told, constraint)
+        self._recall(request, rendered["labels"])
         with self._changed:
             self._refuse_more()
             seen = not squares or request.key in self.cache
@@ -146,6 +153,25 @@ class Engine:
             prefix = ids.index(self.processor.image_token_id) + self.processor.tokens_per_image * len(squares)
         keys = tuple(key_of(square) for square in squares)
         return Request(ids, decoding, self._decode, squares, keys, prefix, self._ends, *others)
+
+    def _recall(self, request: Request, labels: Sequence[int]) -> None:
+        """Finds what was read of a conversation when its last answer was made, or one before that, or this very one."""
+        ids, begin = request.asked, request.prefix
+        answers = [i for i in range(begin, len(ids)) if labels[i] != IGNORED and labels[i - 1] == IGNORED]
+        with self._cache_lock:
+            places = (self.turns.get(request.question(place)) for place in (None, *reversed(answers)))
+            read, turns = next(filter(None, places), ([], None))
+        if known := known_of(ids[begin:], read):
+            request.go_on(turns.until(known))
+
+    def _keep(self, number: int) -> None:
+        """Keeps what was read of a conversation, and of its answer."""
+        request = self._running[number]
+        if request.finish in ("stop", "length"):
+            read = [*request.asked, *request.written][request.prefix : request.start]
+            turns = self._rows.row(number, request.prefix, request.start)
+            with self._cache_lock:
+                self.turns.put(request.question(), (read, turns), turns.nbytes)
 
     def _no_rows(self) -> Rows:
         """Torch's attention takes longer for many images one by one than for rows that have a copy each."""
@@ -344,6 +370,10 @@ class Engine:
         self._rows.add([self._beginning(one) for one in fresh])
         first = len(self._running)
         self._running += fresh
+        for number, one in enumerate(fresh, first):
+            if one.turns:
+                self._rows.append([one.turns], number)
+                one.turns = None
         self._read(first)
 
     def _beginning(self, request: Request) -> Beginning:
@@ -362,7 +392,8 @@ class Engine:
             if kept is None:
                 missing[request.key] = request
             else:
-                found[request.key], request.cached_tokens = kept, request.prefix
+                found[request.key] = kept
+                request.cached_tokens += request.prefix
         if missing:
             fresh = list(missing.values())
             visual = self._visual({key: one for r in fresh for key, one in zip(r.keys, r.squares, strict=True)})
@@ -402,9 +433,11 @@ class Engine:
         feeds, starts = [one.feed for one in those], [one.start for one in those]
         keep = [one.bets + 1 for one in those]
         logits, places = read(self.model, self._rows, feeds, starts, keep, first)
-        for request, heard in zip(those, heard_by_each(logits, places, keep), strict=True):
+        for number, heard in enumerate(heard_by_each(logits, places, keep), first):
+            request = self._running[number]
             try:
                 request.hear(*heard)
+                self._keep(number)  # before it is told, since the next turn may come at once
             except Exception as error:  # of this request alone
                 _log.exception("A token could not be chosen.")
                 request.error = error

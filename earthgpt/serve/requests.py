@@ -63,7 +63,8 @@ class Request(Saying):
     tokens, text: what was decoded so far; they grow. shown: how many characters of the text are certain to stay (the
     rest may begin a stop text). finish: besides "stop" (also by a stop text) and "length", "timeout" or "cancelled".
     error: what went wrong. cached_tokens: of the question, how many were in the cache. beginning: what its images
-    became, until its question is read; None where that is yet to be done or to be found in the cache.
+    became, until its question is read; None where that is yet to be done or to be found in the cache. turns: what was
+    read of the words behind them in other requests, likewise; None for nothing.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Request(Saying):
         self.error: BaseException | None = None
         self.cancelled = False
         self.beginning: Beginning | None = None
+        self.turns: Beginning | None = None
         self._read = 0, 0
         self._generator: torch.Generator | None = None
         if decoding.temperature > 0:
@@ -108,6 +110,16 @@ class Request(Saying):
     def key(self) -> Hashable:
         """What tells the start of the conversation from others: its tokens, and the pixels of its images."""
         return tuple(self.asked[: self.prefix]), self.keys
+
+    def question(self, place: int | None = None) -> Hashable:
+        """What tells the words before an answer at a place from others, and the images: those of its own answer."""
+        return tuple(self.asked[self.prefix : place]), self.keys
+
+    def go_on(self, turns: Beginning) -> None:
+        """Has what was read of its first words, so that they are not read again."""
+        self.turns = turns
+        self.start, self.feed = self.start + turns.length, self.feed[turns.length :]
+        self.cached_tokens += turns.length
 
     @property
     def prompt_tokens(self) -> int:

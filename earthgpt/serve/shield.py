@@ -51,7 +51,7 @@ class Metrics:
             "model_rows": lambda: engine.rows,
             "model_prefills": lambda: engine.prefills,
             "encoded_images": lambda: engine.encoded,
-            "cache_bytes": lambda: engine.cache.bytes,
+            "cache_bytes": lambda: engine.cache.bytes + engine.turns.bytes,
             "cache_hits": lambda: engine.cache.hits,
             "cache_misses": lambda: engine.cache.misses,
             "jobs_waiting": lambda: 0 if jobs is None else jobs.waiting,

@@ -11,6 +11,7 @@ import torch
 
 from earthgpt.generation import choice_probabilities, generate
 from earthgpt.geo.raster import open_raster
+from earthgpt.grammar import Grammar
 from earthgpt.model.decoding import read
 from earthgpt.model.dense import Vocabulary
 from earthgpt.serve import engine as engine_module
@@ -76,11 +77,14 @@ def test_a_question_is_read_once_for_all_its_classes(engine, shared_model, proce
 QUESTIONS = ("Is there a ship?", "What is this?", "Where?", "How many houses are there in the image?")
 
 
-@pytest.mark.parametrize(
+COMPILED = pytest.mark.parametrize(
     "compiled",
     [False, pytest.param(True, marks=pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")),
                                                         reason="there is no C++ compiler"))],
 )  # fmt: skip
+
+
+@COMPILED
 def test_answers_that_come_and_go_are_those_that_each_gets_alone(model, processor, squares, compiled):
     if compiled:
         model.compile_decoding()
@@ -99,6 +103,47 @@ def test_answers_that_come_and_go_are_those_that_each_gets_alone(model, processo
             assert (answer.text, answer.finished) == (alone.text, alone.finished)
             assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-4)
         assert engine.rows < sum(len(one.probabilities) for one in found)  # what is certain is not decoded one by one
+    finally:
+        engine.close()
+
+
+@COMPILED
+@pytest.mark.parametrize("images", [0, 1, 2])
+def test_a_later_turn_reads_its_new_words_alone(model, processor, squares, monkeypatch, compiled, images):
+    if compiled:
+        model.compile_decoding()
+    fed: list[list[int]] = []
+    monkeypatch.setattr(engine_module, "read", lambda *given: (fed.extend(given[2]), read(*given))[1])
+    engine, box = Engine(model, processor), object_detection.TASK.grammar("Detect all ships shown in the image.")
+
+    def heard(texts: list[str], shown: list[np.ndarray], grammar: Grammar | None = None) -> tuple[str, int, int]:
+        """What is said, as of the conversation alone; how many words' tokens were read first, and how many it has."""
+        talk = Conversation.of((0,) * images, *texts)
+        fed.clear()
+        answer = engine.ask(talk, shown, Decoding(12), grammar=grammar)
+        (alone,) = generate(model, processor, [talk], shown, 12, [grammar], plain=True)
+        assert answer.text == alone.text and answer.probabilities == pytest.approx(alone.probabilities, abs=1e-4)
+        words = len(processor.render(talk)["input_ids"]) - images * processor.tokens_per_image - 1
+        return answer.text.strip(), len(fed[0]), words
+
+    texts, shown, before = [], squares[:images], 0
+    try:
+        for question, grammar in (("Detect all ships.", box), ("What is this?", None), ("And where are they?", None)):
+            said, first, words = heard([*texts, question], shown, grammar)
+            # Of an answer that is nonsense, not all is cut into the same tokens when it comes back.
+            assert first <= words - before if texts else first >= words
+            texts, before = [*texts, question, said], words
+        assert heard([*texts[:4], "And where are they?"], shown)[1] == 1  # the last word tells what follows
+        _, first, words = heard([*texts[:4], "Is there a ship?"], shown)
+        assert first < words / 2
+        changed = ["Where is that?", *texts[1:4], "And where are they?"]
+        _, first, words = heard(changed, shown)
+        assert first == words
+        if images:  # of another image, by one value, nothing is taken over
+            other = shown[0].copy()
+            other[0, 0, 0] ^= 1
+            _, first, words = heard([*texts[:4], "And where are they?"], [other, *shown[1:]])
+            assert first == words
     finally:
         engine.close()
 
