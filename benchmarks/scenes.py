@@ -160,7 +160,7 @@ def memory(path: Path) -> dict[str, float]:
 
 def seams(side: int = 20_000, count: int = 4_000) -> None:
     """Boxes that are found, and found once, with tiles of several sizes and without."""
-    from earthgpt.geo.merging import detection, merge
+    from earthgpt.geo.merging import detections, merge
     from earthgpt.geo.tiles import windows
     from earthgpt.metrics.overlaps import ious
 
@@ -172,16 +172,17 @@ def seams(side: int = 20_000, count: int = 4_000) -> None:
         boxes.append((left, top, left + rng.uniform(8, 220), top + rng.uniform(8, 220)))
     print("\n| tile | overlap | parts | found | found once | s |\n|---:|---:|---:|---:|---:|---:|")
     for tile, overlap in ((side, 0), (896, 224), (896, 90), (512, 128), (256, 64)):
-        found = []
+        corners, places = [], []
         for window in windows(size, tile, overlap):
             x, y, w, h = window
             for left, top, right, bottom in near(boxes, window):
                 a, b, c, d = max(left, x), max(top, y), min(right, x + w), min(bottom, y + h)
                 if c - a >= 4 and d - b >= 4:
-                    corners = ((a, b), (c, b), (c, d), (a, d))
-                    found.append(detection(corners, "ship", rng.uniform(0.3, 1), True, window, size))
+                    corners.append(((a, b), (c, b), (c, d), (a, d)))
+                    places.append(window)
+        parts, scores = len(corners), [rng.uniform(0.3, 1) for _ in corners]
         began = time.perf_counter()
-        merged = np.array([one.bounds for one in merge(found)])
+        merged = merge(detections(corners, ["ship"] * parts, scores, [True] * parts, places, size)).bounds
         took = time.perf_counter() - began
         right = once = 0
         for box in boxes:
@@ -190,7 +191,7 @@ def seams(side: int = 20_000, count: int = 4_000) -> None:
             values = ious(close, np.repeat([box], len(close), axis=0)) if len(close) else np.zeros(0)
             right += (values >= 0.9).any()
             once += (values >= 0.9).any() and (values >= 0.3).sum() == 1
-        print(f"| {tile:,} | {overlap} | {len(found):,} | {right / count:.1%} | {once / count:.1%} | {took:.2f} |")
+        print(f"| {tile:,} | {overlap} | {parts:,} | {right / count:.1%} | {once / count:.1%} | {took:.2f} |")
 
 
 def beside_sahi(side: int = 4096, count: int = BOXES) -> tuple[Timing, Timing, Timing] | None:

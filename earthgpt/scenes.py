@@ -18,7 +18,7 @@ import numpy as np
 from earthgpt.assistant import EarthGPT, load
 from earthgpt.generation import Answer, choice_probabilities, generate
 from earthgpt.geo.areas import Area, Outlines, to_pixels, window_of
-from earthgpt.geo.merging import Detection, detection, merge
+from earthgpt.geo.merging import Detections, detections, merge
 from earthgpt.geo.placing import Feature
 from earthgpt.geo.raster import Raster
 from earthgpt.geo.scene import Scene
@@ -480,8 +480,7 @@ def collect(scene: Scene, job: Job, record: Record) -> Findings:
     rows = sorted(record.rows, key=lambda row: order[tuple(row["window"])])
     asked = [row for row in rows if row["valid"]]
     if job.task == "detect":
-        found = merge([one for row in asked for one in _detections(row, scene.size)])
-        features = [_feature(one, scene.size) for one in found]
+        features = _features(merge(_detections(asked, scene.size)), scene.size)
     else:
         features = [_cell(row, scene.size) for row in asked]
     if job.outlines and job.task == "detect":
@@ -510,18 +509,23 @@ def _share(row: dict[str, Any]) -> float:
     return w * h / (width * height)
 
 
-def _detections(row: dict[str, Any], size: Size) -> Iterator[Detection]:
-    left, top, width, height = window = tuple(row["window"])
-    for one in row["objects"]:
-        corners = [(left + min(max(x, 0), width), top + min(max(y, 0), height)) for x, y in one["corners"]]
-        yield detection(corners, one["label"], one["score"], one["upright"], window, size)
+def _detections(rows: Sequence[dict[str, Any]], size: Size) -> Detections:
+    """The objects of all tiles, in pixels of the scene."""
+    found = [(one, tuple(row["window"])) for row in rows for one in row["objects"]]
+    windows = np.array([window for _, window in found], float).reshape(-1, 1, 4)
+    corners = np.array([one["corners"] for one, _ in found], float).reshape(-1, 4, 2)
+    corners = windows[..., :2] + corners.clip(0, windows[..., 2:])  # what lies outside the tile is cut off
+    values = ([one[name] for one, _ in found] for name in ("label", "score", "upright"))
+    return detections(corners, *values, [window for _, window in found], size)
 
 
-def _feature(one: Detection, size: Size) -> Feature:
-    left, top, right, bottom = one.bounds
-    box = Box.from_pixels(left, top, right, bottom, size) if one.upright else OrientedBox.from_pixels(one.corners, size)
-    tile = " ".join(",".join(map(str, tile)) for tile in one.tiles)
-    return Feature(Region(box, one.label, one.score), {"tile": tile})
+def _features(found: Detections, size: Size) -> list[Feature]:
+    edges = (found.bounds / (*size, *size)).clip(0, 1).tolist()
+    boxes = [Box(*edge) if upright else OrientedBox.from_pixels(corners, size)
+             for edge, upright, corners in zip(edges, found.upright.tolist(), found.corners, strict=True)]  # fmt: skip
+    tiles = (" ".join(",".join(map(str, tile)) for tile in tiles) for tiles in found.tiles)
+    regions = map(Region, boxes, found.labels, found.scores.tolist())
+    return [Feature(region, {"tile": tile}) for region, tile in zip(regions, tiles, strict=True)]
 
 
 def _cell(row: dict[str, Any], size: Size) -> Feature:

@@ -46,7 +46,7 @@ class Sensor(StrEnum):
 
 
 def _refuse_pixels(values: tuple[float, ...], kind: str) -> None:
-    if not all(math.isfinite(value) for value in values):
+    if not all(map(math.isfinite, values)):
         raise ValueError(f"{kind} corners must be finite numbers, not {values}.")
     if min(values) < -TOLERANCE or max(values) > 1 + TOLERANCE:
         raise ValueError(f"{kind} corners are fractions of the image in [0, 1], not {values}; use from_pixels.")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 
 import numpy as np
 
 from earthgpt.geo.tiles import Window
-from earthgpt.metrics.overlaps import overlaps
+from earthgpt.metrics.overlaps import areas, hulls, over_union, overlaps
 from earthgpt.outlines import min_area_rectangle
 from earthgpt.types import Size
 
@@ -15,155 +18,174 @@ TOUCH = 0.01  # of a tile's side: what comes closer to the edge of a tile is cut
 ALONG = 0.5  # two parts of an object agree in this much of the smaller one's extent along the seam
 
 
-@dataclass(frozen=True, slots=True)
-class Detection:
-    """An object found in a tile.
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """N objects that were found in tiles.
 
-    corners: its four, in pixels of the scene, in order around it. upright: whether it is a horizontal box. score in
-    [0, 1]; None counts as sure. tiles: where it was found. cut: the sides of its tile that it touches (left, top,
-    right, bottom), but for those that are the edge of the scene.
+    corners: the four of each, in pixels of the scene, in order around it, [N, 4, 2]. labels: their classes. scores:
+    in [0, 1], [N]. upright: whether they are horizontal boxes, [N]. tiles: where each was found. cut: the sides of its
+    tile that it touches (left, top, right, bottom), but for those that are the edge of the scene, [N, 4].
     """
 
-    corners: tuple[tuple[float, float], ...]
-    label: str
-    score: float | None
-    upright: bool
-    tiles: tuple[Window, ...]
-    cut: tuple[bool, bool, bool, bool]
+    corners: np.ndarray
+    labels: Sequence[str]
+    scores: np.ndarray
+    upright: np.ndarray
+    tiles: Sequence[tuple[Window, ...]]
+    cut: np.ndarray
 
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """left, top, right, bottom."""
-        xs, ys = zip(*self.corners, strict=True)
-        return min(xs), min(ys), max(xs), max(ys)
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def bounds(self) -> np.ndarray:
+        """left, top, right, bottom of each, [N, 4]."""
+        return hulls(self.corners)
+
+    def where(self, wanted: np.ndarray) -> Detections:
+        """Some of them: ``wanted`` is bool, [N]."""
+        labels, tiles = (list(compress(every, wanted.tolist())) for every in (self.labels, self.tiles))
+        arrays = (one[wanted] for one in (self.corners, self.scores, self.upright, self.cut))
+        corners, scores, upright, cut = arrays
+        return Detections(corners, labels, scores, upright, tiles, cut)
+
+    def __add__(self, other: Detections) -> Detections:
+        """These, and then others."""
+        arrays = ("corners", "scores", "upright", "cut")
+        both = {name: np.concatenate([getattr(self, name), getattr(other, name)]) for name in arrays}
+        return Detections(labels=[*self.labels, *other.labels], tiles=[*self.tiles, *other.tiles], **both)
 
 
-def detection(corners, label: str, score: float | None, upright: bool, tile: Window, size: Size) -> Detection:
-    """A detection in a tile of a scene of ``size`` (width, height), with the sides that cut it."""
-    left, top, width, height = tile
-    near_x, near_y = TOUCH * width, TOUCH * height
-    xs, ys = zip(*corners, strict=True)
-    cut = (
-        left > 0 and min(xs) <= left + near_x,
-        top > 0 and min(ys) <= top + near_y,
-        left + width < size[0] and max(xs) >= left + width - near_x,
-        top + height < size[1] and max(ys) >= top + height - near_y,
+def detections(
+    corners: np.ndarray,
+    labels: Sequence[str],
+    scores: Sequence[float],
+    upright: Sequence[bool],
+    tiles: Sequence[Window],
+    size: Size,
+) -> Detections:
+    """What was found in tiles of a scene of ``size`` (width, height), each in one, with the sides that cut it."""
+    corners = np.asarray(corners, float).reshape(-1, 4, 2)
+    windows = np.array(tiles, float).reshape(-1, 4)
+    starts, ends = windows[:, :2], windows[:, :2] + windows[:, 2:]
+    near, bounds = TOUCH * windows[:, 2:], hulls(corners)
+    before = (starts > 0) & (bounds[:, :2] <= starts + near)
+    behind = (ends < size) & (bounds[:, 2:] >= ends - near)
+    where = [(tile,) for tile in tiles]
+    return Detections(
+        corners, labels, np.array(scores, float), np.array(upright, bool), where, np.hstack([before, behind])
     )
-    return Detection(tuple(map(tuple, corners)), label, score, upright, (tile,), cut)
 
 
-def merge(found: list[Detection], iou: float = 0.5, inside: float = 0.7) -> list[Detection]:
-    """One detection for each object, in the order of the first tile that it was found in.
+def merge(found: Detections, iou: float = 0.5, inside: float = 0.7) -> Detections:
+    """One detection for each object: first those that no tile cuts, in the order in which they were found.
 
     Parts of an object that neighbouring tiles cut on facing sides become one, from end to end. Then, class by class and
     the better first, what overlaps another by at least ``iou`` is a duplicate of it (exact polygons), and so is a part
     of which at least ``inside`` lies in another. What no tile cuts is better than what one does, whatever the scores.
     """
-    whole = _suppress([one for one in found if not any(one.cut)], iou, inside)
-    parts = [one for one in found if any(one.cut)]
-    parts = _without_those_inside(parts, whole, inside)
-    joined = _join(parts)
-    return _suppress([*whole, *joined], iou, inside)
+    cut, pairs = found.cut.any(axis=1), _touching(found)
+    shares, whole = _shares(found, pairs), ~cut[pairs].any(axis=1)
+    kept = _unbeaten(found, pairs[whole], shares[whole], iou, inside)
+    for part, other, share in ((*pairs.T, shares[:, 0]), (*pairs.T[::-1], shares[:, 1])):
+        kept[part[cut[part] & ~cut[other] & kept[other] & (share >= inside)]] = False  # it lies in a whole one
+    every = found.where(kept & ~cut) + _joined(found.where(kept & cut))
+    pairs = _touching(every)
+    return every.where(_unbeaten(every, pairs, _shares(every, pairs), iou, inside))
 
 
-def _join(parts: list[Detection]) -> list[Detection]:
-    """Parts that face each other across seams, as one each; those without another part as they are."""
-    group = list(range(len(parts)))
+def _joined(parts: Detections) -> Detections:
+    """Parts that face each other across seams, as one each in the place of the first; others as they are."""
+    pairs = _touching(parts)
+    pairs = pairs[_facing(parts, pairs) | _facing(parts, pairs[:, ::-1])]
+    if not len(pairs):
+        return parts
+    left = np.ones(len(parts), bool)
+    corners, scores, upright, cut = (one.copy() for one in (parts.corners, parts.scores, parts.upright, parts.cut))
+    labels, tiles = list(parts.labels), list(parts.tiles)
+    for group in _groups(pairs):
+        first = group[0]
+        best = max(group, key=lambda i: parts.scores[i])
+        left[group[1:]] = False
+        upright[first] = parts.upright[group].all()
+        points = parts.corners[group].reshape(-1, 2)
+        if upright[first]:
+            (left_, top), (right, bottom) = points.min(axis=0), points.max(axis=0)
+            corners[first] = (left_, top), (right, top), (right, bottom), (left_, bottom)
+        else:
+            corners[first] = min_area_rectangle([tuple(point) for point in points.tolist()])
+        labels[first], scores[first], cut[first] = parts.labels[best], parts.scores[best], False
+        tiles[first] = tuple(dict.fromkeys(tile for i in group for tile in parts.tiles[i]))
+    return Detections(corners, labels, scores, upright, tiles, cut).where(left)
+
+
+def _groups(pairs: np.ndarray) -> Iterator[list[int]]:
+    """The numbers that pairs connect, each group in order."""
+    leads: dict[int, int] = {}
 
     def root(i: int) -> int:
-        while group[i] != i:
-            group[i] = group[group[i]]
-            i = group[i]
+        while leads.setdefault(i, i) != i:
+            leads[i] = i = leads[leads[i]]
         return i
 
-    for i, j in _touching(parts):
-        if _face(parts[i], parts[j]) or _face(parts[j], parts[i]):
-            group[root(i)] = root(j)
-    members: dict[int, list[Detection]] = {}
-    for i, part in enumerate(parts):
-        members.setdefault(root(i), []).append(part)
-    return [_union(group) for group in members.values()]
+    for i, j in pairs.tolist():
+        leads[root(i)] = root(j)
+    members: dict[int, list[int]] = {}
+    for i in sorted(leads):
+        members.setdefault(root(i), []).append(i)
+    yield from members.values()
 
 
-def _face(one: Detection, other: Detection) -> bool:
-    """Whether the first is cut on the side where the second, of a neighbouring tile, goes on."""
-    (a, b, c, d), (e, f, g, h) = one.bounds, other.bounds
-    (left, top, width, height), (left_2, top_2, *_) = one.tiles[0], other.tiles[0]
-    beside = left < left_2 <= left + width and one.cut[2] and other.cut[0]
-    below = top < top_2 <= top + height and one.cut[3] and other.cut[1]
-    along_y = min(d, h) - max(b, f) >= ALONG * min(d - b, h - f)
-    along_x = min(c, g) - max(a, e) >= ALONG * min(c - a, g - e)
-    return (beside and along_y) or (below and along_x)
+def _facing(parts: Detections, pairs: np.ndarray) -> np.ndarray:
+    """Whether the first of each pair is cut on the side where the second, of a neighbouring tile, goes on."""
+    one, other = pairs[:, 0], pairs[:, 1]
+    bounds, windows = parts.bounds, np.array([tiles[0] for tiles in parts.tiles], float).reshape(-1, 4)
+    starts, ends, later = windows[one, :2], windows[one, :2] + windows[one, 2:], windows[other, :2]
+    goes_on = (starts < later) & (later <= ends) & parts.cut[one, 2:] & parts.cut[other, :2]  # to the right, below
+    shared = np.minimum(bounds[one, 2:], bounds[other, 2:]) - np.maximum(bounds[one, :2], bounds[other, :2])
+    sides = bounds[:, 2:] - bounds[:, :2]
+    agree = shared >= ALONG * np.minimum(sides[one], sides[other])
+    return (goes_on & agree[:, ::-1]).any(axis=1)  # along y where it goes on to the right
 
 
-def _union(parts: list[Detection]) -> Detection:
-    if len(parts) == 1:
-        return parts[0]
-    points = [corner for part in parts for corner in part.corners]
-    if all(part.upright for part in parts):
-        xs, ys = zip(*points, strict=True)
-        left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
-        corners = ((left, top), (right, top), (right, bottom), (left, bottom))
-    else:
-        corners = tuple(min_area_rectangle(points))
-    best = max(parts, key=_score)
-    tiles = tuple(dict.fromkeys(tile for part in parts for tile in part.tiles))
-    return replace(best, corners=corners, tiles=tiles, cut=(False,) * 4)
+def _unbeaten(found: Detections, pairs: np.ndarray, shares: np.ndarray, iou: float, inside: float) -> np.ndarray:
+    """Which of them no better one has beaten, bool [N]."""
+    cut, kept = found.cut.any(axis=1), np.ones(len(found), bool)
+    rank = np.empty(len(found), int)
+    rank[np.lexsort((-found.scores, cut))] = np.arange(len(found))
+    turned = rank[pairs[:, 0]] > rank[pairs[:, 1]]
+    better, worse = np.where(turned, pairs.T[::-1], pairs.T)
+    share = np.where(turned, shares[:, 0], shares[:, 1])  # of the worse one
+    beaten = (shares[:, 2] >= iou) | (cut[worse] & (share >= inside))
+    better, worse = better[beaten], worse[beaten]
+    order = rank[worse].argsort()  # so that it is known of the better one
+    for one, other in zip(better[order].tolist(), worse[order].tolist(), strict=True):
+        if kept[one]:
+            kept[other] = False
+    return kept
 
 
-def _without_those_inside(parts: list[Detection], whole: list[Detection], inside: float) -> list[Detection]:
-    both = [*whole, *parts]
-    pairs = np.array([(i, j) for i, j in _touching(both) if (i < len(whole)) != (j < len(whole))]).reshape(-1, 2)
-    lost = set()
-    for (i, j), share in zip(pairs.tolist(), _shares(both, pairs), strict=True):
-        part = max(i, j)  # the whole ones come first
-        if share[1 if part == j else 0] >= inside:
-            lost.add(part)
-    return [one for i, one in enumerate(both) if i >= len(whole) and i not in lost]
-
-
-def _suppress(found: list[Detection], iou: float, inside: float) -> list[Detection]:
-    order = sorted(range(len(found)), key=lambda i: (any(found[i].cut), -_score(found[i])))
-    rank = {i: place for place, i in enumerate(order)}
-    pairs = np.array(_touching(found)).reshape(-1, 2)
-    beaten_by: dict[int, list[int]] = {}
-    for (i, j), (of_i, of_j, over_union) in zip(pairs.tolist(), _shares(found, pairs), strict=True):
-        better, worse = (i, j) if rank[i] < rank[j] else (j, i)
-        share = of_j if worse == j else of_i
-        if over_union >= iou or (any(found[worse].cut) and share >= inside):
-            beaten_by.setdefault(worse, []).append(better)
-    kept: set[int] = set()
-    for i in order:
-        if not any(better in kept for better in beaten_by.get(i, ())):
-            kept.add(i)
-    return [found[i] for i in sorted(kept)]
-
-
-def _touching(found: list[Detection]) -> list[tuple[int, int]]:
-    """Pairs (i < j) of the same class whose hulls overlap."""
+def _touching(found: Detections) -> np.ndarray:
+    """Pairs (i < j) of the same class whose hulls overlap, [K, 2]."""
     from shapely import STRtree, box
 
-    pairs: list[tuple[int, int]] = []
-    by_label: dict[str, list[int]] = {}
-    for i, one in enumerate(found):
-        by_label.setdefault(one.label, []).append(i)
-    for numbers in by_label.values():
-        hulls = box(*np.array([found[i].bounds for i in numbers]).T)
-        one, other = STRtree(hulls).query(hulls)
-        pairs += [(numbers[i], numbers[j]) for i, j in zip(one.tolist(), other.tolist(), strict=True) if i < j]
-    return pairs
+    numbers: dict[str, int] = {}
+    classes = np.array([numbers.setdefault(label, len(numbers)) for label in found.labels], int)
+    order = classes.argsort(kind="stable")
+    boxes, pairs = box(*found.bounds.T), [np.zeros((0, 2), int)]
+    for those in np.split(order, np.flatnonzero(np.diff(classes[order])) + 1):
+        pairs.append(those[STRtree(boxes[those]).query(boxes[those]).T])
+    every = np.concatenate(pairs)
+    return every[every[:, 0] < every[:, 1]]
 
 
-def _shares(found: list[Detection], pairs: np.ndarray) -> np.ndarray:
-    """For each pair how much of the first and of the second lies in the other, and their IoU: [N, 3]."""
-    if not len(pairs):
-        return np.zeros((0, 3))
-    corners = np.array([one.corners for one in found])  # [N, 4, 2]
-    one, other = corners[pairs[:, 0]], corners[pairs[:, 1]]
-    both, union = overlaps(one, other)
-    sizes = [overlaps(part, part)[0] for part in (one, other)]
-    return np.stack([both / np.maximum(part, 1e-12) for part in (*sizes, union)], axis=1)
-
-
-def _score(one: Detection) -> float:
-    return 1.0 if one.score is None else one.score
+def _shares(found: Detections, pairs: np.ndarray) -> np.ndarray:
+    """For each pair how much of the first and of the second lies in the other, and their IoU: [K, 3]."""
+    bounds, one, other = found.bounds, pairs[:, 0], pairs[:, 1]
+    both, union = np.empty((2, len(pairs)))
+    flat = found.upright[one] & found.upright[other]
+    for those, boxes in ((flat, bounds), (~flat, found.corners)):
+        both[those], union[those] = overlaps(boxes[one[those]], boxes[other[those]])
+    sizes = np.where(found.upright, areas(bounds), areas(found.corners))
+    parts = (both / np.maximum(sizes[those], 1e-12) for those in (one, other))
+    return np.stack([*parts, over_union(both, union)], axis=1)
