@@ -157,8 +157,11 @@ private:
     alignas(64) std::atomic<int> phase{0};
 };
 
-// Sums of weight * x for N rows of a matrix [N, length] and T of x [T, length], to result [T, apart]. The N rows behind
-// them are fetched meanwhile, where one asks for it.
+// Asks for what is read soon, into the second cache: a core has far more such requests under way than for the first.
+inline void fetch(const void *place) { __builtin_prefetch(place, 0, 2); }
+
+// Sums of weight * x for N rows of a matrix [N, length] and T of x [T, length], to result [T, apart]. The rows that come
+// after the next N are fetched meanwhile, where one asks for it.
 template <int N, int T = 1, class Weight>
 inline void sums(const Weight *weight, const float *x, int64_t length, float *result, int64_t apart = 0,
                  bool ahead = N > 1) {
@@ -166,7 +169,7 @@ inline void sums(const Weight *weight, const float *x, int64_t length, float *re
     Floats parts[T][N] = {};
     int64_t i = 0;
     for (; i + LINE <= length; i += LINE) {
-        for (int row = 0; ahead && row < N; row++) __builtin_prefetch(weight + (N + row) * length + i);
+        for (int row = 0; ahead && row < N; row++) fetch(weight + (2 * N + row) * length + i);
         for (int64_t j = i; j < i + LINE; j += LANES) {
             Floats loaded[N];
             for (int row = 0; row < N; row++) loaded[row] = load(weight + row * length + j);
@@ -240,6 +243,44 @@ int64_t multiply_tiles(const Linear &linear, const float *x, int tokens, int64_t
 class Tiles {};
 #endif
 
+#ifdef __AVX512BF16__
+#define PAIRS
+// As ``sums`` of ROWS rows, where both are bfloat16: two products at a time.
+template <int T>
+inline void sums_of_pairs(const uint16_t *weight, const uint16_t *x, int64_t length, float *result, int64_t apart,
+                          bool ahead) {
+    constexpr int LINE = 2 * LANES;
+    Floats parts[T][ROWS] = {};
+    for (int64_t i = 0; i < length; i += LINE) {
+        for (int row = 0; ahead && row < ROWS; row++) fetch(weight + (2 * ROWS + row) * length + i);
+        __m512bh loaded[ROWS];
+        for (int row = 0; row < ROWS; row++) loaded[row] = taken<__m512bh>(weight + row * length + i);
+        for (int token = 0; token < T; token++)
+            for (int row = 0; row < ROWS; row++)
+                parts[token][row] = Floats(_mm512_dpbf16_ps(__m512(parts[token][row]), loaded[row],
+                                                            taken<__m512bh>(x + token * length + i)));
+    }
+    for (int token = 0; token < T; token++) totals(parts[token], result + token * apart);
+}
+
+// As ``multiply``, of as many rows as go together; the first row that is left. ``halves`` has room for [tokens, in].
+int64_t multiply_pairs(const Linear &linear, const float *x, int tokens, int64_t from, int64_t to, float *y,
+                       uint16_t *halves) {
+    if (linear.in % (2 * LANES)) return from;
+    for (int64_t i = 0; i < tokens * linear.in; i++) halves[i] = BFloat16::stored(x[i]);
+    for (; from + ROWS <= to; from += ROWS) {
+        const uint16_t *weight = static_cast<const uint16_t *>(linear.weight) + from * linear.in;
+        int token = 0;
+        for (; token + TOKENS <= tokens; token += TOKENS)
+            sums_of_pairs<TOKENS>(weight, halves + token * linear.in, linear.in, y + token * linear.out + from,
+                                  linear.out, token == 0);
+        for (; token < tokens; token++)
+            sums_of_pairs<1>(weight, halves + token * linear.in, linear.in, y + token * linear.out + from, 0, token == 0);
+    }
+    return from;
+}
+#endif
+
 // Rows ``from`` to ``to`` of y [tokens, out]. Each row is read from memory once for all tokens.
 template <class Weight>
 void multiply(const Linear &linear, const float *x, int tokens, int64_t from, int64_t to, float *y) {
@@ -266,6 +307,10 @@ void apply(const Linear &linear, const float *x, int tokens, int64_t from, int64
 #ifdef MATRIX_UNIT
     if (linear.kind == 1)
         left = multiply_tiles(linear, x, tokens, from, to, result, reinterpret_cast<uint32_t *>(room));
+#endif
+#ifdef PAIRS
+    if (linear.kind == 1)
+        left = multiply_pairs(linear, x, tokens, left, to, result, reinterpret_cast<uint16_t *>(room));
 #endif
     if (linear.kind == 0) multiply<float>(linear, x, tokens, from, to, result);
     if (linear.kind == 1) multiply<uint16_t>(linear, x, tokens, left, to, result);

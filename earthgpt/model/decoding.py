@@ -77,12 +77,12 @@ class Rows(Cache):
                 for kept, states in zip((layer.keys, layer.values), part.states[number], strict=True):
                     kept[row, :, start : start + part.length] = states[0]
 
-    def row(self, number: int, start: int = 0, stop: int | None = None) -> Beginning:
-        """A copy of what a row has from a place of its conversation to another (None: to its end), for others to go on
-        from; of rows that share what they go on from, only what is behind that."""
+    def row(self, number: int, start: int | None = None, stop: int | None = None) -> Beginning:
+        """A copy of what a row has from a place of its conversation to another, for others to go on from; None is its
+        own first place and its end. Of rows that share what they go on from, it has what is behind that."""
         begun = self.beginnings[number].length if self.shares else 0
-        end = self.ends[number] if stop is None else stop - begun
-        own = slice(number, number + 1), slice(None), slice(start - begun, end)
+        first, end = 0 if start is None else start - begun, self.ends[number] if stop is None else stop - begun
+        own = slice(number, number + 1), slice(None), slice(first, end)
         return _copy(Beginning([(layer.keys[own], layer.values[own]) for layer in self.layers]))
 
     def remove(self, gone: Sequence[int]) -> list[int]:
@@ -303,8 +303,10 @@ def _read_compiled(compiled: Compiled, rows: Rows, tokens, starts, first) -> tor
     each = [(first + i, start + j) for i, (start, own) in enumerate(zip(starts, tokens, strict=True))
             for j in range(len(own))]  # fmt: skip
     logits = compiled.read(rows, torch.tensor([token for own in tokens for token in own]), *zip(*each, strict=True))
-    parts = logits.split([len(own) for own in tokens])
-    return torch.nn.utils.rnn.pad_sequence(list(parts), batch_first=True)
+    lengths = list(map(len, tokens))
+    if len(set(lengths)) == 1:
+        return logits.view(len(tokens), lengths[0], -1)
+    return torch.nn.utils.rnn.pad_sequence(list(logits.split(lengths)), batch_first=True)
 
 
 def _read_captured(model: EarthGPTForConditionalGeneration, rows: Rows, tokens, starts) -> torch.Tensor:
