@@ -193,15 +193,15 @@ inline void sums(const Weight *weight, const float *x, int64_t length, float *re
 class Tiles {
 public:
     static constexpr int SIDE = 16, DEEP = 32;  // tokens or rows of weights of a tile, and its values in bfloat16
-    Tiles() {
-        if (!allowed()) return;
+    explicit Tiles(bool wanted) : used(wanted && allowed()) {
+        if (!used) return;
         _tile_storeconfig(before);
         alignas(64) char shape[64] = {1};
         for (int tile = 0; tile < 3; tile++) shape[16 + 2 * tile] = 64, shape[48 + tile] = SIDE;
         _tile_loadconfig(shape);
     }
     ~Tiles() {
-        if (allowed()) _tile_loadconfig(before);
+        if (used) _tile_loadconfig(before);
     }
     static bool allowed() {
         static const bool may = !syscall(SYS_arch_prctl, 0x1023, 18);  // ARCH_REQ_XCOMP_PERM for tiles
@@ -209,6 +209,7 @@ public:
     }
 
 private:
+    const bool used;
     alignas(64) char before[64];
 };
 
@@ -240,7 +241,9 @@ int64_t multiply_tiles(const Linear &linear, const float *x, int tokens, int64_t
     return from;
 }
 #else
-class Tiles {};
+struct Tiles {
+    explicit Tiles(bool) {}
+};
 #endif
 
 #ifdef __AVX512BF16__
@@ -399,7 +402,7 @@ void read(const Model &model, int tokens, const int64_t *rows, const int64_t *pl
     {
         const int count = omp_get_num_threads(), me = omp_get_thread_num();
         float *normed = own + me * each, *scores = normed + tokens * model.hidden, *room_of_sums = scores + furthest;
-        Tiles tiles;
+        Tiles tiles(model.bfloat16);
         auto from = [&](int64_t length) { return length * me / count; };
         auto to = [&](int64_t length) { return length * (me + 1) / count; };
         auto norm = [&](const float *weight) {
