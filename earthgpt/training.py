@@ -29,7 +29,7 @@ from earthgpt.checkpoints import Checkpoints, save_model
 from earthgpt.config import NewModel, Recipe, Source, load_recipe, save_recipe
 from earthgpt.datasets import at_hand
 from earthgpt.evaluation import evaluate
-from earthgpt.features import FeatureCache, fingerprint
+from earthgpt.features import FeatureCache, digest_of
 from earthgpt.files import whole_file, whole_folder
 from earthgpt.logs import RunLog
 from earthgpt.machine import matrix_rate, peak_memory, spare_cores
@@ -264,7 +264,7 @@ def open_cache(recipe: Recipe, model: EarthGPTForConditionalGeneration, images: 
     if any(parameter.requires_grad for parameter in encoder.parameters()):
         raise EarthGPTError("cache = true keeps features of frozen encoders, but `trainable` trains them.")
     folder, sources = Path(recipe.output) / "features", json.dumps([one.model_dump() for one in recipe.sources])
-    return FeatureCache(folder, images, config.grid**2, config.visual_width, fingerprint(encoder), sources)
+    return FeatureCache(folder, images, config.grid**2, config.visual_width, digest_of(encoder), sources)
 
 
 def learned_tokens(batch: Batch) -> int:

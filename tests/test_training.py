@@ -1,5 +1,6 @@
 """Training goes on exactly where it stopped, changes only what it may, and learns."""
 
+import copy
 import functools
 import json
 import re
@@ -21,6 +22,7 @@ from earthgpt import mixture as mixtures
 from earthgpt.checkpoints import Checkpoints
 from earthgpt.config import LoRA, NewModel, Recipe, Source, load_recipe
 from earthgpt.datasets import synthetic
+from earthgpt.features import digest_of
 from earthgpt.generation import generate
 from earthgpt.model import efficientnet
 from earthgpt.model.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
@@ -306,6 +308,15 @@ def test_features_of_frozen_encoders_are_looked_up_and_change_nothing(tmp_path, 
     shutil.rmtree(tmp_path / "again" / "checkpoints")
     with pytest.raises(EarthGPTError, match="features of other encoders or images"):
         train(other)
+
+
+def test_encoders_with_the_same_numbers_in_another_order_are_told_apart():
+    encoder = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4)).to(torch.bfloat16)
+    before = digest_of(encoder)
+    assert digest_of(copy.deepcopy(encoder)) == before
+    with torch.no_grad():
+        encoder[0].weight.copy_(encoder[0].weight.flip(0))
+    assert digest_of(encoder) != before
 
 
 def test_features_of_trained_encoders_are_not_kept(tmp_path, model_folder):
