@@ -36,11 +36,21 @@ class Written:
         return self.numbers[:4] if len(self.numbers) == 5 else self.numbers
 
 
+def says_nothing(value: Any) -> bool:
+    """Whether a value of JSON, or a text that is one, is an empty list: no box."""
+    return value == [] or (isinstance(value, str) and re.fullmatch(r"\[\s*\]", _inner(value)) is not None)
+
+
+def _inner(text: str) -> str:
+    """What a text has between the fences of Markdown; without any, the text."""
+    fenced = _FENCE.search(text)
+    return (fenced[1] if fenced else text).strip()
+
+
 def written_boxes(value: Any) -> list[Written]:
     """Every box in a value of JSON or a text, in its own numbers, in order."""
     if isinstance(value, str):
-        fenced = _FENCE.search(value)
-        inner = (fenced[1] if fenced else value).strip()
+        inner = _inner(value)
         found = _in_json(inner) if inner[:1] in ("[", "{") else None
         return _in_text(value) if found is None else found
     return _structured(value) or []

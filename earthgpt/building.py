@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image
@@ -33,7 +33,7 @@ from earthgpt.geo.tiles import cut, fragment, parse_fragment, windows
 from earthgpt.leaks import Fingerprint, Index, Leak, fingerprint
 from earthgpt.policies import Plan, asked, plan, take
 from earthgpt.tasks import converse
-from earthgpt.types import Conversation, EarthGPTError, Sample
+from earthgpt.types import Conversation, EarthGPTError, Sample, Sensor
 
 # Licences under which an image may be used for gain; what is not clearly one of them is taken not to be.
 COMMERCIAL = re.compile(r"(CC0|CC BY|CC BY-SA|MIT|Apache-2\.0|GPL-3\.0|Mulan PSL|CDLA-Permissive)\b(?!-)")
@@ -70,6 +70,7 @@ class _Tally:
     images: int = 0
     records: int = 0
     turns: int = 0
+    sensors: set[Sensor] = field(default_factory=set)
     defects: Counter = field(default_factory=Counter)
     leaks: Counter = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
@@ -120,6 +121,7 @@ def _records(card: Dataset, job: _Job, tally: _Tally) -> Iterator[Conversation]:
         if not _usable(sample, job, tally):
             continue
         tally.images += 1
+        tally.sensors.add(sample.sensor)
         for shown, turned in _tiles(sample, oriented, taken, recipe, tally):
             rng = random.Random(f"{recipe.seed}/{source.dataset}/{shown.name}")
             turns = list(asked(shown, turned, taken, rng, recipe.decimals, recipe.tagged))
@@ -134,29 +136,30 @@ def _records(card: Dataset, job: _Job, tally: _Tally) -> Iterator[Conversation]:
 def _usable(sample: Sample, job: _Job, tally: _Tally) -> bool:
     """Whether the pixels are there, decode where that is asked, and are not those of an evaluation set."""
     recipe = job.recipe
-    if recipe.images == "none" or callable(sample.image):
-        return not _leaks(sample, job, tally)
+    unseen = recipe.images == "none" or callable(sample.image)
     try:
-        good = at_hand(sample)
-        if good and recipe.verify:
+        good = unseen or at_hand(sample)
+        if recipe.verify and good and not unseen:
             read_pixels(sample.image, None, sample.sensor)
         if good:
-            return not _leaks(sample, job, tally)
+            return not _leaks(sample, job, tally, recipe.compare)
     except (EarthGPTError, OSError, SyntaxError, ValueError):
-        pass  # counted as broken below
+        if unseen:  # what is broken may be mended where the images are: its name is compared
+            tally.defects["broken images, compared by their names"] += 1
+            return not _leaks(sample, job, tally, "names")
     tally.broken.append(sample.name)
     tally.defects["missing or broken images, left out"] += 1
     return False
 
 
-def _leaks(sample: Sample, job: _Job, tally: _Tally) -> bool:
+def _leaks(sample: Sample, job: _Job, tally: _Tally, compare: Literal["names", "bytes", "looks"]) -> bool:
     """Whether the image must not be trained on, because an evaluation set has it; counted either way.
 
     Raises OSError, SyntaxError or ValueError for a file that is no image.
     """
     if job.index is None:
         return False
-    leak = _index(job.index).find(fingerprint(job.source.dataset, sample, job.recipe.compare))
+    leak = _index(job.index).find(fingerprint(job.source.dataset, sample, compare))
     if leak is None:
         return False
     near = _near(leak, job.source.dataset)
@@ -261,7 +264,7 @@ def _report(card: Dataset, job: _Job, tally: _Tally, path: Path) -> dict[str, An
     return {
         "dataset": job.source.dataset,
         "title": card.title,
-        "sensors": list(card.sensors),
+        "sensors": [sensor for sensor in card.sensors if sensor in tally.sensors],
         "licence": card.licence,
         "homepage": card.homepage,
         "citation": card.citation,
@@ -283,6 +286,16 @@ def _report(card: Dataset, job: _Job, tally: _Tally, path: Path) -> dict[str, An
     }
 
 
+def _refuse_two_roots(recipe: BuildRecipe) -> None:
+    roots: dict[str, str | None] = {}
+    for source in recipe.sources:
+        if roots.setdefault(source.dataset, source.root) != source.root:
+            raise EarthGPTError(
+                f"{source.dataset} is taken from {roots[source.dataset]} and from {source.root}, and images of both "
+                "would have one name in the output: put them into one folder, or build them apart."
+            )
+
+
 # --- all of them -------------------------------------------------------------------------------------------------
 
 
@@ -300,6 +313,7 @@ def build(recipe: BuildRecipe | str | Path, progress: Progress = lambda name, do
     output = Path(recipe.output)
     parts = output / "parts"
     _same_recipe(recipe, output)
+    _refuse_two_roots(recipe)
     parts.mkdir(parents=True, exist_ok=True)
     _write_json(output / "recipe.json", recipe.model_dump())
     failed, left_out = {}, {}

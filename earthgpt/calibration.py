@@ -115,6 +115,8 @@ def fit_objects(
 
     found, left = [1.0, 0.0, *[0.0] * classes], parts
     for _ in range(3):
+        if not left:  # none is likely enough to be perceived: what was found says so
+            break
         found = _least(loss, found)
         line = torch.tensor(found, dtype=torch.float64)
         kept = [said(line, logits, kinds) >= math.log(LEAST / (1 - LEAST)) for logits, kinds, _ in parts]

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from earthgpt.files import whole_file
 from earthgpt.types import EarthGPTError, Sensor
 
 Positive = Annotated[int, Field(gt=0)]
@@ -287,8 +288,9 @@ def _load(path: Path, overrides: Sequence[str], kind: type[_Tree], later: tuple[
 
 
 def save_recipe(recipe: Recipe, path: Path) -> None:
-    """Writes the recipe as JSON, every value spelled out."""
-    path.write_text(json.dumps(recipe.model_dump(), indent=2) + "\n")
+    """Writes the recipe as JSON, every value spelled out, whole or not at all."""
+    with whole_file(path) as fresh:
+        fresh.write_text(json.dumps(recipe.model_dump(), indent=2) + "\n")
 
 
 def _set(tree: Any, override: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
-from earthgpt.boxes import box_of, written_boxes
+from earthgpt.boxes import box_of, says_nothing, written_boxes
 from earthgpt.coordinates import FRAMES, Frame, padded_square
 from earthgpt.datasets import Dataset, at_hand
 from earthgpt.endpoints import Endpoint
@@ -89,9 +89,9 @@ def evaluate(
     """Asks every question of a task about every image of a split, in the wording of the paper, and scores the answers.
 
     split: "all" is every split of the set. part: "train" or "val" of a split that its owners did not divide. kind: only
-    questions of that kind ("hbb", "count", ...), or of several ("presence,comp"). limit: that many questions, drawn
-    with a fixed seed; None asks all. An image with several true captions is asked once. ``progress`` is told how many
-    of how many questions were answered.
+    questions of that kind ("hbb", "count", ...), or of several ("presence,comparison"). limit: that many questions,
+    drawn with a fixed seed; None asks all. An image with several true captions is asked once. ``progress`` is told how
+    many of how many questions were answered.
 
     name: of the model, for the report. output: where the report is written; answers are kept beside it as they come
     (``OUTPUT.partial.jsonl``), so that a run that was stopped goes on, and a finished one is not asked again. Both only
@@ -104,9 +104,9 @@ def evaluate(
     An image that is there but cannot be read is counted, named, and its answer wrong. A question without an image file
     is left out, and counted.
 
-    Raises NoQuestionsError when there is nothing to ask, and EarthGPTError for a task that the data set has no facts
-    for or whose answers no report can keep, when ``output`` is of another run or cannot be written, and where the model
-    cannot be asked.
+    Raises NoQuestionsError when there is nothing to ask, or it cannot be read, and EarthGPTError for a task that the
+    data set has no facts for or whose answers no report can keep, when ``output`` is of another run or cannot be
+    written, and where the model cannot be asked.
     """
     card, asked = lookup.find("datasets", dataset), _task(task, frame, options or {})
     if unknown := [one for one in blind if one not in BLIND]:
@@ -114,7 +114,10 @@ def evaluate(
     if "." not in task and task not in card.tasks:
         raise EarthGPTError(f"{card.title} has no facts for {task}; it has {', '.join(card.tasks)}.")
     defects: Counter[str] = Counter()
-    pairs = list(_questions(card, asked, root, split, part, kind, keep, defects))
+    try:
+        pairs = list(_questions(card, asked, root, split, part, kind, keep, defects))
+    except EarthGPTError as error:
+        raise NoQuestionsError(str(error)) from error
     if not pairs:
         raise NoQuestionsError(f"{card.title} ({split}) has no questions for {task}.")
     if limit is not None and limit < len(pairs):
@@ -159,11 +162,14 @@ def evaluate(
 
 
 def once(turns: Sequence[Turn]) -> Iterator[Turn]:
-    """The turns without those that ask the same again (a caption for each reference)."""
-    first: dict[str, Turn] = {}
+    """The turns without those that ask for the same again: a caption for each of the references. Two objects that one
+    phrase is said of are two questions."""
+    seen = []
     for turn in turns:
-        first.setdefault(turn.question, turn)
-    return iter(first.values())
+        asked = turn.question, turn.references or turn.answer
+        if asked not in seen:
+            seen.append(asked)
+            yield turn
 
 
 class Journal:
@@ -453,7 +459,8 @@ def value_of(task: Task, said: Said, size: Size) -> Any | None:
         found = [(box_of(one, frame, size)[0], one) for one in written_boxes(said.text)]
         if isinstance(task, VisualGrounding):
             return next((box for box, _ in found if box is not None), None)
-        return tuple(Region(box, one.label, one.score) for box, one in found if box is not None and one.label) or None
+        regions = tuple(Region(box, one.label, one.score) for box, one in found if box is not None and one.label)
+        return regions if regions or says_nothing(said.text) else None
     if said.scores and isinstance(value, tuple):
         return tuple(replace(region, score=score) for region, score in zip(value, said.scores, strict=True))
     return value

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from earthgpt.files import whole_file
 from earthgpt.types import EarthGPTError
 
 
@@ -30,7 +31,8 @@ class FeatureCache:
         note = folder / "features.json"
         if note.exists() and json.loads(note.read_text()) != is_about:
             raise EarthGPTError(f"{folder} holds features of other encoders or images: remove it.")
-        note.write_text(json.dumps(is_about))
+        with whole_file(note, several=True) as fresh:
+            fresh.write_text(json.dumps(is_about))
         self.paths = folder / "features.bfloat16", folder / "known.bool"
         for path, size in zip(self.paths, (count * places * width * 2, count), strict=True):
             with path.open("ab") as file:  # a sparse file: only what is written takes space

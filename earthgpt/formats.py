@@ -135,11 +135,15 @@ def lines(path: Path) -> list[str]:
     return [line.strip() for line in text_of(path).splitlines() if line.strip()]
 
 
+class MissingFilesError(EarthGPTError):
+    """A data set, or a part of one, is not there."""
+
+
 def layout(root: Path, *candidates: str) -> Path:
-    """What ``search`` finds; EarthGPTError with what was looked for and what there is when it finds nothing."""
+    """What ``search`` finds; MissingFilesError with what was looked for and what there is when it finds nothing."""
     found = search(root, *candidates)
     if found is None:
-        raise EarthGPTError(f"No file or folder {' or '.join(candidates)} in {root}; it holds {_holds(root)}.")
+        raise MissingFilesError(f"No file or folder {' or '.join(candidates)} in {root}; it holds {_holds(root)}.")
     return found
 
 

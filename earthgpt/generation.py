@@ -102,7 +102,7 @@ def generate(
         max_new_tokens = max(1, min(max_new_tokens, room - longest))
     ends = ends_of(model, processor)
     said = [Saying(ids, one, max_new_tokens, ends) for ids, one in zip(asked, constraints, strict=True)]
-    if plain or _has_rules(model) or readable(model) < longest + max_new_tokens:
+    if plain or has_rules(model) or readable(model) < longest + max_new_tokens:
         _say_plainly(model, processor, conversations, squares, said)
     else:
         _say(model, processor, conversations, squares, said, reading)
@@ -303,7 +303,8 @@ _RULES = {
 }  # fmt: skip
 
 
-def _has_rules(model: EarthGPTForConditionalGeneration) -> bool:
+def has_rules(model: EarthGPTForConditionalGeneration) -> bool:
+    """Whether its ``generation_config`` asks for more than the likeliest token."""
     return any((getattr(model.generation_config, name, None) or none) != none for name, none in _RULES.items())
 
 

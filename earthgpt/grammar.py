@@ -229,7 +229,8 @@ def letter(ascii: bytes) -> Grammar:
     """One letter: some of ASCII, or any that UTF-8 writes with two bytes or more (but those that begin with E0, ED, F0
     or F4, of which not all are allowed)."""
     more = OneOf(bytes(range(0x80, 0xC0)))
-    two, three, four = (OneOf(bytes(range(*firsts))) for firsts in ((0xC2, 0xE0), (0xE1, 0xED), (0xF1, 0xF4)))
+    firsts = range(0xC2, 0xE0), (*range(0xE1, 0xED), 0xEE, 0xEF), range(0xF1, 0xF4)
+    two, three, four = (OneOf(bytes(one)) for one in firsts)
     return either(OneOf(ascii), sequence(two, more), sequence(three, more, more), sequence(four, more, more, more))
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from earthgpt import lookup
 from earthgpt.config import BuildSource
 from earthgpt.datasets import Dataset, Paper
+from earthgpt.formats import MissingFilesError
 from earthgpt.tasks import Task, Turn
-from earthgpt.types import EarthGPTError, Sample
+from earthgpt.types import Sample
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def _by_image(card: Dataset, root: str | Path, split: str, taken: Plan, defects:
     own = Counter()
     try:
         found = {Path(sample.name).stem: sample for sample in card.read(root, split, own, taken.unnamed)}
-    except EarthGPTError:
+    except MissingFilesError:
         return {}  # every image is counted by who asks for it
     own.pop("missing images", None)  # they are those of the upright set, and counted there
     defects.update({f"{kind} (oriented)": count for kind, count in own.items()})

@@ -19,13 +19,12 @@ from typing import Any
 
 import numpy as np
 
-from earthgpt.boxes import Written, box_of, number_of, written_boxes
+from earthgpt.boxes import Written, box_of, number_of, says_nothing, written_boxes
 from earthgpt.coordinates import FRAMES
 from earthgpt.reports import Report, Scored, plain, printable, questions_of, report, task_of
 from earthgpt.tasks import Task
 from earthgpt.tasks.image_captioning import ImageCaptioning
 from earthgpt.tasks.object_detection import ObjectDetection
-from earthgpt.tasks.region_captioning import RegionCaptioning
 from earthgpt.tasks.visual_grounding import VisualGrounding
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Size
 
@@ -289,7 +288,7 @@ def _why(content: bytes) -> str:
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """The rows in a value: a list, the one list of objects in an object, or an object of objects or texts by id."""
+    """The rows in a value: a list, the one list of objects in an object, or an object of objects by id."""
     if isinstance(value, list):
         return value
     if not isinstance(value, dict):
@@ -515,10 +514,9 @@ class _Words:
         size = one.size or (1, 1)
         said = None if one.prediction is None else _text(one.prediction)
         value = None if said is None else self.task.parse(said, size)
-        if len(texts) > 1 and isinstance(self.task, RegionCaptioning):
+        if len(texts) > 1 and not self.several:
             defects.add("several true answers: the first counts", one.line)
-            texts = texts[:1]
-        truth = tuple(texts) if len(texts) > 1 and self.several else ", ".join(texts)
+        truth = tuple(texts) if len(texts) > 1 and self.several else texts[0]
         return Scored(one.id, one.image, one.question, truth, value, said, one.kind, one.size)
 
 
@@ -633,7 +631,7 @@ class _Boxes:
         """The regions; None where nothing can be read, and in the truth also where one of them is wrong."""
         written = self._written(value, role, one)
         if not written:
-            nothing = value == [] or (isinstance(value, str) and self.task.parse(value, (1, 1)) == ())
+            nothing = says_nothing(value) or (isinstance(value, str) and self.task.parse(value, (1, 1)) == ())
             return () if nothing and isinstance(self.task, ObjectDetection) else None
         size = one.size or (self.side, self.side)
         frame = FRAMES[self.frames[role]](size)

@@ -297,6 +297,7 @@ class Record:
             "sensor": scene.sensor,
             "bands": [[band.name, band.number] for band in scene.shown],
             "stretch": repr(scene.stretches),
+            "reading": scene.reading,
             "job": asdict(self.job),
         }
         about = json.loads(json.dumps(about))

@@ -15,9 +15,10 @@ from PIL import Image
 
 from earthgpt import conversations
 from earthgpt.building import build
-from earthgpt.config import BuildRecipe, load_recipe
+from earthgpt.config import BuildRecipe, Recipe, Source, load_recipe
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import parse_fragment
+from earthgpt.mixture import open_sources
 from earthgpt.types import EarthGPTError, Sensor
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "build_mmrs.toml"
@@ -105,6 +106,36 @@ def test_images_are_copied_or_left_where_they_are(tmp_path, roots):
     build(recipe(tmp_path / "none", roots, images="none"))
     assert not (tmp_path / "none" / "data").exists()
     assert records(tmp_path / "none") == records(tmp_path / "copied")
+
+
+def test_without_images_a_broken_one_is_compared_by_its_name(tmp_path, roots):
+    folder = roots["rsicd"] / "RSICD_images"
+    (folder / "beach_2.jpg").write_bytes(b"no image")
+    whole = (folder / "airport_1.jpg").read_bytes()
+    (folder / "airport_1.jpg").write_bytes(whole[: len(whole) // 2])
+    built = build(recipe(tmp_path / "out", {"rsicd": roots["rsicd"]}, images="none", compare="looks"))
+    assert built.manifest["totals"]["images"] == 5
+    assert built.manifest["sets"][0]["defects"]["broken images, compared by their names"] == 2
+
+
+def test_images_of_two_folders_with_one_name_are_refused_before_any_is_copied(tmp_path):
+    for folder, grey in (("a", 10), ("b", 200)):
+        downloads.picture(tmp_path / folder / "ship" / "1.png", grey)
+    sources = [{"dataset": "own_classes", "root": str(tmp_path / folder), "splits": ["all"]} for folder in "ab"]
+    with told("own_classes is taken from .*a and from .*b"):
+        build(BuildRecipe(output=str(tmp_path / "out"), sources=sources, policy="clean", images="copy", workers=1))
+    assert not (tmp_path / "out" / "data").exists()
+
+
+def test_a_folder_of_ones_own_is_trained_on_as_what_its_sensor_is(tmp_path):
+    for i in range(3):
+        downloads.picture(tmp_path / "in" / "ship" / f"{i}.png", i)
+    (tmp_path / "in" / "sensor.txt").write_text("sar")
+    sources = [{"dataset": "own_classes", "root": str(tmp_path / "in"), "splits": ["all"]}]
+    built = build(BuildRecipe(output=str(tmp_path / "out"), sources=sources, policy="clean", workers=1))
+    assert built.manifest["sets"][0]["sensors"] == ["sar"]
+    (part,) = open_sources(Recipe(model="tiny", output="out", steps=1, sources=[Source(records=str(built.folder))]))
+    assert part.sensor is Sensor.SAR
 
 
 def test_synthetic_scenes_are_drawn_into_the_output(tmp_path, monkeypatch):

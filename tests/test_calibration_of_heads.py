@@ -47,6 +47,15 @@ def test_objects_are_fitted_to_what_was_right():
     assert fit_objects([rare, few], 3)[1][2] == pytest.approx(shifts[2], abs=0.1)
 
 
+def test_objects_that_are_hardly_ever_right_are_fitted_too():
+    heads = np.log(np.linspace(0.05, 0.4, 400) / (1 - np.linspace(0.05, 0.4, 400)))
+    right = np.zeros(400)
+    right[-1] = 1
+    scale, shifts = fit_objects([(heads, np.zeros(400, int), right)], 1)
+    likely = 1 / (1 + np.exp(-(scale * heads + shifts[0])))
+    assert likely.mean() == pytest.approx(right.mean(), abs=0.002)
+
+
 def test_scenes_are_fitted_to_what_was_right():
     # Two classes; the heads are always as sure as 0.9, and right in three of four.
     logits = np.array([math.log(0.9), math.log(0.1)])

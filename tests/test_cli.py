@@ -605,15 +605,25 @@ def test_a_folder_of_images_becomes_a_table_that_goes_on(run, harbor, model_fold
     code, _, err = run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "captions.csv")
     assert code == 3 and "2 images, 1 of them failed" in err
     rows = list(csv.reader((tmp_path / "captions.csv").open(newline="")))
-    assert rows[0] == ["image", "caption", "score", "error"]
-    assert rows[2] == [str(harbor), "a harbor, with ships", "0.5000", ""] and "broken.png" in rows[1][3]
+    assert rows[0] == ["image", "caption", "score", "prompt", "model", "error"]
+    assert rows[2] == [str(harbor), "a harbor, with ships", "0.5000", "", str(model_folder), ""]
+    assert "broken.png" in rows[1][5]
     assert "broken.png is not" in err or "broken.png is damaged" in err
     Image.new("RGB", (50, 50)).save(tmp_path / "later.png")
     Image.new("RGB", (50, 50)).save(tmp_path / "broken.png")  # mended: what failed is asked again
     assert run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "captions.csv")[0] == 0
     rows = list(csv.reader((tmp_path / "captions.csv").open(newline="")))
     assert [Path(row[0]).name for row in rows[1:]] == ["harbor.png", "broken.png", "later.png"]
-    assert all(row[1] for row in rows) and not any(row[3] for row in rows[1:])
+    assert all(row[1] for row in rows) and not any(row[5] for row in rows[1:])
+
+
+def test_a_table_of_another_question_is_not_taken_for_this_one(run, harbor, model_folder, says, tmp_path):
+    says("yes")
+    words = ("-m", model_folder, "-o", tmp_path / "answers.csv")
+    assert run("ask", harbor.parent, "Is there a ship?", *words)[0] == 0
+    told(run("ask", harbor.parent, "Is it raining?", *words), "'Is there a ship?'", "--overwrite")
+    assert run("ask", harbor.parent, "Is it raining?", *words, "--overwrite")[0] == 0
+    assert {row["prompt"] for row in csv.DictReader((tmp_path / "answers.csv").open(newline=""))} == {"Is it raining?"}
 
 
 def test_what_is_said_of_several_images_is_printed_with_their_names(run, harbor, model_folder, says, tmp_path):

@@ -197,9 +197,10 @@ def test_a_task_whose_answers_no_report_can_keep_is_refused_before_it_is_asked(
     assert not asked
 
 
-def test_once_keeps_the_first_of_the_turns_that_ask_the_same():
-    turns = [Turn("a", 1), Turn("b", 2), Turn("a", 3)]
-    assert [(turn.question, turn.answer) for turn in once(turns)] == [("a", 1), ("b", 2)]
+def test_once_keeps_the_first_of_the_turns_that_ask_for_the_same():
+    captions = [Turn("caption", "a ship", ("a ship", "ships")), Turn("caption", "ships", ("a ship", "ships"))]
+    phrases = [Turn("the ship", Box(0, 0, 0.5, 0.5)), Turn("the ship", Box(0.5, 0, 1, 0.5))]
+    assert list(once([*captions, *phrases, phrases[0]])) == [captions[0], *phrases]
 
 
 def test_questions_are_numbered_in_their_order(fake, scenes, says):

@@ -9,6 +9,7 @@ import pytest
 from earthgpt import lookup
 from earthgpt.config import BuildSource
 from earthgpt.policies import asked, plan, take
+from earthgpt.types import EarthGPTError
 
 
 def turns_of(name, root, policy, defects=None, **changes):
@@ -66,6 +67,13 @@ def test_without_the_files_of_oriented_boxes_upright_ones_are_asked_for_and_it_i
     found = turns_of("hit_uav", downloads.hit_uav(tmp_path, rotated=False), "paper", defects)
     assert len(found) == 5
     assert +defects == {"images without their oriented boxes": 3}
+
+
+def test_files_of_oriented_boxes_that_are_damaged_are_not_taken_for_missing(tmp_path):
+    root = downloads.hit_uav(tmp_path)
+    (root / "rotate_json" / "annotations" / "train.json").write_text('{"images": [')
+    with pytest.raises(EarthGPTError, match=r"rotate_json/annotations/train\.json"):
+        turns_of("hit_uav", root, "paper")
 
 
 def test_a_clean_build_leaves_out_objects_that_nobody_could_name(tmp_path):

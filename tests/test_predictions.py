@@ -209,16 +209,26 @@ def test_a_true_answer_of_several_boxes_is_no_grounding(write):
     assert report.data["lines"]["prediction of several boxes: the first counts"] == [1]
 
 
+@pytest.mark.parametrize("nothing", [[], "[]", "```json\n[ ]\n```"])
+def test_an_empty_list_says_that_nothing_is_there_as_text_too(write, nothing):
+    rows = [{"prediction": nothing, "truth": "[]"}, {"prediction": "[0.1,0.1,0.2,0.2]", "truth": "[0.1,0.1,0.2,0.2]"}]
+    report, found = score(DETECT, write(*rows), rounds=0)
+    assert report.answers[0]["read"] == [] == report.answers[0]["truth"]
+    assert "true answer that cannot be read" not in found.defects
+
+
 def test_no_one_is_added_to_a_side(write):
     """The fault that turned 35 into 89: boxes in [0, 1] that do not touch would overlap by more than half."""
     report, _ = score(GROUND, write({"prediction": "[0.1,0.1,0.2,0.2]", "truth": "[0.8,0.8,0.9,0.9]"}))
     assert report.metrics["mean_iou"] == 0 == report.metrics["pr_50"]
 
 
-def test_of_several_texts_that_are_true_of_a_region_the_first_counts(write):
+@pytest.mark.parametrize(("task", "metric"), [("region_captioning", "accuracy_strict"), (VQA, "accuracy_strict"),
+                                              ("scene_classification", "accuracy_strict")])  # fmt: skip
+def test_of_several_texts_that_are_true_the_first_counts_but_of_captions(write, task, metric):
     row = {"prediction": "a ship", "references": ["a ship", "one boat"]}
-    report, found = score("region_captioning", write(row), rounds=0)
-    assert report.metrics["accuracy_strict"] == 1.0
+    report, found = score(task, write(row), rounds=0)
+    assert report.metrics[metric] == 1.0
     assert found.defects == {"several true answers: the first counts": (1,)}
 
 

@@ -70,9 +70,10 @@ def _for_each(path: Path | None, names: Sequence[str]) -> list[Path | None]:
 
 
 def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, how: Survey) -> None:
-    """A line of CSV for each image: what was said, its score, and what went wrong.
+    """A line of CSV for each image: what was said, its score, to what and by which model, and what went wrong.
 
-    Images that a table has an answer for are not asked again; those that failed are.
+    Images that a table has an answer for are not asked again; those that failed are. A table of another question or
+    model is refused.
     """
     if how.engine != "local":
         raise EarthGPTError("A table of images is made by this process (--engine local); ray shares the tiles of maps.")
@@ -95,13 +96,19 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
         scene = open_scene(path, how.sensor, **how.reading)
         return scene, _part(scene, how)[0]
 
-    header, done = ["image", SAID[wanted["task"]], "score", "error"], set()
+    header, done = ["image", SAID[wanted["task"]], "score", "prompt", "model", "error"], set()
+    asked = [wanted.get("question") or ", ".join(wanted.get("classes", ())), str(how.model)]
     if output.exists() and not how.overwrite:
         with output.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
         if not rows or rows[0] != header:
             raise EarthGPTError(f"{output} is there already and has other columns; say --overwrite, or another name.")
         kept = [row for row in rows[1:] if len(row) == len(header) and not row[-1]]
+        if others := [row for row in kept if row[3:5] != asked]:
+            raise EarthGPTError(
+                f"{output} is there already, with answers of {others[0][4]} to {others[0][3]!r}; say --overwrite, or "
+                "another name."
+            )
         done = {row[0] for row in kept}
         if len(kept) < len(rows) - 1:
             with whole_file(output) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
@@ -119,7 +126,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
             if error:
                 failed += 1
                 note(_of(path, str(error)))
-            lines.writerow([path, said, "" if score is None else f"{score:.4f}", error])
+            lines.writerow([path, said, "" if score is None else f"{score:.4f}", *asked, error])
             file.flush()
     note(f"Wrote {output}: {len(paths):,} images, {failed:,} of them failed.")
     if failed:

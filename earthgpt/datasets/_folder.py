@@ -174,7 +174,7 @@ def in_split(root, parts, split, defects, strays):
             defects.update(found)
         return set(parts)
     lists, unknown = listed(root, parts)
-    stated = {lists.get(path.stem, part) for path, part in parts.items()}
+    stated = {lists.get(path, lists.get(path.stem, part)) for path, part in parts.items()}
     there = [part for part in dict.fromkeys(PARTS.values()) if part in stated]
     divided = len(there) > 1
     if divided and split not in there:
@@ -187,7 +187,7 @@ def in_split(root, parts, split, defects, strays):
     def part_for(path, part):
         if not divided:
             return part_of(path.relative_to(root).as_posix())
-        part = lists.get(path.stem, part)
+        part = lists.get(path, lists.get(path.stem, part))
         return part if part in there else None
 
     parts = {path: part_for(path, part) for path, part in parts.items()}
@@ -201,21 +201,46 @@ def in_split(root, parts, split, defects, strays):
 
 
 def listed(root, images):
-    """The part whose list names an image, by its name without suffix; and how many lines of each part name none."""
-    lists, unknown, names = {}, Counter(), {path.stem for path in images}
+    """The part whose list names an image, by its path, and by its name without suffix where no other has that; and how
+    many lines of each part name no image, or cannot tell which."""
     found = [path for path in files(root, "**/*.txt") if path.stem in PARTS and kind_of(path) is None]
-    if found:
-        names |= {path.stem for path in files(root, "**/*") if path.suffix.lower() in IMAGES}
+    stems, lists, unknown = defaultdict(list), {}, Counter()
+    for path in images:
+        stems[path.stem].append(path)
+    others = {path.stem for path in files(root, "**/*") if path.suffix.lower() in IMAGES} if found else set()
     for path in found:
+        part = PARTS[path.stem]
         for line in formats.lines(path):
             # A name may hold blanks, and more may follow it on the line.
-            said = [file_name(line), file_name(line.split()[0])]
-            name = next((name for file in said for name in (file, Path(file).stem) if name in names), None)
-            if name is None:
-                unknown[PARTS[path.stem]] += 1
-            else:
-                lists[name] = PARTS[path.stem]
+            meant = next(filter(None, (named(said, stems) for said in (line, line.split()[0]))), [])
+            if len(meant) == 1:
+                lists[meant[0]] = part
+                if len(stems[meant[0].stem]) == 1:
+                    lists[meant[0].stem] = part
+            elif meant or not any(stem_of(said, others) for said in (line, line.split()[0])):
+                unknown[part] += 1
     return lists, unknown
+
+
+def stem_of(said, stems):
+    """The name without suffix that a line says, if it is one of some; names may hold points."""
+    name = file_name(said.strip())
+    return next((stem for stem in (name, Path(name).stem) if stem in stems), None)
+
+
+def named(said, stems):
+    """The images that a line may mean: of those of its name the ones that share most folders at the end of the path."""
+    stem = stem_of(said, stems)
+    if stem is None:
+        return []
+    folders = re.split(r"[\\/]", said.strip())[:-1]
+
+    def shared(path):
+        pairs = zip(reversed(folders), reversed(path.parent.parts), strict=False)
+        return next((i for i, (one, other) in enumerate(pairs) if one != other), min(len(folders), len(path.parts)))
+
+    most = max(map(shared, stems[stem]))
+    return [path for path in stems[stem] if shared(path) == most]
 
 
 def class_map(root):

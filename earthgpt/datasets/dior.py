@@ -14,7 +14,9 @@ LABELS = spellings(CLASSES.split(","))
 
 def annotated(root, split, defects, kind, *folders):
     """``ImageSets/Main/<split>.txt`` (or ``Main/``) and ``Annotations/<kind> Bounding Boxes/``, as in MAR20 too."""
-    annotations = layout(root, f"Annotations/{kind}?Bounding?Boxes", f"{kind}?Bounding?Boxes", "Annotations")
+    folders_of = (f"Annotations/{kind}?Bounding?Boxes", f"{kind}?Bounding?Boxes")
+    # A folder without a kind has upright boxes.
+    annotations = layout(root, *folders_of, *(["Annotations"] if kind == "Horizontal" else []))
     above = annotations.parent if annotations.parent.name != "Annotations" else annotations.parents[1]
     # Beside the annotations first: another set in ``root`` may have lists of the same names.
     lists = (f"ImageSets/Main/{split}.txt", f"Main/{split}.txt")

@@ -11,7 +11,7 @@ def read(root, split, defects):
     """``dataset_nwpu.json``, a list for each class, and ``NWPU_images/<class>/<class>_<number>.jpg``."""
     listing = layout(root, "dataset_nwpu.json")
     images = either(listing.parent, "NWPU_images", "NWPU-RESISC45", "images")
-    said = {}
+    said: dict[str, list[str]] = {}
     with shaped(listing, "caption file of NWPU-Captions"):
         for folder, entries in load_json(listing).items():
             for entry in entries:
@@ -19,9 +19,12 @@ def read(root, split, defects):
                     # The captions are raw, raw_1, ... raw_4; not every image has all five (a public loader skips
                     # airplane_111).
                     texts = [string(text or "") for key, text in entry.items() if re.fullmatch(r"raw(_\d)?", key)]
-                    said[f"{folder}/{string(entry['filename'])}"] = distinct(texts, defects)
+                    name = f"{folder}/{string(entry['filename'])}"
+                    defects["files listed twice"] += name in said
+                    said.setdefault(name, []).extend(texts)
     for name, texts in said.items():
-        yield Sample(images / name, name, size_if_there(images / name, defects), Sensor.OPTICAL, captions=texts)
+        captions, size = distinct(texts, defects), size_if_there(images / name, defects)
+        yield Sample(images / name, name, size, Sensor.OPTICAL, captions=captions)
 
 
 DATASET = Dataset(

@@ -27,7 +27,9 @@ def read(root, split, defects):
                 strays[path, stated]["lines without an image of the folder"] += 1
                 continue
             captions.setdefault(image, []).append(row["caption"] or "")
-            parts[image] = stated or folder_part(root, image)
+            part = stated or folder_part(root, image)
+            if parts.setdefault(image, part) != part:  # all its captions go with the first
+                strays[image, parts[image]]["captions of another part than their image"] += 1
     chosen, sensor = in_split(root, parts, split, defects, strays), sensor_of(root)
     for image, texts in captions.items():
         if image in chosen:

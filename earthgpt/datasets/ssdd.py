@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import coco, detected, either, layout, listed, spellings, upright
+from earthgpt.formats import MissingFilesError, coco, detected, either, layout, listed, spellings, upright
 from earthgpt.types import Sensor
 
 LABELS = spellings(("ship",))
@@ -20,11 +20,14 @@ def read(root, split, defects, kind="BBox_SSDD", box=upright):
         f"coco_style/annotations/{split}.json",
         "SSDD.json",
     )
+    if {"BBox_SSDD", "RBox_SSDD", "PSeg_SSDD"} & {*found.parts} - {kind}:
+        raise MissingFilesError(f"No folder {kind} in {root}: {found} is of another kind of annotations.")
     for path, image in images(found, split, defects):
         yield from detected(root, path, image, Sensor.SAR, LABELS, defects, box)
 
 
 def images(found, split, defects):
+    """Each image with its annotations, of a list of names or a COCO file of the official release, or SSDD.json."""
     if found.suffix == ".txt":
         folder = found.parents[2]
         yield from listed(found, either(folder, "Annotations"), either(folder, "JPEGImages"), defects)

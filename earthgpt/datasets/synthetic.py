@@ -94,7 +94,7 @@ SPLITS = {"val": range(0, 300), "test": range(300, 600), "train": range(600, 30_
 
 
 def read(root: Path | None, split: str, defects: Counter) -> Iterator[Sample]:
-    """Every seed of the split in all three sensors, one after the other."""
+    """A scene for every seed of the split, of one sensor after the other."""
     for seed in SPLITS[split]:
         yield scene(seed, list(KINDS)[seed % len(KINDS)])
 

@@ -36,6 +36,8 @@ def read_areas(path: str | Path) -> list[Area]:
         features = {"FeatureCollection": lambda: value["features"], "Feature": lambda: [value]}.get(
             value["type"], lambda: [{"geometry": value, "properties": {}}]
         )()
+        if not isinstance(features, list):
+            raise ValueError("its features are no list")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EarthGPTError(f"{path} is not readable GeoJSON: {error}.") from None
     if not features:
@@ -53,11 +55,12 @@ def _area(feature: Any, where: str) -> Area:
             "MultiPolygon": lambda: [polygon[0] for polygon in coordinates],
         }[geometry["type"]]()
         points = tuple(tuple((float(x), float(y)) for x, y, *_ in ring) for ring in rings)
+        properties = dict(feature.get("properties") or {})
     except (KeyError, TypeError, ValueError, IndexError):
         raise EarthGPTError(f"{where}: a place is a Point, a Polygon or a MultiPolygon with numbers.") from None
     if not all(ring and all(map(math.isfinite, (v for point in ring for v in point))) for ring in points):
         raise EarthGPTError(f"{where}: a place is a Point, a Polygon or a MultiPolygon with numbers.")
-    return Area(points, dict(feature.get("properties") or {}))
+    return Area(points, properties)
 
 
 def to_pixels(scene: Scene, points: Sequence[Point]) -> np.ndarray:

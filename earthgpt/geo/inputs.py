@@ -25,9 +25,9 @@ def expand(inputs: Iterable[str | Path]) -> list[Path | str]:
     """
     found: dict[Path | str, None] = {}
     for one in map(str, inputs):
-        before = len(found)
-        found |= dict.fromkeys(_expand(one))
-        if len(found) == before and not Path(one).is_file() and not _elsewhere(one):
+        meant = dict.fromkeys(_expand(one))
+        found |= meant
+        if not meant and not Path(one).is_file() and not _elsewhere(one):
             raise EarthGPTError(f"{one} holds no image ({', '.join(sorted(SUFFIXES))}).")
     return list(found)
 

@@ -444,7 +444,7 @@ def _valid(values: np.ndarray, nodata: float | None) -> np.ndarray:
         return valid
     if values.dtype.kind in "ui":
         limits = np.iinfo(values.dtype)
-        if nodata != int(nodata) or not limits.min <= nodata <= limits.max:
+        if not math.isfinite(nodata) or nodata != int(nodata) or not limits.min <= nodata <= limits.max:
             return valid
     with np.errstate(over="ignore"):
         return _both(valid, values != values.dtype.type(nodata))

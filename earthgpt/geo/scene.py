@@ -122,6 +122,12 @@ class Scene:
         values, valid = self._sample
         return units_of(values, self.sensor, valid)
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How values are read, besides the bands and their stretch, as plain values."""
+        options, nodata = self._options, self._reader.nodata_value
+        return {"looks": options.looks, "speckle": options.speckle, "nodata": None if nodata is None else str(nodata)}
+
     @cached_property
     def _sample(self) -> tuple[np.ndarray, np.ndarray]:
         """Values of the whole raster by its overviews, [h, w, 1 or 3], or of places spread over it, and where they are

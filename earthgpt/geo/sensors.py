@@ -14,6 +14,7 @@ from earthgpt.types import EarthGPTError, Sensor
 # The part of the values that a stretch maps to black and to white, in percent. Two is the custom of GIS software
 # (QGIS "cumulative count cut"); SAR keeps its few brightest scatterers.
 STRETCH = {Sensor.OPTICAL: (2.0, 98.0), Sensor.SAR: (1.0, 99.5), Sensor.INFRARED: (1.0, 99.5)}
+MOST_DECIBELS = 300  # above and below 0: what a stretch of SAR may say
 # What values may stand for. "values" is anything: counts, radiances. SAR is shown in decibels whatever it comes in, so
 # one scene in any of its units is one picture.
 UNITS = {
@@ -192,6 +193,8 @@ def _stretch(chosen: np.ndarray, sensor: Sensor, units: str, limits: str | Seque
         if kind in "CK" and kind:
             low, high = (_temperature(value, kind, units) for value in (low, high))
         if kind != "%":
+            if sensor is Sensor.SAR and max(abs(low), abs(high)) > MOST_DECIBELS:
+                raise EarthGPTError(f"The stretch of SAR is in decibels, from {-MOST_DECIBELS} to {MOST_DECIBELS}.")
             floor = 10 ** (low / 10) * 1e-3 if sensor is Sensor.SAR else 0.0
             return Stretch(low, high, units if sensor is Sensor.SAR else None, floor)
         percent = low, high

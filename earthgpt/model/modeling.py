@@ -161,8 +161,10 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self._refuse_both(self.config.bias_tuning)
         if self.config.lora:
             return []
-        self.config.lora = {"rank": rank, "alpha": alpha, "dropout": dropout, "targets": list(targets)}
-        return add_lora(self.language_model, **self.config.lora)
+        settings = {"rank": rank, "alpha": alpha, "dropout": dropout, "targets": list(targets)}
+        changed = add_lora(self.language_model, **settings)
+        self.config.lora = settings
+        return changed
 
     def merge_lora(self) -> list[str]:
         """Folds the LoRA into plain Linear layers, and says so in the configuration; names the layers changed."""

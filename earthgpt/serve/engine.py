@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from earthgpt.generation import Answer, ends_of, heard_by_each, known_of
+from earthgpt.generation import Answer, ends_of, has_rules, heard_by_each, known_of
 from earthgpt.geo.raster import Raster
 from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
@@ -56,7 +56,7 @@ class Engine:
     encoded: images that went through the encoders. steps, rows: passes of decoding, and how many answers they advanced.
     prefills: passes over questions.
 
-    Raises EarthGPTError for a model that ``model.decoding`` cannot read.
+    Raises EarthGPTError for a model that ``model.decoding`` cannot read, and for one with rules of its own.
     """
 
     def __init__(
@@ -74,6 +74,11 @@ class Engine:
             raise EarthGPTError(
                 "The server needs a language model whose layers see all tokens before, with torch's attention: load it "
                 "with attn_implementation='sdpa'."
+            )
+        if has_rules(model):
+            raise EarthGPTError(
+                "The server takes the likeliest token, or one by chance: remove the rules of the model's "
+                "generation_config.json (repetition_penalty and the like)."
             )
         self.batch_size = batch_size if model.compiled is None else min(batch_size, MOST)
         self.most_waiting = most_waiting
@@ -129,13 +134,8 @@ class Engine:
         Raises TooLongError where there is no room for an answer, BusyError where too many wait, and what
         ``processor.render`` does.
         """
-        rendered = self.processor.render(conversation)
+        rendered = self._rendered(conversation)
         ids = rendered["input_ids"]
-        if len(ids) >= self.room:
-            raise TooLongError(
-                f"The conversation has {len(ids):,} tokens, and the model reads {self.room:,} with its answer: "
-                "leave images or messages out."
-            )
         decoding = replace(decoding, max_tokens=min(decoding.max_tokens, self.room - len(ids)))
         constraint = Constraint(grammar, self.processor.tokenizer) if grammar and decoding.temperature == 0 else None
         request = self._request(ids, squares, decoding, time.monotonic() + timeout_s, told, constraint)
@@ -146,6 +146,15 @@ class Engine:
             (self._waiting if seen else self._unseen).append(request)
             self._changed.notify_all()
         return request
+
+    def _rendered(self, conversation: Conversation) -> dict[str, list[int]]:
+        rendered = self.processor.render(conversation)
+        if (count := len(rendered["input_ids"])) >= self.room:
+            raise TooLongError(
+                f"The conversation has {count:,} tokens, and the model reads {self.room:,} with its answer: "
+                "leave images or messages out."
+            )
+        return rendered
 
     def _request(self, ids: list[int], squares: Sequence[np.ndarray], decoding: Decoding, *others: Any) -> Request:
         prefix = 1  # a conversation without images goes on from its first token
@@ -222,9 +231,10 @@ class Engine:
                     self._calls.remove(call)
 
     def deduce(self, conversation: Conversation, timeout_s: float = 120.0) -> Answer | None:
-        """As ``perception.deduce``, from what was seen in the image before. Raises as ``run`` does."""
+        """As ``perception.deduce``, from what was seen in the image before. Raises as ``run`` does, and TooLongError."""
         if self.model.dense_heads is None:
             return None
+        self._rendered(conversation)  # before its words are looked through
         model, processor, tasks = self.model, self.processor, self.tasks
         return self.run(lambda: deduce(model, processor, [conversation], self.seen, tasks)[0], timeout_s)
 

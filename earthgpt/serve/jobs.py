@@ -27,6 +27,7 @@ from earthgpt.geo.place import Place
 from earthgpt.geo.placing import Feature
 from earthgpt.geo.scene import open_scene
 from earthgpt.geo.vectors import open_writer
+from earthgpt.model.compiled import Compiled
 from earthgpt.serve.engine import Engine
 from earthgpt.serve.guard import unnamed, without_place
 from earthgpt.serve.requests import BusyError
@@ -105,7 +106,10 @@ class Jobs:
         self._thread.start()
 
     def _read(self, folder: Path) -> Ticket:
-        ticket = Ticket(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
+        try:
+            ticket = Ticket(**json.loads((folder / "job.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise EarthGPTError(f"{folder} is no job of this version ({error}): remove it, or move it away.") from None
         # What was running when the server died waits again; its record says which tiles are done.
         return replace(ticket, state="queued") if ticket.state == "running" else ticket
 
@@ -131,10 +135,10 @@ class Jobs:
                 scene = open_scene(path, sensor)
                 side = tile or scenes.tile_for(scene, self.assistant.processor.image_size)
             job = scenes.Job(tile=max(scenes.LEAST_TILE, min(side, max(scene.size))), **wanted)
-            if math.prod(scene.size) > _MOST_TILES * job.tile**2:
-                raise EarthGPTError(f"Tiles of {job.tile} pixels are too many here; make them larger.")
             if job.task == "detect":
                 job = replace(job, overlap=job.tile // 4)
+            if math.prod(math.ceil(length / (job.tile - job.overlap)) for length in scene.size) > _MOST_TILES:
+                raise EarthGPTError(f"Tiles of {job.tile} pixels are too many here; make them larger.")
             name = secrets.token_hex(16)
             total = sum(1 for _ in scenes.plan(job, scene.size))
             ticket = Ticket(
@@ -285,13 +289,18 @@ class _Shared:
 
 
 class _Model:
-    """A model that is called in the engine's thread."""
+    """A model, or its compiled passes, that is called in the engine's thread. It goes without captured passes, of
+    which a part would be in another thread."""
+
+    captured = False
 
     def __init__(self, model: Any, engine: Engine) -> None:
         self._model, self._engine = model, engine
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._model, name)
+        if isinstance(found, Compiled):
+            return _Model(found, self._engine)
         if not inspect.isroutine(found):
             return found
         return lambda *inputs, **options: self._engine.run(lambda: found(*inputs, **options))

@@ -167,12 +167,13 @@ class Request(Saying):
         self.tokens.append(Token(text, logprob, alternatives))
         longer = self.text + text
         shown = len(longer)
+        starts = (longer.find(stop, max(0, len(longer) - len(text) - len(stop))) for stop in self.decoding.stop)
+        place = min((start for start in starts if start >= 0), default=None)
+        if place is not None:
+            self.text, self.shown = longer[:place], place
+            self.finish = "stop"  # last: whoever reads it finds the rest complete
+            return
         for stop in self.decoding.stop:
-            place = longer.find(stop, max(0, len(longer) - len(text) - len(stop)))
-            if place >= 0:
-                self.text, self.shown = longer[:place], place
-                self.finish = "stop"  # last: whoever reads it finds the rest complete
-                return
             held = (n for n in range(min(len(stop) - 1, len(longer)), 0, -1) if longer.endswith(stop[:n]))
             shown = min(shown, len(longer) - next(held, 0))
         self.text, self.shown = longer, shown

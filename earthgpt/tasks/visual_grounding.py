@@ -9,7 +9,7 @@ from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import Coordinates, Grammar, either, sequence
 from earthgpt.metrics.grounding import grounding_scores
 from earthgpt.tasks import Comparison, Deduced, Task, Turn
-from earthgpt.tasks.wording import SUPERLATIVES, alone, described, expressions, named, read_back
+from earthgpt.tasks.wording import SUPERLATIVES, alone, described, expressions, named, read_back, whole
 from earthgpt.types import Box, OrientedBox, Size
 
 NOTHING = "There is no such object in the image."
@@ -32,7 +32,7 @@ class VisualGrounding(Task):
 
         In training now and then also something that is not there, where its absence is certain.
         """
-        stated = [(one.label, one.box.bounds) for one in sample.expressions or expressions(sample.regions)]
+        stated = [(one.label, one.box.bounds) for one in sample.expressions or expressions(whole(sample))]
         absent = [label for label in sample.classes if all(label != region.label for region in sample.regions)]
         if self.varied and sample.complete and absent and rng.random() < 0.4:
             which = rng.choice(("", "", *(f"{one} " for one in SUPERLATIVES)))

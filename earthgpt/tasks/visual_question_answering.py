@@ -18,6 +18,7 @@ from earthgpt.tasks.wording import (
     read_back,
     single,
     sure,
+    whole,
     with_article,
 )
 from earthgpt.types import Question
@@ -77,7 +78,7 @@ class VisualQuestionAnswering(Task):
                 nouns = {"nouns": plural(more), "others": plural(fewer)}
                 answer = "yes" if counts[more] > counts[fewer] else "no"
                 found.append(Question(self.comparison.format(**nouns), answer, "comparison"))
-        for region in single(sample.regions)[:3]:
+        for region in single(whole(sample))[:3]:
             found.append(Question(self.location.format(noun=region.label), place(region.box), "location"))
         others = [choice for choice in sample.choices if choice != sample.label]
         if sample.label is not None and others:

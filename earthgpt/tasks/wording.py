@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from earthgpt.tasks import Facts
-from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Region, Sample
 
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _IRREGULAR = {"person": "people", "aircraft": "aircraft"}
@@ -81,14 +81,26 @@ def place(box: Box | OrientedBox) -> str:
     return f"{row} {column}".strip() or "center"
 
 
+LONGEST = 2000  # characters of a question that is understood
+
+
 def single(regions: Sequence[Region]) -> list[Region]:
     """The regions that are the only one of their class."""
     counts = Counter(region.label for region in regions)
     return [region for region in regions if counts[region.label] == 1]
 
 
+def whole(sample: Sample) -> list[Region]:
+    """The regions of classes of which no object is cut: of others a phrase may mean one that the edge hides."""
+    hidden = {region.label for region in sample.cut}
+    return [region for region in sample.regions if region.label not in hidden]
+
+
 def read_back(templates: Iterable[str], text: str) -> dict[str, str] | None:
-    """What stands in the fields of the first of some templates that a text was made of; None where there is none."""
+    """What stands in the fields of the first of some templates that a text was made of; None where there is none, and
+    for texts beyond ``LONGEST``, in which fields would be looked for in too many places."""
+    if len(text) > LONGEST:
+        return None
     for template in templates:
         parts = (f"(?P<{part[1:-1]}>.+)" if part[:1] == "{" else re.escape(part) for part in re.split(_FIELD, template))
         if found := re.fullmatch("".join(parts), text.strip(), re.IGNORECASE | re.DOTALL):

@@ -224,6 +224,15 @@ def test_nwpu_captions_gathers_the_numbered_keys(tmp_path):
     assert +defects == {"empty captions": 2}
 
 
+def test_nwpu_captions_of_an_image_that_is_listed_twice_are_put_together(tmp_path):
+    entries = [{"filename": "lake_002.jpg", "split": "train", "raw": text} for text in ("A lake .", "Water .")]
+    write(tmp_path / "dataset_nwpu.json", {"lake": entries})
+    picture(tmp_path / "NWPU_images" / "lake" / "lake_002.jpg")
+    defects = Counter()
+    (sample,) = find("datasets", "nwpu_captions").read(tmp_path, "train", defects)
+    assert sample.captions == ("A lake .", "Water .") and +defects == {"files listed twice": 1}
+
+
 @pytest.mark.parametrize(
     "content", [[], {"lake": 5}, {"lake": [{"split": "train"}]}, {"lake": [{"split": "train", "filename": 5}]}]
 )

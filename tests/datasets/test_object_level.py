@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import downloads
 import pytest
-from fakes import BOXES, DIAMOND, HIT_UAV, SIZE, coco, picture, upright, voc, write
+from fakes import BOXES, DIAMOND, HIT_UAV, SIZE, coco, fake_mar20, fake_ssdd, picture, upright, voc, write
 
 from earthgpt import lookup
 from earthgpt.datasets import dior_rsvg
+from earthgpt.formats import MissingFilesError
 from earthgpt.lookup import find
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Sensor
 
@@ -261,6 +262,19 @@ def test_ssdd_is_also_read_from_the_official_coco_files_and_the_outlines_of_2019
     ]
     (sample,) = read(tmp_path / "b", "train")
     assert sample.regions[0].box.area * 40 * 20 == pytest.approx(128)
+
+
+@pytest.mark.parametrize(("upright_one", "fake"), [("ssdd", fake_ssdd), ("mar20", fake_mar20)])
+def test_upright_annotations_are_not_read_as_oriented_ones(upright_one, fake, tmp_path):
+    fake(tmp_path)
+    if upright_one == "mar20":  # as they lie where only they were unpacked
+        folder = tmp_path / "MAR20" / "MAR20" / "Annotations"
+        for path in (folder / "Horizontal Bounding Boxes").iterdir():
+            path.rename(folder / path.name)
+        (folder / "Horizontal Bounding Boxes").rmdir()
+    assert list(find("datasets", upright_one).read(tmp_path, "test"))
+    with pytest.raises(MissingFilesError, match=r"No f.*(RBox_SSDD|Oriented)"):
+        list(find("datasets", f"{upright_one}_oriented").read(tmp_path, "test"))
 
 
 def test_what_the_one_file_of_both_splits_of_ssdd_marks_is_counted_once(tmp_path):

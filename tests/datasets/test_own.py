@@ -62,6 +62,39 @@ def test_own_lists_name_images_with_blanks_points_and_words_after_them(tmp_path)
     assert ([sample.name for sample in samples], defects) == (["e f.png"], {})
 
 
+def test_own_lists_tell_images_of_one_name_apart_by_their_folders(tmp_path):
+    for part in ("train", "val"):  # numbered anew in each folder
+        for i in range(3):
+            picture(tmp_path / "images" / part / f"{i}.png")
+            write(tmp_path / "labels" / part / f"{i}.txt", "0 0.5 0.5 0.2 0.2\n")
+        write(tmp_path / f"{part}.txt", "".join(f"/data/mine/images/{part}/{i}.png\n" for i in range(3)))
+    write(tmp_path / "classes.txt", "dam\n")
+    for part in ("train", "val"):
+        samples, defects = own("yolo", tmp_path, part)
+        assert ([sample.name for sample in samples], defects) == ([f"images/{part}/{i}.png" for i in range(3)], {})
+
+
+def test_own_lists_of_names_that_several_images_have_need_their_folders(tmp_path):
+    for label in ("ship", "dam"):
+        for i in range(2):
+            picture(tmp_path / label / f"{i}.png")
+    write(tmp_path / "test.txt", "ship/0.png\n1.png\n")
+    write(tmp_path / "train.txt", "dam/0.png\nship/1.png\ndam/1.png\n")
+    samples, defects = own("classes", tmp_path, "test")
+    assert [sample.name for sample in samples] == ["ship/0.png"]
+    assert defects == {"lines without an image of the folder": 1}  # which 1.png is meant nobody knows
+    assert [sample.name for sample in own("classes", tmp_path, "train")[0]] == ["dam/0.png", "dam/1.png", "ship/1.png"]
+
+
+def test_own_captions_of_an_image_in_two_parts_stay_with_the_first(tmp_path):
+    rows = ("a.png,one,train", "b.png,two,test", "a.png,three,test")
+    write(tmp_path / "captions.csv", "image,caption,split\n" + "\n".join(rows))
+    (sample,), defects = own("captions", tmp_path, "train")
+    assert sample.captions == ("one", "three")
+    assert defects == {"captions of another part than their image": 1, "missing images": 1}
+    assert [one.name for one in own("captions", tmp_path, "test")[0]] == ["b.png"]
+
+
 @pytest.mark.parametrize("folders", [("train", "val"), ("a", "b")])  # divided, and not
 def test_own_defects_are_counted_with_the_part_of_their_file_alone(folders, tmp_path):
     for i, folder in enumerate(folders):
