@@ -87,6 +87,6 @@ def test_a_grammar_without_options_is_refused():
 
 def test_a_letter_is_of_one_byte_or_several():
     word = some(letter(b"ab"), "")
-    assert all(word.matches(text) for text in ("ab", "é", "a船b"))
+    assert all(word.matches(text) for text in ("ab", "é", "a船b", "，", "\ue000"))
     assert not word.matches("c") and not word.matches("😀")
     assert word.read("船".encode()[:2]).following == bytes(range(0x80, 0xC0)), "a letter is not left half written"

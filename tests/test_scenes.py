@@ -234,6 +234,10 @@ def test_a_record_of_another_job_is_refused(detector, pixels, tmp_path):
         scan(detector, open_scene(pixels, bands="3,2,1"), Job("detect", 100, 20), tmp_path / "r")
     with pytest.raises(EarthGPTError, match="read another way"):
         scan(detector, open_scene(pixels, "sar"), Job("detect", 100, 20), tmp_path / "r")
+    scan(detector, open_scene(pixels, "sar"), Job("detect", 100, 20), tmp_path / "sar")
+    for how in ({"looks": 3}, {"speckle": "lee"}, {"nodata": 0}):
+        with pytest.raises(EarthGPTError, match="read another way"):
+            scan(detector, open_scene(pixels, "sar", **how), Job("detect", 100, 20), tmp_path / "sar")
 
 
 @pytest.mark.parametrize("text", ["what?\n", '{"scene"', "[1, 2]\n[3]\n", ""])

@@ -231,7 +231,7 @@ class Engine:
                     self._calls.remove(call)
 
     def deduce(self, conversation: Conversation, timeout_s: float = 120.0) -> Answer | None:
-        """As ``perception.deduce``, from what was seen in the image before. Raises as ``run`` does, and TooLongError."""
+        """As ``perception.deduce``, from what was seen in the image before. Raises as ``submit`` and ``run``."""
         if self.model.dense_heads is None:
             return None
         self._rendered(conversation)  # before its words are looked through
@@ -251,7 +251,7 @@ class Engine:
     def choices(
         self, conversation: Conversation, square: np.ndarray, choices: Sequence[str], timeout_s: float = 120.0
     ) -> list[float]:
-        """As ``generation.choice_probabilities``, from the kept image. Raises as ``run`` does, and TooLongError."""
+        """As ``generation.choice_probabilities``, from the kept image. Raises as ``submit`` and ``run``."""
         ids = self.processor.render(conversation)["input_ids"]
         tokenizer = self.processor.tokenizer
         ends = [[*tokenizer(one, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for one in choices]

@@ -73,6 +73,8 @@ def test_features_of_a_file_and_their_outlines(scene, tmp_path):
         ("nothing", "not readable GeoJSON"),
         ("[1]", "not readable GeoJSON"),
         ('{"type": "FeatureCollection", "features": []}', "has no features"),
+        ('{"type": "FeatureCollection", "features": 3}', "not readable GeoJSON: its features are no list"),
+        ('{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": [1]}', "feature 1"),
         ('{"type": "LineString", "coordinates": [[1, 2], [3, 4]]}', "feature 1: a place is"),
         ('{"type": "Point", "coordinates": [1, "x"]}', "feature 1: a place is"),
         ('{"type": "Point", "coordinates": [NaN, 1]}', "feature 1: a place is"),

@@ -30,6 +30,10 @@ def test_patterns_and_files_come_in_order_and_each_once(folder):
     assert names(found, folder) == ["b.tif", "deep/c.jpg"]
 
 
+def test_what_was_named_before_is_no_mistake(folder):
+    assert names(expand([folder, folder, folder / "*.tif"]), folder) == ["a.PNG", "b.tif", "deep/c.jpg"]
+
+
 def item(**assets):
     return {"type": "Feature", "stac_version": "1.0.0", "assets": assets}
 

@@ -537,6 +537,19 @@ def test_a_file_cut_off_in_the_middle_keeps_its_first_half(tmp_path):
     assert valid[:128].all() and not valid[-128:].any() and 4 <= len(scene.damaged) <= 9
 
 
+@pytest.mark.parametrize("first", [60, 61, 91, 123])  # <, =, [ and { as text
+def test_a_raster_of_bare_values_is_no_text_whatever_its_first_values(tmp_path, first):
+    values = np.full((16, 16), first, np.uint8)
+    with rasterio.open(tmp_path / "raw.dat", "w", driver="ENVI", width=16, height=16, count=1, dtype="uint8") as file:
+        file.write(values, 1)
+    assert (whole(open_scene(tmp_path / "raw.dat"))[0] == first).all()
+
+
+@pytest.mark.parametrize("nodata", [float("inf"), -1, 0.5])
+def test_a_value_of_no_data_that_no_pixel_can_have_leaves_all(tmp_path, nodata):
+    assert whole(open_scene(write(tmp_path / "a.tif", np.zeros((8, 8), np.uint16)), nodata=nodata))[1].all()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

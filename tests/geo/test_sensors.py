@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from earthgpt.geo.sensors import to_rgb8
+from earthgpt.geo.sensors import stretches_of, to_rgb8
 from earthgpt.types import EarthGPTError, Sensor
 
 RAMP = np.arange(101, dtype=np.float32).reshape(1, 101)  # percentiles are the values themselves
@@ -102,3 +102,9 @@ def test_the_values_that_are_given_are_not_changed():
     values, before = RAMP.copy(), RAMP.copy()
     to_rgb8(values, Sensor.SAR, np.ones(RAMP.shape, bool))
     assert np.array_equal(values, before)
+
+
+def test_the_stretch_of_sar_is_in_decibels():
+    values = np.linspace(1, 9000, 64, dtype=np.float32).reshape(8, 8, 1)
+    with pytest.raises(EarthGPTError, match="in decibels, from -300 to 300"):
+        stretches_of(values, Sensor.SAR, None, "4000:9000")

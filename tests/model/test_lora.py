@@ -57,6 +57,7 @@ def test_only_the_layers_that_are_named_get_one(model):
 def test_a_target_that_is_no_layer_is_an_error_with_the_names_there_are(model):
     with pytest.raises(EarthGPTError, match="'query'; there are down_proj, gate_proj, k_proj"):
         model.add_lora(4, 8, targets=["query"])
+    assert model.config.lora is None  # nothing says that it has one
 
 
 def test_a_saved_model_with_lora_is_the_same_bit_for_bit(tuned, inputs, tmp_path):

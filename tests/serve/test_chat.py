@@ -11,6 +11,7 @@ from servers import png
 
 from earthgpt.endpoints import Endpoint
 from earthgpt.generation import generate
+from earthgpt.tasks import wording
 from earthgpt.types import Conversation
 
 
@@ -80,6 +81,21 @@ def test_an_answer_ends_before_a_stop_text(client, pictures):
     stop = text[3:6]
     reply = ask(client, [said("What is this?", pictures[1])], stop=stop)
     assert reply.choices[0].message.content == text[: text.index(stop)] and reply.choices[0].finish_reason == "stop"
+
+
+def test_an_answer_ends_before_the_first_of_its_stop_texts_whatever_their_order(client, pictures):
+    text = ask(client, [said("What is this?", pictures[1])]).choices[0].message.content
+    stops = [text[5:6], text[4:6], text[3:5]]
+    reply = ask(client, [said("What is this?", pictures[1])], stop=stops)
+    assert reply.choices[0].message.content == text[: min(map(text.index, stops))]
+
+
+def test_a_long_question_is_refused_before_its_words_are_looked_through(client, pictures, monkeypatch):
+    monkeypatch.setattr(wording.re, "fullmatch", lambda *given: pytest.fail("a pattern was tried"))
+    long = "Are there more " + "a than " * 20_000
+    with pytest.raises(openai.BadRequestError, match="leave images or messages out"):
+        ask(client, [said(long, pictures[0])])
+    assert wording.read_back(("Are there more {nouns} than {others}?",), long) is None
 
 
 def test_max_tokens_ends_an_answer(client, pictures):

@@ -182,6 +182,12 @@ def test_a_model_that_sees_only_a_window_has_no_more_room_than_that(model, proce
         Engine(model, processor)
 
 
+def test_a_model_with_rules_of_its_own_is_refused(model, processor):
+    model.generation_config.repetition_penalty = 1.8
+    with pytest.raises(EarthGPTError, match=r"generation_config\.json \(repetition_penalty"):
+        Engine(model, processor)
+
+
 @pytest.fixture
 def occupied(engine):
     """The engine while a function runs in its thread, which the event ends."""

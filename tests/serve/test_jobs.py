@@ -21,6 +21,7 @@ from earthgpt import scenes
 from earthgpt.assistant import EarthGPT
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.scene import open_scene
+from earthgpt.model.compiled import Compiled
 from earthgpt.model.dense import Vocabulary
 from earthgpt.serve import jobs as jobs_module
 from earthgpt.serve.jobs import Jobs
@@ -320,6 +321,50 @@ def test_dense_heads_are_asked_in_the_thread_of_the_model(model, processor, scen
         names.append(submit(found.client, scene, task="classify", classes="port,sea"))
         assert [ended(found.client, name)["state"] for name in names] == ["done"] * 3
     assert threads == {"model"}
+
+
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="there is no C++ compiler")
+def test_compiled_passes_of_a_job_are_in_the_thread_of_the_model(model, processor, scene, tmp_path, monkeypatch):
+    model.compile_decoding()
+    threads, read = set(), Compiled.read
+    monkeypatch.setattr(
+        Compiled, "read", lambda *given: (threads.add(threading.current_thread().name), read(*given))[1]
+    )
+    assistant = EarthGPT(model, processor)
+    with running(assistant, jobs=tmp_path) as found:
+        name = submit(found.client, scene, task="ask", question="What is this?")
+        assert ended(found.client, name)["state"] == "done"
+        features = found.client.get(f"/v1/jobs/{name}/result").json()["features"]
+    assert threads == {"model"}
+    job = scenes.Job("ask", 64, question="What is this?")
+    alone = [one.region.label for one in scenes.scan(assistant, open_scene(scene), job).features]
+    assert [one["properties"]["label"] for one in features] == alone
+
+
+def test_a_job_of_another_version_is_named(served, assistant, scene, tmp_path):
+    jobs = Jobs(tmp_path, served.engine, assistant)
+    ticket = kept(jobs, scene)
+    jobs.close()
+    path = tmp_path / ticket.id / "job.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "colour": "red"}))
+    with pytest.raises(EarthGPTError, match=f"{ticket.id} is no job of this version .*colour.*: remove it"):
+        Jobs(tmp_path, served.engine, assistant)
+
+
+def test_a_scene_with_too_many_tiles_is_refused_whatever_its_shape(served, assistant, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs_module, "_MOST_TILES", 12)
+    jobs = Jobs(tmp_path / "jobs", served.engine, assistant)
+    write_geotiff(tmp_path / "strip.tif", np.zeros((16, 800, 3), np.uint8), 500_000, 5_000_000, 1.0, 32633)
+    wanted = {"task": "caption"}
+    try:
+        with pytest.raises(EarthGPTError, match="too many"):  # 13 tiles in a row, of the area of four
+            jobs.submit(lambda folder: Path(shutil.copy(tmp_path / "strip.tif", folder)), wanted, None, 64, "")
+        with pytest.raises(EarthGPTError, match="too many"):  # 12 tiles, and 24 where they overlap
+            jobs.submit(
+                lambda folder: Path(shutil.copy(tmp_path / "strip.tif", folder)), {"task": "detect"}, None, 70, ""
+            )
+    finally:
+        jobs.close()
 
 
 def test_a_scene_comes_back_with_its_media_type(served, pictures):
