@@ -57,7 +57,8 @@ class SplitCount:
 @dataclass(frozen=True)
 class Checked:
     """A download beside its card. ``images`` are those of all splits, each once, though it may be in several. ``turns``
-    are those that ``policy`` gives; ``turns_expected`` those of Table I.
+    are those that ``policy`` gives, of images that it cuts into tiles before they are cut; ``turns_expected`` those of
+    Table I.
     """
 
     name: str

@@ -299,7 +299,11 @@ def _set(tree: Any, override: str) -> None:
         raise EarthGPTError(f"An override is key=value, not {override!r}.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
+        if text[:1] in ("[", "{"):
+            raise EarthGPTError(
+                f"{key}={text} is no TOML ({error}). Single quotes round the whole keep the shell from its double ones."
+            ) from None
         value = text
     *path, last = key.split(".")
     try:

@@ -364,7 +364,8 @@ def _mapped(index: Path, about: os.stat_result) -> np.ndarray | None:
 
 def _is_lines(path: Path) -> bool:
     if path.suffix not in (".json", ".jsonl"):
-        raise EarthGPTError(f"Conversations are in .json or .jsonl files, not {path.name!r}.")
+        there = "is a folder" if path.is_dir() else "is not" if path.exists() else "is not there"
+        raise EarthGPTError(f"Conversations are in .json or .jsonl files, and {path} {there}.")
     return path.suffix == ".jsonl"
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,18 +14,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from earthgpt.types import EarthGPTError
 
-EVERY = 100  # steps between lines where there is no terminal
+EVERY, SECONDS = 100, 30  # steps and seconds between lines where there is no terminal
 
 
 class RunLog:
     """Figures of a run: ``log.jsonl`` (a line for each step), TensorBoard events in ``tensorboard/`` when tensorboard
-    is installed, Weights & Biases when a project is named, and a bar on the terminal or a line every hundred steps.
+    is installed, Weights & Biases when a project is named, and a bar on the terminal; elsewhere a line after the first
+    step, every hundred, and every half minute.
 
     Only the first of several processes says anything. Raises EarthGPTError when wandb is asked for and not installed.
     """
 
     def __init__(self, output: Path, steps: int, start: int, console: Console, speaks: bool, wandb: str = ""):
         self.console, self.steps, self.speaks = console, steps, speaks
+        self.told = -math.inf  # when a line was printed
         self.file = (output / "log.jsonl").open("a", buffering=1) if speaks else None
         self.tensorboard = _tensorboard(output / "tensorboard") if speaks else None
         self.wandb = _wandb(wandb, output) if speaks and wandb else None
@@ -53,7 +57,9 @@ class RunLog:
         if "mfu" in figures:
             line += f", MFU {figures['mfu']:.0%}"
         self.bar.update(self.task, completed=step + 1, figures=line)
-        if not self.console.is_terminal and ((step + 1) % EVERY == 0 or step + 1 == self.steps):
+        due = (step + 1) % EVERY == 0 or step + 1 == self.steps or time.monotonic() - self.told > SECONDS
+        if not self.console.is_terminal and due:
+            self.told = time.monotonic()
             self.console.print(f"step {step + 1} of {self.steps}: {line}")
 
     def validation(self, step: int, figures: Mapping[str, float], answers: Mapping[str, list[dict[str, Any]]]) -> None:

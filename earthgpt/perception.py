@@ -36,7 +36,7 @@ class Seen:
         """``least``: the score of an object."""
         self.model, self.processor, self.raster, self.least = model, processor, raster, least
         self.vocabulary, self.size = model.dense_heads.vocabulary, raster.size
-        self.classes = self.vocabulary.sensors.get(str(raster.sensor), self.vocabulary.objects)
+        self.classes = self.vocabulary.seen_by(raster.sensor)
         self.group: Sequence[Seen] = (self,)
 
     @classmethod

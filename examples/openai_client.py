@@ -9,7 +9,7 @@ import base64
 import io
 from pathlib import Path
 
-from openai import OpenAI
+from openai import APIConnectionError, OpenAI
 from PIL import Image
 
 from earthgpt.datasets.synthetic import scene
@@ -33,7 +33,10 @@ def main() -> None:
     given = options.parse_args()
 
     client = OpenAI(base_url=f"{given.url}/v1", api_key="none")
-    model = client.models.list().data[0].id
+    try:
+        model = client.models.list().data[0].id
+    except APIConnectionError:
+        raise SystemExit(f"No server answers at {given.url}; start one: earthgpt serve") from None
     messages = []
     for question in QUESTIONS:
         content = [{"type": "text", "text": question}]

@@ -22,6 +22,7 @@ from earthgpt.datasets import synthetic
 from earthgpt.generation import Answer
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.model import loading
+from earthgpt.types import Sensor
 
 COMMANDS = (
     "score", "compare", "info",
@@ -605,16 +606,16 @@ def test_a_folder_of_images_becomes_a_table_that_goes_on(run, harbor, model_fold
     code, _, err = run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "captions.csv")
     assert code == 3 and "2 images, 1 of them failed" in err
     rows = list(csv.reader((tmp_path / "captions.csv").open(newline="")))
-    assert rows[0] == ["image", "caption", "score", "prompt", "model", "error"]
-    assert rows[2] == [str(harbor), "a harbor, with ships", "0.5000", "", str(model_folder), ""]
-    assert "broken.png" in rows[1][5]
+    assert rows[0] == ["image", "caption", "score", "prompt", "model", "reading", "error"]
+    assert rows[2] == [str(harbor), "a harbor, with ships", "0.5000", "", str(model_folder), "", ""]
+    assert "broken.png" in rows[1][6]
     assert "broken.png is not" in err or "broken.png is damaged" in err
     Image.new("RGB", (50, 50)).save(tmp_path / "later.png")
     Image.new("RGB", (50, 50)).save(tmp_path / "broken.png")  # mended: what failed is asked again
     assert run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "captions.csv")[0] == 0
     rows = list(csv.reader((tmp_path / "captions.csv").open(newline="")))
     assert [Path(row[0]).name for row in rows[1:]] == ["harbor.png", "broken.png", "later.png"]
-    assert all(row[1] for row in rows) and not any(row[5] for row in rows[1:])
+    assert all(row[1] for row in rows) and not any(row[6] for row in rows[1:])
 
 
 def test_a_table_of_another_question_is_not_taken_for_this_one(run, harbor, model_folder, says, tmp_path):
@@ -622,6 +623,8 @@ def test_a_table_of_another_question_is_not_taken_for_this_one(run, harbor, mode
     words = ("-m", model_folder, "-o", tmp_path / "answers.csv")
     assert run("ask", harbor.parent, "Is there a ship?", *words)[0] == 0
     told(run("ask", harbor.parent, "Is it raining?", *words), "'Is there a ship?'", "--overwrite")
+    told(run("ask", harbor.parent, "Is there a ship?", *words, "-s", "infrared"), "read with", "--overwrite")
+    assert "1 of them were there before" in run("ask", harbor.parent, "Is there a ship?", *words)[2]
     assert run("ask", harbor.parent, "Is it raining?", *words, "--overwrite")[0] == 0
     assert {row["prompt"] for row in csv.DictReader((tmp_path / "answers.csv").open(newline=""))} == {"Is it raining?"}
 
@@ -676,3 +679,60 @@ def test_threads_that_wait_soon_sleep_unless_somebody_chose_otherwise(monkeypatc
     monkeypatch.delenv("GOMP_SPINCOUNT")
     console.be_quiet()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE" and "GOMP_SPINCOUNT" not in os.environ
+
+
+# --- mistakes that people make -----------------------------------------------------------------------------------
+
+
+def test_a_class_that_the_detector_does_not_know_is_told(run, tmp_path):
+    Image.fromarray(synthetic.scene(300, Sensor.OPTICAL, (64, 64)).image()).save(tmp_path / "a.png")
+    code, out, err = run("detect", tmp_path / "a.png", "-c", "shpi", "-c", "vehicles")
+    assert code == 0 and out
+    (line,) = [one for one in err.splitlines() if "'shpi'" in one]
+    assert "does not know 'shpi' in optical images" in line and line.endswith("did you mean 'ship'?")
+    assert "'vehicles'" not in err
+    assert "in infrared images: bicycle, car" in run("models", "show", "earthgpt-tiny")[1]
+
+
+@pytest.mark.parametrize("words", [("ask", "How", "many", "ships"), ("ask", "What is this?", "no"), ("detect", "ship")])
+def test_words_that_are_no_image_are_told_before_anything_is_asked(run, harbor, words):
+    result = run(words[0], harbor, *words[1:])
+    assert told(result, "There is no image", "in quotes")
+
+
+@pytest.mark.parametrize(
+    "content", ["image,caption\nb\xe9ach.jpg,x\n".encode("cp1252"), "\ufeffa,b\n".encode("utf-16")]
+)
+def test_a_table_in_another_encoding_is_told(run, harbor, tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    assert told(run("caption", harbor, "-o", tmp_path / "t.csv"), "no CSV in UTF-8", "--overwrite")
+
+
+def test_a_table_that_was_saved_with_a_mark_of_utf_8_goes_on(run, harbor, model_folder, says, tmp_path):
+    says("a harbor")
+    words = ("caption", harbor, "-m", model_folder, "-o", tmp_path / "t.csv")
+    assert run(*words)[0] == 0
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "t.csv").read_bytes())
+    code, _, err = run(*words)
+    assert code == 0 and "1 of them were there before" in err
+
+
+def test_an_output_for_each_image_makes_its_folder_and_a_table_is_of_all(run, harbor, model_folder, says, tmp_path):
+    says("There is one ship [0.100,0.100,0.500,0.500] in the image.")
+    Image.new("RGB", (50, 50)).save(harbor.parent / "other.png")
+    out = tmp_path / "found" / "{name}.geojson"
+    assert run("detect", harbor.parent, "-c", "ship", "-m", model_folder, "-o", out)[0] == 0
+    assert sorted(path.name for path in out.parent.iterdir() if path.suffix == ".geojson") == [
+        "harbor.geojson", "other.geojson",
+    ]  # fmt: skip
+    told(run("caption", harbor.parent, "-m", model_folder, "-o", tmp_path / "{name}.csv"), "A table is of all images")
+
+
+def test_a_list_whose_quotes_the_shell_took_is_told(run, tmp_path, request):
+    recipe = request.config.rootpath / "recipes" / "build_mmrs.toml"
+    result = run("build", recipe, f"output={tmp_path}", "sources=[{dataset = rsscn7}]")
+    assert told(result, "is no TOML", "Single quotes")
+
+
+def test_a_server_whose_jobs_cannot_be_kept_says_so_in_one_line(run, model_folder):
+    assert told(run("serve", "-m", model_folder, "--jobs", "/proc/jobs", "--no-compiled"), "Cannot write the jobs to")

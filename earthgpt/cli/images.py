@@ -115,8 +115,17 @@ def _plainly_or_survey(
 
 
 def _expand(images: Sequence[str]) -> list[Path | str]:
+    import glob
+
     from earthgpt.geo.inputs import expand
 
+    for one in map(str, images):
+        word = "/" not in one and "\\" not in one and (not Path(one).suffix or " " in one)
+        if word and not Path(one).exists() and not (glob.has_magic(one) and any(glob.iglob(one))):  # noqa: PTH207
+            raise EarthGPTError(
+                f"There is no image {one!r}. A question is one argument in quotes, behind the images, and a class is "
+                "named by -c."
+            )
     return expand(images)
 
 

@@ -53,6 +53,8 @@ def show_model(
         typer.echo(json.dumps({"name": name, **asdict(size), "runs": config.runs}))
         return
     _print_size(name, size)
+    for sensor, objects in ((config.dense or {}).get("sensors") or {}).items():
+        out.print(f"Its detector knows, in {sensor} images: {', '.join(objects)}", highlight=False, soft_wrap=True)
     if config.runs:
         out.print("Trained in these runs:", highlight=False)
     for run in config.runs:

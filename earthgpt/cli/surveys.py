@@ -27,6 +27,10 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
 
     names = [Path(path).stem for path in paths]
     maps = wanted["task"] == "detect" or made.tile or made.preview
+    if made.output and "{name}" in made.output.name:
+        if made.output.suffix.lower() == ".csv" and not maps:
+            raise EarthGPTError(f"A table is of all images: {made.output.name} without {{name}}.")
+        made.output.parent.mkdir(parents=True, exist_ok=True)
     if made.output:
         check_output(made.output, overwrite=True)  # its format and folder; a table that is there goes on
     if made.output and made.output.suffix.lower() == ".csv" and not maps:
@@ -96,18 +100,26 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
         scene = open_scene(path, how.sensor, **how.reading)
         return scene, _part(scene, how)[0]
 
-    header, done = ["image", SAID[wanted["task"]], "score", "prompt", "model", "error"], set()
-    asked = [wanted.get("question") or ", ".join(wanted.get("classes", ())), str(how.model)]
+    header, done = ["image", SAID[wanted["task"]], "score", "prompt", "model", "reading", "error"], set()
+    options = {"sensor": how.sensor, **how.reading, "window": how.window, "bbox": how.bbox, "aoi": how.aoi}
+    reading = " ".join(f"{name}={value}" for name, value in options.items() if value is not None)
+    asked = [wanted.get("question") or ", ".join(wanted.get("classes", ())), str(how.model), reading]
     if output.exists() and not how.overwrite:
-        with output.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.reader(file))
+        try:
+            with output.open(newline="", encoding="utf-8-sig") as file:
+                rows = list(csv.reader(file))
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise EarthGPTError(
+                f"{output} is there already and no CSV in UTF-8 ({error}); say --overwrite, or another name."
+            ) from None
         if not rows or rows[0] != header:
             raise EarthGPTError(f"{output} is there already and has other columns; say --overwrite, or another name.")
         kept = [row for row in rows[1:] if len(row) == len(header) and not row[-1]]
-        if others := [row for row in kept if row[3:5] != asked]:
+        if others := [row for row in kept if row[3:6] != asked]:
+            prompt, model, read = others[0][3:6]
             raise EarthGPTError(
-                f"{output} is there already, with answers of {others[0][4]} to {others[0][3]!r}; say --overwrite, or "
-                "another name."
+                f"{output} is there already, with answers of {model} to {prompt!r}, read with {read or 'no options'}; "
+                "say --overwrite, or another name."
             )
         done = {row[0] for row in kept}
         if len(kept) < len(rows) - 1:
@@ -128,7 +140,8 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
                 note(_of(path, str(error)))
             lines.writerow([path, said, "" if score is None else f"{score:.4f}", *asked, error])
             file.flush()
-    note(f"Wrote {output}: {len(paths):,} images, {failed:,} of them failed.")
+    before = f", {len(paths) - len(left):,} of them were there before" if len(left) < len(paths) else ""
+    note(f"Wrote {output}: {len(paths):,} images{before}, {failed:,} of them failed.")
     if failed:
         raise typer.Exit(1 if failed == len(paths) else 3)
 
@@ -157,6 +170,7 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
         note(f"{scene.name}: {one}")
     if total > 1:
         note(f"{scene.name}: {scene.size[0]:,} x {scene.size[1]:,} pixels in {total:,} tiles of {tile}")
+    _say_what_is_unknown(assistant, scene, job)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or total == 1) as progress:
         bar = progress.add_task("tiles", total=total)
@@ -199,6 +213,24 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
     lines = lines or ["nothing found"]
     say(value, how.as_json, "\n".join(f"{name}{line}" for line in lines))
     _write(scene, job, found, made, how)
+
+
+def _say_what_is_unknown(assistant: Any, scene: Any, job: Any) -> None:
+    """Of classes that the detector never learned: the language model answers then, and it guesses."""
+    import difflib
+
+    from earthgpt.tasks.wording import class_name
+
+    heads = assistant.model.dense_heads if job.task == "detect" and job.constrained else None
+    known = heads.vocabulary.seen_by(scene.sensor) if heads is not None else ()
+    for one in job.classes if known else ():
+        if not {one, class_name(one)} & set(known):
+            close = difflib.get_close_matches(one, known, 1)
+            meant = f"; did you mean {close[0]!r}?" if close else ""
+            note(
+                f"{scene.name}: the model's detector does not know {one!r} in {scene.sensor} images "
+                f"({', '.join(known)}), so its boxes are guessed{meant}"
+            )
 
 
 def _write(scene: Any, job: Any, found: Any, made: Made, how: Survey) -> None:

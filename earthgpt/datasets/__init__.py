@@ -80,7 +80,9 @@ class Dataset:
         """
         root = Path(root or ".").absolute()
         if split not in self.splits:
-            hint = ' Take "all", or its part "val", a tenth that is held out.' if self.splits == ("all",) else ""
+            hint = ""
+            if self.splits == ("all",):
+                hint = ' Take "all", or its part "val", a tenth that is held out: --split all --part val.'
             raise EarthGPTError(f"{self.title} has splits {', '.join(self.splits)}; not {split!r}.{hint}")
         if not root.is_dir():
             raise EarthGPTError(f"No folder {root}: {self.title} would be read from it.")

@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from earthgpt.geo.sources import is_product
+from earthgpt.geo.sources import SUFFIXES, is_product
 from earthgpt.types import EarthGPTError
 
-SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".webp", ".bmp"))
 _ROLES = ("visual", "data", "overview")  # of a STAC asset, the one that is shown first
 
 

@@ -46,6 +46,9 @@ _STORES = {
 _NAMING = ("sourcefilename", "sourcedataset", "indexdataset")  # what has the name of a file in a VRT
 _PART = re.compile(r"(NETCDF|HDF5|HDF4_EOS|HDF4_SDS|HDF4_GR|GTIFF_DIR):(?:(\d+):)?\"?(.+?)\"?(:[^:]*)?")
 
+# Of files that are images, where a folder is looked through.
+SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".webp", ".bmp"))
+
 
 @dataclass(frozen=True, slots=True)
 class Band:
@@ -198,11 +201,15 @@ def product(source: str | Path | Sequence[str | Path], remote: bool) -> Product:
 
 
 def is_product(path: Path) -> bool:
-    """Whether a folder is a product that is known, rather than one of many images."""
+    """Whether a folder is a product that is known, rather than one of many images: all that are in it are of one."""
     try:
-        return path.is_dir() and _folder(path) is not None
+        product = _folder(path) if path.is_dir() else None
     except EarthGPTError:
         return False
+    if product is None or path.name.startswith(("S1", "S2")):
+        return product is not None
+    begins = re.split(r"_(?:S[RT]_)?B\d", Path(product.bands[0].path).stem, maxsplit=1, flags=re.IGNORECASE)[0].lower()
+    return all(one.name.lower().startswith(begins) for one in path.iterdir() if one.suffix.lower() in SUFFIXES)
 
 
 def _folder(path: Path) -> Product:

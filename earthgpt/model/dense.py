@@ -81,6 +81,10 @@ class Vocabulary:
         by_sensor = {sensor: tuple(sorted(names)) for sensor, names in sorted(sensors.items())}
         return cls(tuple(sorted(scenes)), objects, by_sensor)
 
+    def seen_by(self, sensor: str) -> tuple[str, ...]:
+        """The objects that images of a sensor may show."""
+        return self.sensors.get(str(sensor), self.objects)
+
     @classmethod
     def from_dict(cls, names: Mapping[str, Any]) -> Vocabulary:
         """What ``to_dict`` gave. Raises EarthGPTError for what an older version wrote, whose heads were others."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
-from fastapi import FastAPI, File, Form, Query, Request, Response, UploadFile
+from fastapi import Depends, FastAPI, File, Form, Query, Request, Response, UploadFile
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, StreamingResponse
 from prometheus_client import generate_latest
@@ -24,10 +24,10 @@ from earthgpt.assistant import EarthGPT
 from earthgpt.serve import chat, page
 from earthgpt.serve.engine import Engine
 from earthgpt.serve.guard import Fetch, Limits, Reader, RefusedError, examine, media_type, save_upload
-from earthgpt.serve.jobs import FORMATS, Jobs, Ticket
+from earthgpt.serve.jobs import FORMATS, Jobs, Ticket, make_folder
 from earthgpt.serve.requests import BusyError, TooLongError
 from earthgpt.serve.shield import Metrics, Shield
-from earthgpt.serve.tasks import BatchedEarthGPT, Taken, cleaned, names_of, router
+from earthgpt.serve.tasks import BatchedEarthGPT, Taken, cleaned, names_of, no_other_fields, router
 from earthgpt.types import EarthGPTError
 
 _SCENE_PIXELS = 2 * 10**10
@@ -109,10 +109,13 @@ class ModelList(BaseModel):
 def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
     """The application around a model.
 
-    Its state has ``engine`` and ``jobs`` while it runs. Starting raises EarthGPTError where jobs cannot be kept.
+    Its state has ``engine`` and ``jobs`` while it runs. Raises EarthGPTError where jobs cannot be kept, and so does
+    starting it.
     """
     metrics = Metrics()
     reader = Reader(settings.limits, settings.fetch, jobs=settings.jobs is not None)
+    if settings.jobs is not None:
+        make_folder(settings.jobs)  # before anything is started
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -154,6 +157,12 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
     app.include_router(page.router(reader, scene_pixels, scene_bytes))
     if settings.jobs is not None:
         _jobs(app, settings)
+    else:
+
+        @app.api_route("/v1/jobs{rest:path}", methods=["GET", "POST", "DELETE"], include_in_schema=False)
+        def no_jobs(rest: str) -> None:
+            raise RefusedError("This server takes no large scenes; it would with: earthgpt serve --jobs FOLDER", 404)
+
     app.add_middleware(
         Shield,
         metrics=metrics,
@@ -293,7 +302,7 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
             raise RefusedError("There is no such job.", 404)
         return ticket
 
-    @app.post("/v1/jobs", status_code=202, tags=["jobs"])
+    @app.post("/v1/jobs", status_code=202, tags=["jobs"], dependencies=[Depends(no_other_fields)])
     def submit(
         request: Request,
         scene: Annotated[UploadFile, File(description="A GeoTIFF, or another image, of any size.")],

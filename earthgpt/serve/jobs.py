@@ -77,6 +77,14 @@ class _StoppedError(Exception):
     """The job goes on no further now."""
 
 
+def make_folder(folder: Path) -> None:
+    """Makes the folder of jobs. Raises EarthGPTError where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EarthGPTError(f"Cannot write the jobs to {folder}: {error.strerror}.") from None
+
+
 class Jobs:
     """The jobs in a folder, and the thread that goes through them; tiles are looked at in the model's thread, a few at
     a time between the steps of other requests.
@@ -86,8 +94,8 @@ class Jobs:
 
     def __init__(self, folder: Path, engine: Engine, assistant: EarthGPT, most: int = 100) -> None:
         self.folder, self.engine, self.assistant, self.most = folder, engine, assistant, most
+        make_folder(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             self._lock_file = (folder / ".lock").open("w")
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, Header, Response, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Header, Request, Response, UploadFile
 from pydantic import BaseModel
 
 from earthgpt.assistant import EarthGPT
@@ -121,9 +121,16 @@ Accept = Annotated[str | None, Header()]
 _EITHER: dict[int | str, dict[str, Any]] = {200: {"content": {GEOJSON: {"schema": {"type": "object"}}}}}
 
 
+async def no_other_fields(request: Request) -> None:
+    """Raises RefusedError for a field of the form that the endpoint has not: a misspelt one would be passed over."""
+    known = [field.alias for field in request.scope["route"].dependant.body_params]
+    if unknown := [name for name in await request.form() if name not in known]:
+        raise RefusedError(f"There is no field {unknown[0][:100]!r} here; there are {', '.join(known)}.")
+
+
 def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRouter:
     """The endpoints of the tasks; ``assistant`` is asked for when a request comes."""
-    routes = APIRouter(prefix="/v1", tags=["tasks"])
+    routes = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[Depends(no_other_fields)])
 
     def opened(upload: UploadFile, sensor: Sensor | None) -> Raster:
         return reader.of_file(upload.file, sensor)

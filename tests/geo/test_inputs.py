@@ -84,3 +84,14 @@ def test_the_folder_of_a_product_is_one_image_and_an_address_stays_as_it_is(tmp_
     for band in (2, 3, 4):
         (scene / f"{scene.name}_B{band}.TIF").write_bytes(b"II*\0")
     assert expand([scene, "https://example.org/a.tif"]) == [scene, "https://example.org/a.tif"]
+    (scene / f"{scene.name}_QA_PIXEL.TIF").write_bytes(b"II*\0")  # one of its own
+    assert expand([scene]) == [scene]
+
+
+def test_a_folder_of_images_is_one_though_a_product_is_among_them(tmp_path):
+    bands = [tmp_path / f"LC08_L2SP_042034_20170616_20200903_02_T1_SR_B{band}.TIF" for band in (2, 3, 4)]
+    for path in bands:
+        path.write_bytes(b"II*\0")
+    assert expand([tmp_path]) == [tmp_path]
+    (tmp_path / "photo.jpg").write_bytes(b"")
+    assert expand([tmp_path]) == [*bands, tmp_path / "photo.jpg"]

@@ -164,3 +164,18 @@ def test_any_request_that_the_schema_allows_is_no_fault(served):
             assert reply.status_code < 500 or reply.status_code == 503, (case, reply.text)
 
         holds()
+
+
+@pytest.mark.parametrize(("path", "name"), [("detect", "classes"), ("ground", "sensro"), ("ask", "lable")])
+def test_a_field_that_is_not_there_is_refused_and_not_passed_over(served, geotiff, path, name):
+    files = {"image": ("a.tif", geotiff.read_bytes())}
+    reply = served.client.post(f"/v1/{path}", files=files, data={**FIELDS[path], name: "x"})
+    assert reply.status_code == 400
+    assert f"no field {name!r}" in reply.json()["error"]["message"] and "image" in reply.json()["error"]["message"]
+
+
+def test_a_server_without_jobs_says_how_it_would_have_them(assistant, geotiff):
+    with running(assistant) as found:
+        files = {"scene": ("a.tif", geotiff.read_bytes())}
+        for reply in (found.client.post("/v1/jobs", files=files), found.client.get("/v1/jobs/abc/result")):
+            assert reply.status_code == 404 and "--jobs FOLDER" in reply.json()["error"]["message"]
