@@ -168,7 +168,7 @@ def process(command: list[str], environment: dict[str, str] | None = None) -> It
                     break
             except httpx.TransportError:
                 if started.poll() is not None or time.monotonic() > until:
-                    raise
+                    raise RuntimeError("The server did not start.") from None
             time.sleep(0.2)
         yield port, psutil.Process(started.pid)
     finally:

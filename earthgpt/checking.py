@@ -35,6 +35,7 @@ ACTIONS = {
     r"images without their oriented boxes": "asked about with upright boxes only",
     r"images of (another sensor|no part|no class)|images outside class folders|folders of no class": "left out",
     r"lines without an image of the folder": "the line is left out",
+    r"captions of another part than their image": "they go with the part of its first caption",
     r"further annotations of an image": "the first kind of annotation counts",
 }
 
