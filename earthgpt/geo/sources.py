@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as xml
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -197,7 +197,10 @@ def product(source: str | Path | Sequence[str | Path], remote: bool) -> Product:
     if not source:
         raise EarthGPTError("A scene is made of at least one file.")
     paths = [address(str(one), remote) for one in source]
-    return _known(paths, all_of=True) or Product(tuple(Band(one, 0, Path(one).stem) for one in paths))
+    found = _known(paths, all_of=True)
+    if found is None:
+        return Product(tuple(Band(one, 0, Path(one).stem) for one in paths))
+    return replace(found, bands=tuple(sorted(found.bands, key=lambda band: paths.index(band.path))))  # as they were named
 
 
 def is_product(path: Path) -> bool:

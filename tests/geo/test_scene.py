@@ -254,6 +254,13 @@ def test_old_landsat_counts_of_8_bits_are_stretched(tmp_path):
     assert whole(scene)[0].max() == 255
 
 
+def test_bands_that_are_named_one_by_one_keep_their_order(tmp_path):
+    names = [f"LT52240631988227CUB02_B{number}" for number in (4, 3, 2)]  # no blue: the usual false colours
+    paths = [write(tmp_path / f"{name}.TIF", np.full((4, 4), i, np.uint8), **UTM) for i, name in enumerate(names)]
+    assert [band.name for band in open_scene(paths).shown] == ["B4", "B3", "B2"]
+    assert whole(open_scene(paths, stretch="none"))[0][0, 0].tolist() == [0, 1, 2]
+
+
 def test_sentinel_2_bands_of_two_resolutions_are_one_scene(tmp_path):
     folder = tmp_path / "S2A_MSIL2A_20230101T101411_N0509_R022_T32UQD_20230101T134455.SAFE"
     images = folder / "GRANULE" / "L2A_T32UQD_A039326_20230101T101405" / "IMG_DATA"
