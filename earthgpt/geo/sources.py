@@ -200,7 +200,8 @@ def product(source: str | Path | Sequence[str | Path], remote: bool) -> Product:
     found = _known(paths, all_of=True)
     if found is None:
         return Product(tuple(Band(one, 0, Path(one).stem) for one in paths))
-    return replace(found, bands=tuple(sorted(found.bands, key=lambda band: paths.index(band.path))))  # as they were named
+    bands = sorted(found.bands, key=lambda band: paths.index(band.path))  # as they were named
+    return replace(found, bands=tuple(bands))
 
 
 def is_product(path: Path) -> bool:
