@@ -117,9 +117,10 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
         kept = [row for row in rows[1:] if len(row) == len(header) and not row[-1]]
         if others := [row for row in kept if row[3:6] != asked]:
             prompt, model, read = others[0][3:6]
+            to = f" to {prompt!r}" if prompt else ""
             raise EarthGPTError(
-                f"{output} is there already, with answers of {model} to {prompt!r}, read with {read or 'no options'}; "
-                "say --overwrite, or another name."
+                f"{output} is there already, with answers of {model}{to}, read with {read or 'no options'}; say "
+                "--overwrite, or another name."
             )
         done = {row[0] for row in kept}
         if len(kept) < len(rows) - 1:
