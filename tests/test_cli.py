@@ -686,11 +686,11 @@ def test_threads_that_wait_soon_sleep_unless_somebody_chose_otherwise(monkeypatc
 
 def test_a_class_that_the_detector_does_not_know_is_told(run, tmp_path):
     Image.fromarray(synthetic.scene(300, Sensor.OPTICAL, (64, 64)).image()).save(tmp_path / "a.png")
-    code, out, err = run("detect", tmp_path / "a.png", "-c", "shpi", "-c", "vehicles")
+    code, out, err = run("detect", tmp_path / "a.png", "-c", "shpi", "-c", "Vehicles")
     assert code == 0 and out
     (line,) = [one for one in err.splitlines() if "'shpi'" in one]
     assert "does not know 'shpi' in optical images" in line and line.endswith("did you mean 'ship'?")
-    assert "'vehicles'" not in err
+    assert "'Vehicles'" not in err
     assert "in infrared images: bicycle, car" in run("models", "show", "earthgpt-tiny")[1]
 
 

@@ -220,12 +220,12 @@ def _say_what_is_unknown(assistant: Any, scene: Any, job: Any) -> None:
     """Of classes that the detector never learned: the language model answers then, and it guesses."""
     import difflib
 
-    from earthgpt.tasks.wording import class_name
+    from earthgpt.tasks.wording import class_meant
 
     heads = assistant.model.dense_heads if job.task == "detect" and job.constrained else None
     known = heads.vocabulary.seen_by(scene.sensor) if heads is not None else ()
     for one in job.classes if known else ():
-        if not {one, class_name(one)} & set(known):
+        if class_meant(one, known) is None:
             close = difflib.get_close_matches(one, known, 1)
             meant = f"; did you mean {close[0]!r}?" if close else ""
             note(

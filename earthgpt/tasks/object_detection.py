@@ -13,7 +13,17 @@ from earthgpt.metrics.accuracy import lenient
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Deduced, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
-from earthgpt.tasks.wording import COUNT_WORDS, alone, class_name, count_word, plural, read_back, singular, sure
+from earthgpt.tasks.wording import (
+    COUNT_WORDS,
+    alone,
+    class_meant,
+    class_name,
+    count_word,
+    plural,
+    read_back,
+    singular,
+    sure,
+)
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Size
 
 # "There are two ships [..] in the image." as in the paper, and "<p>13 ships</p>[..]" as in the released records.
@@ -117,8 +127,8 @@ class ObjectDetection(Task):
         read = read_back((self.all_template, self.class_template, *self.all_variants, *self.class_variants), question)
         if read is None or read["kind"] not in ("horizontal", "oriented"):
             return None
-        label = read.get("nouns") and class_name(read["nouns"])
-        if label is not None and label not in facts.classes:
+        label = class_meant(read["nouns"], facts.classes) if read.get("nouns") else None
+        if label is None and read.get("nouns"):
             return None
         there = {one.label for one in sure(facts.regions)}
         told = [one for one in sure(facts.regions, _TOLD) if one.label in there]

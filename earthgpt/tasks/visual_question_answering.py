@@ -11,6 +11,7 @@ from earthgpt.tasks import Comparison, Deduced, Task, Turn, right_or_wrong
 from earthgpt.tasks.wording import (
     SURE,
     alone,
+    class_meant,
     class_name,
     likely,
     place,
@@ -95,8 +96,8 @@ class VisualQuestionAnswering(Task):
         wanted = read_back((self.presence, self.count, self.comparison, self.location, *_OTHER_WORDS), words)
         if wanted is None:
             return None
-        labels = {field: _label(field, noun) for field, noun in wanted.items()}
-        if not set(labels.values()) <= set(facts.classes):
+        labels = {field: class_meant(_label(field, noun), facts.classes) for field, noun in wanted.items()}
+        if None in labels.values():
             return None
         groups = {field: [one for one in facts.regions if one.label == label] for field, label in labels.items()}
         least = _COUNTED if "nouns" in wanted else SURE

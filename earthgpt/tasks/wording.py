@@ -56,6 +56,15 @@ def class_name(noun: str) -> str:
     return noun if noun.endswith(("ss", "us", "is")) or plural(one) != noun else one
 
 
+def class_meant(noun: str, classes: Sequence[str]) -> str | None:
+    """The class of some that is meant by who may have written its plural, or other capitals; None where none is."""
+    spelled = {name.lower(): name for name in reversed(classes)}
+    for word in (noun, class_name(noun)):
+        if word in classes:
+            return word
+    return spelled.get(noun.lower()) or spelled.get(class_name(noun.lower()))
+
+
 def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """The classes that somebody gives, each once: text with commas between them, or one after the other. None, which
     means all, stays None; raises EarthGPTError where none is left."""
@@ -140,7 +149,8 @@ def named(phrase: str, facts: Facts) -> tuple[str, str] | None:
     words = phrase.strip().rstrip(".").removeprefix("the ").removeprefix("The ")
     which, _, label = words.partition(" ")
     which, label = (which, label) if which in SUPERLATIVES else ("", words)
-    return (which, label) if label in facts.classes else None
+    meant = class_meant(label, facts.classes)
+    return None if meant is None else (which, meant)
 
 
 def described(which: str, label: str, facts: Facts) -> Region | None:

@@ -469,6 +469,9 @@ class Never:
         (VisualQuestionAnswering(), "How many bridges are there?", ("0", [])),  # but not where none is sure
         (VisualQuestionAnswering(), "how many storage tanks can be seen?", ("1", [])),
         (VisualQuestionAnswering(), "Are there any bridges?", ("no", [])),
+        (VisualQuestionAnswering(), "How many Storage Tanks are there in the image?", ("1", [])),
+        (ObjectDetection(), ObjectDetection().question("Ship"), ("There are three ships", [0.3, 0.9, 0.5])),
+        (VisualGrounding(), "Find the Storage tank.", ("[0.400", [0.8])),
         (SceneClassification(), SceneClassification().question(["harbor", "river"]), ("harbor", [])),
         (SceneClassification(), "What is this? Reference categories include: river, airport, harbor.", ("airport", [])),
         (VisualQuestionAnswering(), "Are there more bridges than ships in the image?", ("no", [])),
