@@ -736,3 +736,7 @@ def test_a_list_whose_quotes_the_shell_took_is_told(run, tmp_path, request):
 
 def test_a_server_whose_jobs_cannot_be_kept_says_so_in_one_line(run, model_folder):
     assert told(run("serve", "-m", model_folder, "--jobs", "/proc/jobs", "--no-compiled"), "Cannot write the jobs to")
+
+
+def test_an_evaluation_without_the_folder_of_its_set_is_told(run):
+    assert told(run("eval", "earthgpt-tiny", "rsscn7", "scene_classification"), "Name the folder", "rsscn7")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
+from earthgpt import lookup
 from earthgpt.cli.console import be_quiet, err, load_model, note, out, print_wide, waiting
 from earthgpt.cli.options import AsJson, Dtype, Reports, TaskOptions
 from earthgpt.types import EarthGPTError
@@ -68,6 +69,9 @@ def evaluate(
     be_quiet()
     if suite is None and not (dataset and task):
         raise EarthGPTError("Name a data set and a task, or a --suite and the folder of its sets.")
+    if suite is None and not root and dataset != "synthetic":
+        lookup.find("datasets", dataset), lookup.find("tasks", task)  # a misspelt name is told first
+        raise EarthGPTError(f"Name the folder of the data set: earthgpt eval {model} {dataset} {task} FOLDER")
     if suite is not None and (not dataset or task or part or kind or words or split != "val"):
         raise EarthGPTError("A --suite needs the folder of its sets, and says itself what is asked of them.")
     if suite is not None and len(output or ()) > 1:
