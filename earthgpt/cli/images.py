@@ -120,7 +120,9 @@ def _expand(images: Sequence[str]) -> list[Path | str]:
     from earthgpt.geo.inputs import expand
 
     for one in map(str, images):
-        word = "/" not in one and "\\" not in one and (not Path(one).suffix or " " in one)
+        word = not any(mark in one for mark in "/\\:") and (
+            not Path(one).suffix or " " in one
+        )  # ":" as in NETCDF:a.nc:t
         if word and not Path(one).exists() and not (glob.has_magic(one) and any(glob.iglob(one))):  # noqa: PTH207
             raise EarthGPTError(
                 f"There is no image {one!r}. A question is one argument in quotes, behind the images, and a class is "

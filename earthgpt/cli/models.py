@@ -38,7 +38,8 @@ def show_model(
     image_size: ImageSize = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how large a model is, part by part, and the runs that trained it. A preset needs no download.
+    """Show how large a model is, part by part, what its detector knows, and the runs that trained it. A preset needs no
+    download.
 
     Example: earthgpt models show earthgpt-7b --image-size 336
     """
@@ -48,12 +49,12 @@ def show_model(
     from earthgpt.model.presets import configuration, on_meta, size_of
 
     config = configuration(name, image_size)
-    size = size_of(on_meta(config))
+    size, known = size_of(on_meta(config)), (config.dense or {}).get("sensors") or {}
     if as_json:
-        typer.echo(json.dumps({"name": name, **asdict(size), "runs": config.runs}))
+        typer.echo(json.dumps({"name": name, **asdict(size), "classes": known, "runs": config.runs}))
         return
     _print_size(name, size)
-    for sensor, objects in ((config.dense or {}).get("sensors") or {}).items():
+    for sensor, objects in known.items():
         out.print(f"Its detector knows, in {sensor} images: {', '.join(objects)}", highlight=False, soft_wrap=True)
     if config.runs:
         out.print("Trained in these runs:", highlight=False)

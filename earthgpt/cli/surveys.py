@@ -76,8 +76,8 @@ def _for_each(path: Path | None, names: Sequence[str]) -> list[Path | None]:
 def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, how: Survey) -> None:
     """A line of CSV for each image: what was said, its score, to what and by which model, and what went wrong.
 
-    Images that a table has an answer for are not asked again; those that failed are. A table of another question or
-    model is refused.
+    Images that a table has an answer for are not asked again; those that failed are. A table of another question,
+    model or way of reading is refused.
     """
     if how.engine != "local":
         raise EarthGPTError("A table of images is made by this process (--engine local); ray shares the tiles of maps.")

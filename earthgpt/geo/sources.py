@@ -138,7 +138,7 @@ def local(path: str | Path, remote: bool) -> None:
     if b"<VRT" in head or path.suffix.lower() == ".vrt":
         for name, beside in _named(path):
             _beneath(path.parent, name, path, beside)
-    elif text[:1] in (b"<", b"{", b"[") and not any(map(Path.is_file, (path.with_suffix(".hdr"), Path(f"{path}.hdr")))):
+    elif text[:1] in (b"<", b"{", b"["):
         raise EarthGPTError(f"{path} is text, not an image; a file that points to images needs --remote (remote=True).")
     for beside in (path.with_name(path.name + ".aux.xml"), path.with_suffix(".aux.xml")):
         if beside.is_file() and b"OVERVIEW_FILE" in beside.read_bytes():

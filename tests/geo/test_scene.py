@@ -544,12 +544,12 @@ def test_a_file_cut_off_in_the_middle_keeps_its_first_half(tmp_path):
     assert valid[:128].all() and not valid[-128:].any() and 4 <= len(scene.damaged) <= 9
 
 
-@pytest.mark.parametrize("first", [60, 61, 91, 123])  # <, =, [ and { as text
-def test_a_raster_of_bare_values_is_no_text_whatever_its_first_values(tmp_path, first):
-    values = np.full((16, 16), first, np.uint8)
-    with rasterio.open(tmp_path / "raw.dat", "w", driver="ENVI", width=16, height=16, count=1, dtype="uint8") as file:
-        file.write(values, 1)
-    assert (whole(open_scene(tmp_path / "raw.dat"))[0] == first).all()
+def test_a_header_beside_does_not_let_a_file_point_elsewhere(tmp_path):
+    service = "<Service name='TMS'><ServerUrl>http://10.0.0.1/x</ServerUrl></Service>"
+    (tmp_path / "a.dat").write_text(f"<GDAL_WMS>{service}</GDAL_WMS>")
+    (tmp_path / "a.hdr").write_text("ENVI")
+    with pytest.raises(EarthGPTError, match="is text, not an image"):
+        open_scene(tmp_path / "a.dat")
 
 
 @pytest.mark.parametrize("nodata", [float("inf"), -1, 0.5])
