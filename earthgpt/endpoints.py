@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import math
 import queue
 import threading
@@ -27,6 +28,7 @@ _BUSY = (408, 409, 425, 429, 500, 502, 503, 504, 529)
 _LONGEST_WAIT_S = 60.0
 # A reply is some thousand characters; whatever sends this much is no chat server.
 _MOST_BYTES = 16 * 2**20
+_log = logging.getLogger("earthgpt")
 
 
 class _AskAgainError(Exception):
@@ -60,6 +62,7 @@ class Endpoint:
     wait_s: float = 1.0
     probabilities: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
+    _told: dict[str, object] = field(default_factory=dict, repr=False, compare=False)  # each failure is told once
 
     def __post_init__(self) -> None:
         try:
@@ -90,6 +93,8 @@ class Endpoint:
                     times = "once" if self.attempts == 1 else f"{self.attempts} times"
                     raise EarthGPTError(f"{self.url} was asked {times} and gave no answer: {failed}") from failed
                 wait = self.wait_s * 2**attempt if failed.wait_s is None else failed.wait_s
+                if self._told.setdefault(str(failed), failed) is failed:
+                    _log.warning("%s gave no answer and is asked again: %s", self.url, failed)
                 time.sleep(min(wait, _LONGEST_WAIT_S))
         raise ValueError(f"attempts is at least 1, not {self.attempts}.")
 

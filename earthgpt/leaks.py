@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,26 +12,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from earthgpt.datasets.ucmerced import LABELS as UCM_FOLDERS
+from earthgpt import lookup
 from earthgpt.geo.raster import open_image
 from earthgpt.geo.tiles import parse_fragment
 from earthgpt.types import Sample
-
-# Sets whose images are those of another, under the same file names in other folders.
-FAMILIES = {
-    **dict.fromkeys(("aid", "rsicd"), "aid"),
-    **dict.fromkeys(("nwpu_resisc45", "nwpu_captions"), "nwpu_resisc45"),
-    **dict.fromkeys(("ucmerced", "ucm_captions"), "ucmerced"),
-    **dict.fromkeys(("dior", "dior_r", "dior_rsvg"), "dior"),
-    **dict.fromkeys(("dota_v1", "dota_v15", "dota_v2"), "dota"),
-    **dict.fromkeys(("ssdd", "ssdd_oriented"), "ssdd"),
-    **dict.fromkeys(("hit_uav", "hit_uav_oriented"), "hit_uav"),
-    **dict.fromkeys(("mar20", "mar20_oriented", "mar20_types"), "mar20"),
-    "hrrsd": "hrrsd",
-    "sydney_captions": "sydney_captions",
-}
-# The parts of RSIVQA by the family of their images; those of AID have the names of RSICD.
-RSIVQA = {"AID": "aid", "DOTA": "dota", "HRRSD": "hrrsd", "Sydney": "sydney_captions", "UCM": "ucmerced"}
 
 # Bits of 128 in which copies may differ, from benchmarks/looks.py: of 300 images each of AID and RSSCN7, 100 of HIT-UAV
 # and 40 of NWPU VHR-10 at least 99 % are found again at half and 1.7 times their size, at 224 pixels, and at JPEG
@@ -70,27 +53,14 @@ class Leak:
     how: str
 
 
-def family(dataset: str) -> str:
-    """The set that the images of ``dataset`` come from first."""
-    return FAMILIES.get(dataset, dataset)
-
-
 def identity(dataset: str, name: str) -> str:
-    """The name of a sample's image that is the same in all sets that hold it under their names.
+    """The name of a sample's image that is the same in all sets that hold it (``Dataset.identity``).
 
     A tile has the identity of the image that it is cut from.
     """
-    path = PurePosixPath(parse_fragment(name)[0])
-    if dataset == "rsivqa" and path.parts[0] in RSIVQA:
-        return f"{RSIVQA[path.parts[0]]}/{path.stem.lower()}"
-    if dataset not in FAMILIES:
-        return f"{dataset}/{path}"
-    stem = path.stem.lower()
-    scene = re.fullmatch(r"([a-z]+)(\d\d)", stem) if dataset == "ucmerced" else None
-    if scene and scene[1] in UCM_FOLDERS:
-        # The caption set numbers the images from 1, a hundred for each class in the order of its names.
-        stem = str(100 * sorted(UCM_FOLDERS).index(scene[1]) + int(scene[2]) + 1)
-    return f"{family(dataset)}/{stem}"
+    path = str(PurePosixPath(parse_fragment(name)[0]))
+    shared = lookup.find("datasets", dataset).identity
+    return (shared and shared(path)) or f"{dataset}/{path}"
 
 
 def fingerprint(dataset: str, sample: Sample, compare: Literal["names", "bytes", "looks"]) -> Fingerprint:

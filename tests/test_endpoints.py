@@ -73,13 +73,14 @@ def test_probabilities_that_are_none_are_not_taken(tokens):
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_busy_server_is_asked_again(status):
+def test_a_busy_server_is_asked_again(status, caplog):
     def answer(request, number):
         return completion("yes") if number == 2 else (status, {"Retry-After": "0"}, b'{"error": {"message": "busy"}}')
 
     with serve(answer) as server:
         assert endpoint(server).ask(ASKED).text == "yes"
         assert len(server.requests) == 3
+        assert caplog.messages == [f"{server.url} gave no answer and is asked again: {status} busy"], "told once"
 
 
 def test_waits_double_unless_the_server_says_how_long(monkeypatch):

@@ -69,8 +69,8 @@ def evaluate(
     be_quiet()
     if suite is None and not (dataset and task):
         raise EarthGPTError("Name a data set and a task, or a --suite and the folder of its sets.")
-    if suite is None and not root and dataset != "synthetic":
-        lookup.find("datasets", dataset), lookup.find("tasks", task)  # a misspelt name is told first
+    if suite is None and lookup.find("datasets", dataset).downloaded and not root:
+        lookup.find("tasks", task)  # a misspelt name is told first
         raise EarthGPTError(f"Name the folder of the data set: earthgpt eval {model} {dataset} {task} FOLDER")
     if suite is not None and (not dataset or task or part or kind or words or split != "val"):
         raise EarthGPTError("A --suite needs the folder of its sets, and says itself what is asked of them.")

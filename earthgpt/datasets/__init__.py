@@ -6,7 +6,8 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 from earthgpt.types import EarthGPTError, Sample, Sensor
 
@@ -43,7 +44,9 @@ class Dataset:
     caption set, questions of a question set, expressions of a grounding set), where known; "total" is of all splits,
     where their own numbers are not known.
     ``unnamed`` are labels of objects that nobody could name. ``paper`` is how MMRS-1M used it; None when it did not.
-    ``reader`` takes (root, split, defects).
+    ``reader`` takes (root, split, defects). ``identity`` takes the name of an image to the one that it has in all sets
+    that hold it ("aid/airport_1"), None where it is of no other set; as a whole None where no image is.
+    ``downloaded`` is whether there are files of it, in a ``root``: scenes that are made as they are read have none.
     """
 
     title: str
@@ -59,6 +62,8 @@ class Dataset:
     objects: Mapping[str, int] = field(default_factory=dict)
     unnamed: tuple[str, ...] = ()
     paper: Paper | None = None
+    identity: Callable[[str], str | None] | None = None
+    downloaded: bool = True
 
     def read(
         self,
@@ -98,6 +103,15 @@ class Dataset:
             lost = len(sample.regions) - len(kept)
             defects["objects that nobody could name"] += lost
             yield replace(sample, regions=kept, complete=sample.complete and not lost) if lost else sample
+
+
+def images_of(dataset: str) -> Callable[[str], str]:
+    """The ``identity`` of images that lie in other folders under the file names they have in ``dataset``."""
+    return partial(_named, dataset)
+
+
+def _named(dataset: str, name: str) -> str:
+    return f"{dataset}/{PurePosixPath(name).stem.lower()}"
 
 
 def at_hand(sample: Sample) -> bool:

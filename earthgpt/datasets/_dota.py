@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from earthgpt.datasets import Dataset
+from earthgpt.datasets import Dataset, images_of
 from earthgpt.formats import detected, dota, files, images_below, layout, paired, quadrilateral, spellings
 from earthgpt.types import Sensor
 
@@ -39,4 +39,5 @@ def card(version, further, counts, paper=None):
         counts=counts,
         reader=partial(read, version=version, labels=spellings(classes)),
         paper=paper,
+        identity=images_of("dota"),
     )

@@ -1,6 +1,6 @@
 """AID: 10,000 scenes of 30 classes."""
 
-from earthgpt.datasets import Dataset
+from earthgpt.datasets import Dataset, images_of
 from earthgpt.formats import scenes, words
 from earthgpt.types import Sensor
 
@@ -29,4 +29,5 @@ DATASET = Dataset(
     counts={"all": 10_000},
     reader=read,
     paper=None,  # named in its text, but not in its table: the images are in MMRS-1M through RSIVQA alone
+    identity=images_of("aid"),
 )

@@ -1,6 +1,6 @@
 """DIOR: 20 classes of objects in 23,463 optical images, upright boxes."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import detected, either, layout, listed, search, spellings, upright
 from earthgpt.types import Sensor
 
@@ -45,4 +45,5 @@ DATASET = Dataset(
     reader=read,
     # Fits (1 + classes) of each image, for upright and oriented boxes.
     paper=Paper(splits=("train", "val"), turns=58_200, oriented_set="dior_r"),
+    identity=images_of("dior"),
 )

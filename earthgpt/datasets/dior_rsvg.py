@@ -1,6 +1,6 @@
 """DIOR-RSVG: 38,320 referring phrases about objects of DIOR."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import either, files, layout, lines, shaped, size_of, upright, voc
 from earthgpt.types import EarthGPTError, Region, Sample, Sensor
 
@@ -50,4 +50,5 @@ DATASET = Dataset(
     reader=read,
     # 30,820 phrases, for grounding and for region captioning: exact.
     paper=Paper(splits=("train", "val"), turns=61_640, tasks=("visual_grounding", "region_captioning")),
+    identity=images_of("dior"),
 )

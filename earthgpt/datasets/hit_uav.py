@@ -1,6 +1,6 @@
 """HIT-UAV: people and vehicles in thermal images from a drone, upright boxes."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import coco, detected, either, layout, spellings, upright
 from earthgpt.outlines import floats, oriented_box, rotated_rectangle
 from earthgpt.types import Sensor
@@ -58,4 +58,5 @@ DATASET = Dataset(
     unnamed=UNNAMED,
     # (1 + classes) of each image, for upright and oriented boxes; exact with DontCare as a class, 10,448 without.
     paper=Paper(splits=("train", "val"), turns=10_608, oriented_set="hit_uav_oriented"),
+    identity=images_of("hit_uav"),
 )

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import detected, either, layout, listed, spellings
 from earthgpt.types import Sensor
 
@@ -27,7 +27,7 @@ def read(root, split, defects):
 DATASET = Dataset(
     title="HRRSD",
     sensors=(Sensor.OPTICAL,),
-    tasks=("object_detection", "visual_grounding", "region_captioning"),
+    tasks=("object_detection", "region_captioning"),
     licence="Mulan PSL v1",
     homepage="https://github.com/CrazyStoneonRoad/TGRS-HRRSD-Dataset",
     citation="Zhang et al., Hierarchical and Robust Convolutional Neural Network for Very High-Resolution Remote "
@@ -39,4 +39,5 @@ DATASET = Dataset(
     reader=read,
     # 1 + classes of each image: exact.
     paper=Paper(splits=("train", "val"), turns=23_044),
+    identity=images_of("hrrsd"),
 )

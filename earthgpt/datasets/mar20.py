@@ -1,6 +1,6 @@
 """MAR20: military aircraft in 3,842 optical images, upright boxes, as one class: airplane."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.datasets.dior import annotated
 from earthgpt.formats import detected, spellings, upright
 from earthgpt.types import Sensor
@@ -30,4 +30,5 @@ DATASET = Dataset(
     reader=read,
     # EarthGPT's AP near 90 without training suggests that it was asked for airplanes, not for types.
     paper=Paper(splits=("test",)),
+    identity=images_of("mar20"),
 )

@@ -2,7 +2,7 @@
 
 import re
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import distinct, either, layout, load_json, shaped, size_if_there, string
 from earthgpt.types import Sample, Sensor
 
@@ -39,4 +39,5 @@ DATASET = Dataset(
     counts={"train": 25_200, "val": 3_150, "test": 3_150},
     reader=read,
     paper=Paper(splits=("train", "val"), turns=141_631),  # of 141,750; the rest repeats in its image
+    identity=images_of("nwpu_resisc45"),
 )

@@ -1,6 +1,6 @@
 """NWPU-RESISC45: 31,500 scenes of 45 classes."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import scenes, words
 from earthgpt.types import Sensor
 
@@ -32,4 +32,5 @@ DATASET = Dataset(
     reader=read,
     # The other 80 % are what EarthGPT is tested on; which images went where is not published.
     paper=Paper(splits=("all",), turns=6_300, share=0.2),
+    identity=images_of("nwpu_resisc45"),
 )

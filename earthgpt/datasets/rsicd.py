@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import captions, either, layout, size_if_there
 from earthgpt.types import Sample, Sensor
 
@@ -42,4 +42,5 @@ DATASET = Dataset(
     objects={"train": 17_813, "val": 2_901, "test": 3_619},
     # All of it: images that others test captions on are in MMRS-1M.
     paper=Paper(splits=("train", "val", "test"), turns=24_333),
+    identity=images_of("aid"),
 )

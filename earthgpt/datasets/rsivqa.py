@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import images_below, layout, lines, size_if_there
 from earthgpt.types import Question, Sample, Sensor
 
@@ -15,6 +15,8 @@ PARTS = {
     "Sydney": (("sydney_vqa",), ("Sydney_captions",)),
     "UCM": (("ucm_res", "ucm_vqa"), ("UCM_captions",)),
 }
+# The sets of their images; those of AID have the names of RSICD.
+SETS = {"AID": "aid", "DOTA": "dota", "HRRSD": "hrrsd", "Sydney": "sydney_captions", "UCM": "ucmerced"}
 KINDS = {"theme": "theme", "does this picture contain": "presence", "how many": "count", "location": "location"}
 
 
@@ -58,6 +60,12 @@ def listed(places, split):
     return set(lines(lists[0])) if lists else set()
 
 
+def identity(name):
+    """That of the image in the set which the part took it from."""
+    part = name.partition("/")[0]
+    return images_of(SETS[part])(name) if part in SETS else None
+
+
 def in_table(sample):
     """Whether the paper took the image: 921 of the part AID are of RSICD alone, and their names are numbers."""
     return not sample.name.startswith("AID/0")
@@ -77,4 +85,5 @@ DATASET = Dataset(
     reader=read,
     objects={"trainval": 69_546, "test": 42_147},
     paper=Paper(splits=("trainval",), turns=68_625, keep=in_table),
+    identity=identity,
 )

@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import MissingFilesError, coco, detected, either, layout, listed, spellings, upright
 from earthgpt.types import Sensor
 
@@ -55,4 +55,5 @@ DATASET = Dataset(
     reader=read,
     # One turn for each image, for upright and oriented boxes; two upright ones would give the same number.
     paper=Paper(splits=("train",), turns=1_856, per_class=False, oriented_set="ssdd_oriented"),
+    identity=images_of("ssdd"),
 )

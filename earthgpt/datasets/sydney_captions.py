@@ -1,6 +1,6 @@
 """Sydney-Captions: 613 scenes of Sydney with five captions each."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import captions, either, layout, size_if_there
 from earthgpt.types import Sample, Sensor
 
@@ -28,4 +28,5 @@ DATASET = Dataset(
     objects={"train": 2_294, "val": 274, "test": 269},
     # All of it: images that others test captions on are in MMRS-1M.
     paper=Paper(splits=("train", "val", "test"), turns=2_837),
+    identity=images_of("sydney_captions"),
 )

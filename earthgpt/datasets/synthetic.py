@@ -117,4 +117,5 @@ DATASET = Dataset(
     classes=tuple(sorted({label for labels in CLASSES.values() for label in labels})),
     counts={split: len(seeds) for split, seeds in SPLITS.items()},
     reader=read,
+    downloaded=False,
 )

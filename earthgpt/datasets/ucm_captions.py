@@ -1,6 +1,6 @@
 """UCM-Captions: the 2,100 scenes of UC Merced with five captions each."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.formats import captions, either, layout, size_if_there
 from earthgpt.types import Sample, Sensor
 
@@ -29,4 +29,5 @@ DATASET = Dataset(
     objects={"train": 7_999, "val": 982, "test": 1_005},
     # All of it: images that others test captions on are in MMRS-1M.
     paper=Paper(splits=("train", "val", "test"), turns=9_986),
+    identity=images_of("ucmerced"),
 )

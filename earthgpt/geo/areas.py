@@ -130,9 +130,9 @@ class Outlines:
 
     def hold(self, point: Point) -> bool:
         """Whether a point lies in one of them."""
-        from shapely import Point as Place
+        import shapely
 
-        return bool(self.shape.intersects(Place(point)))
+        return bool(self.shape.intersects(shapely.Point(point)))
 
 
 def outlines_of(scene: Scene, areas: Sequence[Area]) -> tuple[Ring, ...]:

@@ -154,7 +154,7 @@ class FileReader:
                 if len(self.shown) == 1 and (table := _table(file, numbers[0])) is not None:
                     self._tables[path] = table
         grid = max(grids, key=lambda path: grids[path][0][0])
-        self._parts = {path: _part(path, grids[path], grid, grids[grid]) for path in grids}
+        self._lies = {path: _lie(path, grids[path], grid, grids[grid]) for path in grids}
         self.size = grids[grid][0]
         if any("complex" in kind for kind in kinds):
             self.sensor, self.reason, self.units = Sensor.SAR, "its values are complex", "amplitude"
@@ -260,13 +260,13 @@ class FileReader:
     def _read(self, window: Window, size: Size, smooth: bool) -> tuple[np.ndarray, np.ndarray]:
         planes: list[Any] = [None] * len(self.shown)
         masks: list[Any] = [None] * len(self.shown)
-        for path, part in self._parts.items():
+        for path, lie in self._lies.items():
             places = [i for i, band in enumerate(self.shown) if band.path == path]
             with self._file(path) as file:
-                values, valid = self._of_file(file, path, [self.shown[i] for i in places], part, window, size, smooth)
+                values, valid = self._of_file(file, path, [self.shown[i] for i in places], lie, window, size, smooth)
             for i, value, mask in zip(places, values, valid, strict=True):
                 planes[i], masks[i] = value, mask
-        if len(self._parts) > 1:
+        if len(self._lies) > 1:
             values = np.stack(planes)
         values = values.transpose(1, 2, 0)  # [h, w, bands], still stored band after band
         valid = _everywhere(values.shape) if all(map(_is_everywhere, masks)) else np.stack(masks, axis=-1)
@@ -276,11 +276,11 @@ class FileReader:
         return values, valid
 
     def _of_file(
-        self, file: Any, path: str, bands: Sequence[Band], part: Part, window: Window, size: Size, smooth: bool
+        self, file: Any, path: str, bands: Sequence[Band], lie: OnGrid, window: Window, size: Size, smooth: bool
     ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Values [bands, h, w] of the bands in one file, and for each where it is valid [h, w]."""
         spans = [
-            _span(start, length, count, *part[axis], (file.width, file.height)[axis])
+            _span(start, length, count, *lie[axis], (file.width, file.height)[axis])
             for axis, (start, length, count) in enumerate(zip(window[:2], window[2:], size, strict=True))
         ]
         (column, columns, x, width), (row, rows, y, height) = spans
@@ -310,9 +310,9 @@ class FileReader:
         self, file: Any, path: str, numbers: Sequence[int], window: Sequence[float], shape: Size, smooth: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Values [bands, h, w] of a window of a file, and whether they could be decoded [h, w]; ``shape`` is (h, w)."""
+        from rasterio import windows
         from rasterio.enums import Resampling
         from rasterio.errors import RasterioIOError
-        from rasterio.windows import Window as Part
 
         block = file.block_shapes[numbers[0] - 1][::-1]
         full = window[2:] == shape[::-1]
@@ -325,7 +325,7 @@ class FileReader:
             how = Resampling.average if smooth else Resampling.nearest
             try:
                 values = file.read(
-                    list(numbers), window=Part(*window), out_shape=(len(numbers), *shape), resampling=how
+                    list(numbers), window=windows.Window(*window), out_shape=(len(numbers), *shape), resampling=how
                 )
                 return values, _everywhere(shape)
             except RasterioIOError:
@@ -354,9 +354,9 @@ class FileReader:
 
     def _valid(self, file: Any, band: Band, values: np.ndarray, window: Sequence[float], shape: Size) -> np.ndarray:
         """Where the values [h, w] of a band are data: not nodata, NaN or infinite, and not masked or transparent."""
+        from rasterio import windows
         from rasterio.enums import MaskFlags
         from rasterio.errors import RasterioIOError
-        from rasterio.windows import Window as Part
 
         nodata = self.nodata if self.nodata is not None else band.nodata
         flags = file.mask_flag_enums[band.number - 1]
@@ -365,7 +365,7 @@ class FileReader:
         valid = _valid(values, nodata)
         if MaskFlags.per_dataset in flags and (MaskFlags.alpha not in flags or alpha_of(file) is not None):
             try:
-                valid = _both(valid, file.read_masks(band.number, window=Part(*window), out_shape=shape) > 0)
+                valid = _both(valid, file.read_masks(band.number, window=windows.Window(*window), out_shape=shape) > 0)
             except RasterioIOError:
                 self.damaged.add((band.path, -1, -1))
                 valid = np.zeros(shape, bool)
@@ -374,10 +374,10 @@ class FileReader:
 
 # Where a file lies on the grid: for columns and for rows, the pixels of the file that a pixel of the grid is long, and
 # the pixel of the file at which the grid begins.
-Part = tuple[tuple[float, float], tuple[float, float]]
+OnGrid = tuple[tuple[float, float], tuple[float, float]]
 
 
-def _part(path: str, own: tuple[Size, Affine, Any], grid_path: str, grid: tuple[Size, Affine, Any]) -> Part:
+def _lie(path: str, own: tuple[Size, Affine, Any], grid_path: str, grid: tuple[Size, Affine, Any]) -> OnGrid:
     (size, transform, crs), (grid_size, grid_transform, grid_crs) = own, grid
     if (size, transform) == (grid_size, grid_transform):
         return (1.0, 0.0), (1.0, 0.0)

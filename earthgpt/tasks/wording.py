@@ -100,7 +100,10 @@ def single(regions: Sequence[Region]) -> list[Region]:
 
 
 def whole(sample: Sample) -> list[Region]:
-    """The regions of classes of which no object is cut: of others a phrase may mean one that the edge hides."""
+    """The regions of classes of which all objects are stated whole: of others a phrase may mean one that is not stated,
+    or that the edge hides."""
+    if not (sample.complete or sample.cut):
+        return []
     hidden = {region.label for region in sample.cut}
     return [region for region in sample.regions if region.label not in hidden]
 

@@ -304,10 +304,13 @@ def test_derived_phrases_are_true_of_one_region_only():
     assert found == {"the car": near, "the rightmost ship": far}
 
 
-def test_of_a_class_with_an_object_that_a_crop_cuts_no_phrase_is_derived():
+def test_of_a_class_with_an_object_that_is_cut_or_not_stated_no_phrase_is_derived():
     near, far = Box(0.1, 0.5, 0.2, 0.6), Box(0.8, 0.5, 0.9, 0.6)
-    ships = Sample(Path("a.png"), "a.png", (10, 10), Sensor.OPTICAL, regions=(*regions(near), Region(far, "car")))
-    parts = replace(ships, cut=(Region(Box(0.95, 0, 1, 0.1), "ship"),))
+    some = Sample(Path("a.png"), "a.png", (10, 10), Sensor.OPTICAL, regions=(*regions(near), Region(far, "car")))
+    ships = replace(some, complete=True)
+    parts = replace(some, cut=(Region(Box(0.95, 0, 1, 0.1), "ship"),))
+    assert VisualGrounding().turns(some, random.Random(0)) == []
+    assert VisualQuestionAnswering().derived(some, random.Random(0)) == []
     for sample, phrases in ((ships, ["the ship", "the car"]), (parts, ["the car"])):
         grounded = [turn.question for turn in VisualGrounding().turns(sample, random.Random(0))]
         assert grounded == [VisualGrounding().question(phrase) for phrase in phrases]
