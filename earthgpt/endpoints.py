@@ -62,7 +62,8 @@ class Endpoint:
     wait_s: float = 1.0
     probabilities: bool = False
     fields: Mapping[str, Any] = field(default_factory=dict)
-    _told: dict[str, object] = field(default_factory=dict, repr=False, compare=False)  # each failure is told once
+    # Each failure is told once.
+    _told: dict[str, object] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         try:

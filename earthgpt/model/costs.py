@@ -148,7 +148,10 @@ def training_memory(model: EarthGPTForConditionalGeneration, text: int, labelled
     frozen = sum(one.numel() for one in model.parameters() if not one.requires_grad)
     model.to(torch.bfloat16).train()
     with FakeTensorMode(allow_non_fake_inputs=True):  # tensors of a processor, with its kernels, but without memory
-        model.to_empty(device="cpu")
+        # An encoder that is not trained is not asked, and has the most tensors.
+        asked = (model.mm_projector, model.language_model)
+        for part in (model,) if _trains_encoders(model) else asked:
+            part.to_empty(device="cpu")
         one, two = (_activations(model, images, text, labelled, checkpointing) for images in (1, 2))
         image = two - one
         fixed = max(0, one - image)
@@ -177,12 +180,16 @@ def _activations(model, images: int, text: int, labelled: int, checkpointing: bo
     return found[0] + (layers - 1) * (found[1] - found[0]) + images * labelled * config.vocab_size * 8
 
 
+def _trains_encoders(model) -> bool:
+    return any(one.requires_grad for one in model.vision_encoder.parameters())
+
+
 def _bytes_kept(model, images: int, text: int, labelled: int) -> int:
     config, length = model.config, model.config.tokens_per_image + text
     ids = torch.full((1, images * length), config.image_token_id)
     kept = _Kept(model)
     with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
-        if any(one.requires_grad for one in model.vision_encoder.parameters()):
+        if _trains_encoders(model):
             side = config.image_size
             visual = model.get_image_features(torch.empty(images, 3, side, side, dtype=torch.bfloat16))
         else:
