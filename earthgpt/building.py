@@ -159,7 +159,7 @@ def _leaks(sample: Sample, job: _Job, tally: _Tally, compare: Literal["names", "
     """
     if job.index is None:
         return False
-    leak = _index(job.index).find(fingerprint(job.source.dataset, sample, compare))
+    leak = _index(job.index).find(fingerprint(job.source.dataset, sample, compare), job.source.dataset)
     if leak is None:
         return False
     near = _near(leak, job.source.dataset)
@@ -224,9 +224,7 @@ def _place(sample: Sample, root: Path, dataset: str, recipe: BuildRecipe) -> str
     inside = sample.image.is_relative_to(root)
     path = Path("data", dataset, sample.image.relative_to(root)) if inside else Path("data", f"{dataset}_more", name)
     if window and recipe.tiles == "files":
-        left, top = window[:2]
-        path = Path("data", f"{dataset}_tiles", Path(name).with_suffix("").as_posix().replace("/", "_"))
-        path = path.with_name(f"{path.name}_{left}_{top}.png")
+        path = Path("data", f"{dataset}_tiles", f"{name}_{'_'.join(map(str, window))}.png")
         if recipe.images != "none":
             _save(read_pixels(sample.image, window, sample.sensor), output / path)
         return path.as_posix()
@@ -420,11 +418,12 @@ def _evaluation_index(
     Besides those of the recipe these are the tests of every source.
     """
     wanted = list(recipe.evaluation)
-    named = {(one.dataset, one.root) for one in wanted}
+    named = {(one.dataset, Path(one.root).resolve(), split) for one in wanted for split in _evaluated(one)}
     for source in sources:
-        tests = tuple(split for split in lookup.find("datasets", source.dataset).splits if split.startswith("test"))
-        if tests and (source.dataset, source.root) not in named:
-            wanted.append(Evaluation(dataset=source.dataset, root=source.root, splits=tests))
+        tests = (split for split in lookup.find("datasets", source.dataset).splits if split.startswith("test"))
+        rest = tuple(split for split in tests if (source.dataset, Path(source.root).resolve(), split) not in named)
+        if rest:
+            wanted.append(Evaluation(dataset=source.dataset, root=source.root, splits=rest))
     asked_for = len(recipe.evaluation)
     futures = [pool.submit(_fingerprints, one, recipe.compare) for one in wanted]
     index, unread = Index(), []
@@ -444,12 +443,18 @@ def _evaluation_index(
     return path, unread
 
 
+def _evaluated(one: Evaluation) -> tuple[str, ...]:
+    """The splits that are meant: those it names, else those that the paper evaluates on, the tests, or all."""
+    card = lookup.find("datasets", one.dataset)
+    paper = card.paper.splits if card.paper and card.paper.turns is None else ()
+    tests = tuple(split for split in card.splits if split.startswith("test"))
+    return tuple(one.splits) or paper or tests or card.splits
+
+
 def _fingerprints(one: Evaluation, compare: str) -> dict[str, list[Fingerprint]]:
     card = lookup.find("datasets", one.dataset)
-    evaluated = card.paper.splits if card.paper and card.paper.turns is None else ()
-    tests = tuple(split for split in card.splits if split.startswith("test"))
     found: dict[str, list[Fingerprint]] = {}
-    for split in one.splits or evaluated or tests or card.splits:
+    for split in _evaluated(one):
         prints = found.setdefault(f"{one.dataset} {split}", [])
         for sample in card.read(one.root, split):
             try:

@@ -116,9 +116,10 @@ class Index:
                     self.words.setdefault(word, []).append(len(self.appearances))
                 self.appearances.append((one.appearance, origin, one.name))
 
-    def find(self, one: Fingerprint) -> Leak | None:
+    def find(self, one: Fingerprint, own: str = "") -> Leak | None:
         """The image of the index that this one is, by name or else bytes; or else the one it looks like most, where at
-        most ``ALIKE`` of 128 bits differ.
+        most ``ALIKE`` of 128 bits differ. One of the set ``own`` only where it looks like none of another: neighbours
+        within a set look alike.
         """
         if one.name in self.names:
             return Leak(one.name, self.names[one.name], one.name, "name")
@@ -127,9 +128,9 @@ class Index:
         if one.appearance is not None:
             near = {i for word in _words(one.appearance) for flip in NEAR for i in self.words.get(word ^ flip, ())}
             bits = [((self.appearances[i][0] ^ one.appearance).bit_count(), i) for i in near]
-            distance, i = min(bits, default=(ALIKE + 1, -1))
-            if distance <= ALIKE:
-                return Leak(one.name, *self.appearances[i][1:], "looks")
+            alike = [(self.appearances[i][1].split()[0] == own, count, i) for count, i in bits if count <= ALIKE]
+            if alike:
+                return Leak(one.name, *self.appearances[min(alike)[2]][1:], "looks")
         return None
 
 

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import downloads
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -167,6 +168,24 @@ def test_large_images_are_cut_into_tiles_with_their_objects(tmp_path, tiles):
     assert found[0]["conversations"][1]["value"] == "There is one ship [0.04,0.10,0.14,0.16] in the image."
 
 
+def test_tiles_of_other_images_and_sizes_are_other_files(tmp_path):
+    root = tmp_path / "in"
+    for i, name in enumerate(("a_b/c", "a/b_c")):
+        path, label = root / "train/images" / f"{name}.png", root / "train/labelTxt-v2.0" / f"{Path(name).name}.txt"
+        for one in (path, label):
+            one.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((200, 200), 50 + 100 * i, np.uint8)).save(path)
+        label.write_text("20 20 60 20 60 60 20 60 ship 0\n")
+    for tile in (150, 100):  # the second one in the same folder, as after a build that failed
+        sources = [{"dataset": "dota_v2", "root": str(root), "splits": ["train"]}]
+        build(recipe(tmp_path / "out", {}, sources=sources, tile=tile, overlap=20, tiles="files"))
+        for record in records(tmp_path / "out"):
+            pixels = read_pixels(tmp_path / "out" / record["image"], None, Sensor.OPTICAL)
+            assert pixels.shape[:2] == (tile, tile) and pixels.mean() == (50 if "a_b" in record["image"] else 150)
+        for file in ("manifest.json", "mmrs.json", "mmrs.jsonl"):
+            (tmp_path / "out" / file).unlink()
+
+
 # --- going on, and not being half-written ------------------------------------------------------------------------
 
 
@@ -288,6 +307,16 @@ def test_a_clean_build_refuses_images_that_are_evaluated_on_or_leaves_them_out(t
     assert report["leaks"] == {"aid all, by looks": 1, "aid all, by name": 1}
     by_name = build(recipe(tmp_path / "names", only, leaks="leave_out", compare="names", **options)).manifest["sets"][0]
     assert by_name["leaks"] == {"aid all, by name": 1}
+
+
+def test_tests_of_a_source_are_compared_with_whatever_split_of_it_is_evaluated(tmp_path, roots):
+    listing = roots["rsicd"] / "dataset_rsicd.json"
+    images = json.loads(listing.read_text())["images"]
+    twice = next(image for image in images if image["split"] == "test")
+    listing.write_text(json.dumps({"images": [*images, {**twice, "split": "train"}]}))
+    options = {"policy": "clean", "evaluation": [{"dataset": "rsicd", "root": str(roots["rsicd"]), "splits": ["val"]}]}
+    with told(r"evaluated on: 1 of rsicd test, by name"):
+        build(recipe(tmp_path / "out", {"rsicd": roots["rsicd"]}, **options))
 
 
 def test_near_copies_within_one_set_are_reported_and_kept(tmp_path, roots):

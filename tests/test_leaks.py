@@ -210,6 +210,11 @@ def test_the_nearest_appearance_is_told():
         [Fingerprint("far", appearance=0b1111), Fingerprint("near", appearance=0b11), Fingerprint("b", appearance=~0)],
     )
     assert index.find(Fingerprint("x", appearance=0b1)).other == "near"
+    index.add("b test", [Fingerprint("nearer", appearance=0b1)])
+    assert index.find(Fingerprint("x", appearance=0b1)).other == "nearer"
+    assert index.find(Fingerprint("x", appearance=0b1), own="b").other == "near", (
+        "it is no excuse to look like one's own"
+    )
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -73,7 +73,8 @@ def cut(sample: Sample, window: Window, visible: float = 0.5) -> tuple[Sample, i
     """The sample as the window shows it, and how many objects of it were left out because too little of them shows.
 
     An object stays when at least ``visible`` of its area lies inside; its corners outside move to the nearest point of
-    the edge. Where one was left out the sample is no longer complete. What is said of the whole image is dropped, and
+    the edge. Where one was left out the sample is no longer complete, and names it as ``cut`` where all others are
+    stated. What is said of the whole image is dropped, and
     phrases too: "the ship on the left" may be another one here. Name and image remain those of the whole.
     """
     left, top, width, height = window
@@ -81,7 +82,8 @@ def cut(sample: Sample, window: Window, visible: float = 0.5) -> tuple[Sample, i
     shares = [(region, _part_inside(region.box, frame)) for region in sample.regions]
     least = max(visible - ROUNDING, ROUNDING)
     kept = [region for region, share in shares if share > least]
-    lost = sum(ROUNDING < share <= least for _, share in shares)
+    lost = [region for region, share in shares if ROUNDING < share <= least]
+    parts = [*lost, *(region for region in sample.cut if _part_inside(region.box, frame) > ROUNDING)]
     shown = replace(
         sample,
         size=(width, height),
@@ -92,8 +94,11 @@ def cut(sample: Sample, window: Window, visible: float = 0.5) -> tuple[Sample, i
         expressions=(),
         regions=tuple(replace(region, box=_move(region.box, window, sample.size)) for region in kept),
         complete=sample.complete and not lost,
+        cut=tuple(replace(region, box=_move(region.box.bounds, window, sample.size)) for region in parts)
+        if sample.complete or sample.cut
+        else (),
     )
-    return shown, lost
+    return shown, len(lost)
 
 
 def _part_inside(box: Box | OrientedBox, frame: Box) -> float:

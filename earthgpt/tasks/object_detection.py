@@ -143,7 +143,7 @@ class ObjectDetection(Task):
         sentences = []
         for label in dict.fromkeys(region.label for region in answer):
             boxes = [region.box for region in answer if region.label == label]
-            noun = f"{count_word(len(boxes))} {label if len(boxes) == 1 else plural(label)}"
+            noun = f"{count_word(len(boxes))} {class_name(label) if len(boxes) == 1 else plural(label)}"
             noun = f"<p>{noun}</p>" if self.tagged else f"{noun} "
             written = write_boxes(boxes, self.frame(size), self.decimals)
             sentences.append(f"There {'is' if len(boxes) == 1 else 'are'} {noun}{written} in the image.")
@@ -162,7 +162,8 @@ class ObjectDetection(Task):
         return either(NOTHING, sentence if label is not None else some(sentence, " "))
 
     def parse(self, text, size):
-        """The regions in reading order; () when the text says that there are none; None when nothing can be read."""
+        """The regions in reading order, their labels in the singular; () when the text says that there are none; None
+        when nothing can be read."""
         regions = tuple(region for region, _ in self.spans(text, size))
         return regions if regions or _NOTHING.search(text) else None
 
@@ -180,14 +181,20 @@ class ObjectDetection(Task):
         """AP averaged over classes, precision, recall, F1; regions without a score count as sure.
 
         Those at an IoU of 0.5 also by the lenient policy of labels (``metrics.accuracy``). The score of a single answer
-        is its F1 there, by the strict one; 1 where nothing is there and nothing was found.
+        is its F1 there, by the strict one; 1 where nothing is there and nothing was found. A data set may state its
+        classes in the plural, which an answer in words does not tell.
         """
+        stated = {region.label for answer in answers for region in answer}
+        said = {region.label for regions in predictions for region in regions or ()}
+        read = {singular(plural(label)): label for label in sorted(stated)}  # what is read where two were written
+        meant = {label: label if label in stated else read.get(label, label) for label in said}
+        predictions = [_labelled(regions, meant) for regions in predictions]
         found = match_detections(predictions, answers, protocol=self.protocol)
         labels = {region.label for regions in (*predictions, *answers) for region in regions or ()}
         folded = {label: lenient(label) for label in labels}
         loose = found
         if len(set(folded.values())) < len(labels):
-            both = (_labelled(regions, folded) for regions in (predictions, answers))
+            both = ([_labelled(regions, folded) for regions in those] for those in (predictions, answers))
             loose = match_detections(*both, (0.5,), self.protocol)
         levels = {f"ap_{iou * 100:.0f}": found.average_precision(iou) for iou in (0.4, 0.5)}
         counts = Counter(region.label for answer in answers for region in answer)
@@ -206,9 +213,9 @@ class ObjectDetection(Task):
         )
 
 
-def _labelled(images: Sequence[Sequence[Region] | None], labels: Mapping[str, str]) -> list[tuple[Region, ...] | None]:
-    """The regions of each image with other labels."""
-    return [regions and tuple(replace(one, label=labels[one.label]) for one in regions) for regions in images]
+def _labelled(regions: Sequence[Region] | None, labels: Mapping[str, str]) -> tuple[Region, ...] | None:
+    """The regions of an image with other labels."""
+    return regions and tuple(replace(one, label=labels[one.label]) for one in regions)
 
 
 TASK = ObjectDetection()

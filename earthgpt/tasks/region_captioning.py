@@ -8,7 +8,7 @@ from earthgpt.coordinates import BOX_LIST, find_boxes, write_boxes
 from earthgpt.metrics.accuracy import answer_scores
 from earthgpt.metrics.captions import caption_scores
 from earthgpt.tasks import Comparison, Deduced, Task, Turn, right_or_wrong
-from earthgpt.tasks.wording import likely, read_back, with_article
+from earthgpt.tasks.wording import class_name, likely, read_back, with_article
 from earthgpt.types import Box, OrientedBox, Size
 
 _SAME = 0.3  # overlap from which an object is what a box shows
@@ -29,7 +29,7 @@ class RegionCaptioning(Task):
     def turns(self, sample, rng):
         """One turn for each expression, or else for each object."""
         described = [(region.box, region.label) for region in sample.expressions]
-        described = described or [(region.box, with_article(region.label)) for region in sample.regions]
+        described = described or [(region.box, with_article(class_name(region.label))) for region in sample.regions]
         templates = [self.wording(self.template, self.variants, rng) for _ in described]
         return [
             Turn(self.question(box.bounds, sample.size, template), phrase)
@@ -49,7 +49,7 @@ class RegionCaptioning(Task):
         if not same:
             return None
         _, label, probability = max(same)
-        return Deduced(with_article(label), probability=probability)
+        return Deduced(with_article(class_name(label)), probability=probability)
 
     def format(self, answer, size):
         """The phrase as it is."""

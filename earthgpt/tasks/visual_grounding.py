@@ -9,7 +9,7 @@ from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import Coordinates, Grammar, either, sequence
 from earthgpt.metrics.grounding import grounding_scores
 from earthgpt.tasks import Comparison, Deduced, Task, Turn
-from earthgpt.tasks.wording import SUPERLATIVES, alone, described, expressions, named, read_back, whole
+from earthgpt.tasks.wording import SUPERLATIVES, alone, class_name, described, expressions, named, read_back, whole
 from earthgpt.types import Box, OrientedBox, Size
 
 NOTHING = "There is no such object in the image."
@@ -36,7 +36,7 @@ class VisualGrounding(Task):
         absent = [label for label in sample.classes if all(label != region.label for region in sample.regions)]
         if self.varied and sample.complete and absent and rng.random() < 0.4:
             which = rng.choice(("", "", *(f"{one} " for one in SUPERLATIVES)))
-            stated.append((f"the {which}{rng.choice(absent)}", None))
+            stated.append((f"the {which}{class_name(rng.choice(absent))}", None))
         templates = [self.wording(self.template, self.variants, rng) for _ in stated]
         return [
             Turn(self.question(phrase, template=template), box)

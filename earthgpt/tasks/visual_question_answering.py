@@ -68,7 +68,9 @@ class VisualQuestionAnswering(Task):
             absent = [label for label, count in counts.items() if not count]
             for answer, labels in (("yes", present), ("no", absent)):
                 for label in rng.sample(labels, min(2, len(labels))):
-                    found.append(Question(self.presence.format(a_noun=with_article(label)), answer, "presence"))
+                    found.append(
+                        Question(self.presence.format(a_noun=with_article(class_name(label))), answer, "presence")
+                    )
             for label in rng.sample(present, min(2, len(present))):
                 found.append(Question(self.count.format(nouns=plural(label)), str(counts[label]), "count"))
             if absent and rng.random() < 0.3:
@@ -80,7 +82,7 @@ class VisualQuestionAnswering(Task):
                 answer = "yes" if counts[more] > counts[fewer] else "no"
                 found.append(Question(self.comparison.format(**nouns), answer, "comparison"))
         for region in single(whole(sample))[:3]:
-            found.append(Question(self.location.format(noun=region.label), place(region.box), "location"))
+            found.append(Question(self.location.format(noun=class_name(region.label)), place(region.box), "location"))
         others = [choice for choice in sample.choices if choice != sample.label]
         if sample.label is not None and others:
             asked = sample.label if rng.random() < 0.5 else rng.choice(others)

@@ -11,7 +11,7 @@ from earthgpt.tasks import Facts
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region, Sample
 
 COUNT_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_IRREGULAR = {"person": "people", "aircraft": "aircraft"}
+_IRREGULAR = {"person": "people", "aircraft": "aircraft", "lens": "lenses", "gas": "gases"}
 _REGULAR = {plural: singular for singular, plural in _IRREGULAR.items()}
 _FIELD = r"(\{\w+\})"
 _HISSING = ("s", "x", "z", "ch", "sh")
@@ -23,10 +23,12 @@ def count_word(count: int) -> str:
 
 
 def plural(noun: str) -> str:
-    """The plural of a class name; only its last word changes."""
+    """The plural of a class name; only its last word changes, and one in the plural stays."""
     head, space, last = noun.rpartition(" ")
     if last.lower() in _IRREGULAR:
         last = _IRREGULAR[last.lower()]
+    elif _is_plural(last):
+        return noun
     elif last.endswith(_HISSING):
         last += "es"
     elif last.endswith("y") and last[-2:-1] not in tuple("aeiou"):
@@ -50,19 +52,26 @@ def singular(noun: str) -> str:
     return head + space + last
 
 
+def _is_plural(word: str) -> bool:
+    word = word.lower()
+    known = word in _IRREGULAR or word in _REGULAR
+    return word in _REGULAR if known else word.endswith("s") and not word.endswith(("ss", "us", "is"))
+
+
 def class_name(noun: str) -> str:
     """The class that somebody means who may have written its plural: ``ship`` for ``ships``, and for ``ship``."""
-    one = singular(noun)
-    return noun if noun.endswith(("ss", "us", "is")) or plural(one) != noun else one
+    return singular(noun) if _is_plural(noun.rpartition(" ")[2]) else noun
 
 
-def class_meant(noun: str, classes: Sequence[str]) -> str | None:
-    """The class of some that is meant by who may have written its plural, or other capitals; None where none is."""
-    spelled = {name.lower(): name for name in reversed(classes)}
-    for word in (noun, class_name(noun)):
-        if word in classes:
-            return word
-    return spelled.get(noun.lower()) or spelled.get(class_name(noun.lower()))
+def class_meant(noun: str, classes: Iterable[str]) -> str | None:
+    """The class of some that is meant by who may have written the plural of what is in the singular there, or the
+    other way round, or other capitals; None where none is. Whoever reads "two axes" cannot know of axe and ax."""
+    classes = tuple(classes)
+    for form in (str, class_name, str.lower, lambda word: singular(plural(word.lower()))):
+        spelled = {form(name): name for name in reversed(classes)}
+        if found := spelled.get(form(noun)):
+            return found
+    return None
 
 
 def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
@@ -167,7 +176,7 @@ def expressions(regions: Sequence[Region], margin: float = 0.04) -> list[Region]
 
     A superlative is used only when it is clear: ahead of the next by ``margin`` (a fraction of the image's side).
     """
-    phrases = [Region(region.box, f"the {region.label}") for region in single(regions)]
+    phrases = [Region(region.box, f"the {class_name(region.label)}") for region in single(regions)]
     for label in dict.fromkeys(region.label for region in regions):
         group = [region for region in regions if region.label == label]
         if len(group) < 2:
@@ -175,5 +184,5 @@ def expressions(regions: Sequence[Region], margin: float = 0.04) -> list[Region]
         for which in SUPERLATIVES:
             second, first = sorted(group, key=lambda region: _edge(which, region.box))[-2:]
             if _edge(which, first.box) - _edge(which, second.box) >= margin:
-                phrases.append(Region(first.box, f"the {which} {label}"))
+                phrases.append(Region(first.box, f"the {which} {class_name(label)}"))
     return phrases

@@ -1,6 +1,7 @@
 """Windows cover an image, have a name, and show of its objects what lies in them."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -176,6 +177,10 @@ def test_a_box_without_area_goes_with_its_middle():
 def test_a_tile_is_complete_where_nothing_was_left_out():
     ships = sample((10, 10, 40, 40), (180, 50, 230, 100), complete=True)
     assert [cut(ships, window)[0].complete for window in (LEFT, RIGHT)] == [False, True]
+    left, right = (cut(ships, window)[0] for window in (LEFT, RIGHT))
+    assert right.cut == () and len(left.cut) == 1 and left.cut[0].box.right == 1, "phrases may mean it: it is named"
+    assert [len(cut(left, window)[0].cut) for window in ((0, 0, 100, 200), (100, 0, 100, 200))] == [0, 1]
+    assert cut(replace(ships, complete=False), LEFT)[0].cut == (), "others may be there that nobody stated"
     assert not cut(sample((10, 10, 40, 40)), LEFT)[0].complete
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -302,6 +303,22 @@ def test_derived_phrases_are_true_of_one_region_only():
     found = {region.label: region.box for region in expressions((*regions(near, same, far), Region(near, "car")))}
     # The two on the left are nearer than the margin, and all are equally high and large.
     assert found == {"the car": near, "the rightmost ship": far}
+
+
+@pytest.mark.parametrize("label", ["cars", "storage tanks", "lens", "gas", "axe", "canvas", "glasses", "BUSES"])
+def test_classes_that_somebody_states_in_the_plural_or_oddly_are_understood(label):
+    task = ObjectDetection()
+    for count in (1, 2):
+        answer = tuple(Region(Box(0.2 * i, 0.1, 0.2 * i + 0.1, 0.3), label) for i in range(count))
+        read = task.parse(task.format(answer, (100, 100)), (100, 100))
+        assert task.score([read], [answer])["ap_50"] == 1
+        sure = [replace(one, score=0.9) for one in answer]
+        facts = SimpleNamespace(size=(100, 100), classes=(label, "ship"), regions=sure, scenes={})
+        assert len(task.deduce(task.question(label), facts).regions) == count
+        question = VisualQuestionAnswering().question(f"How many {plural(label)} are there?")
+        assert VisualQuestionAnswering().deduce(question, facts).text == str(count)
+    sample = Sample(Path("a"), "a", (10, 10), Sensor.OPTICAL, regions=answer[:1], classes=(label,), complete=True)
+    assert VisualGrounding().turns(sample, random.Random(0))[0].question.endswith(f"the {class_name(label)}")
 
 
 def test_of_a_class_with_an_object_that_is_cut_or_not_stated_no_phrase_is_derived():
