@@ -246,6 +246,7 @@ def load(
 def _words(text: str, what: str) -> str:
     if not isinstance(text, str):
         raise EarthGPTError(f"A {what} is one text, not a {type(text).__name__}.")
-    if not text.strip():
+    text = text.encode(errors="replace").decode().strip()  # half a surrogate, as of another encoding, is no text
+    if not text:
         raise EarthGPTError(f"The {what} is empty.")
-    return text.strip()
+    return text

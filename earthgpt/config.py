@@ -268,7 +268,7 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type[_Tre
 def _load(path: Path, overrides: Sequence[str], kind: type[_Tree], later: tuple[Path, ...]) -> Any:
     """A recipe; ``later`` are the stages that come after it."""
     try:
-        tree = tomllib.loads(path.read_text())
+        tree = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise EarthGPTError(f"Cannot read the recipe {path}: {error.strerror}.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

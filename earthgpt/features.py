@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,9 +63,9 @@ class FeatureCache:
             self.known[number] = True
 
 
-def digest_of(encoder: nn.Module) -> str:
-    """Tells encoders with other weights apart."""
-    digest = blake2b(digest_size=16)
+def digest_of(encoder: nn.Module, settings: Mapping[str, Any]) -> str:
+    """Tells encoders with other weights or ``settings`` apart, such as which layers are taken."""
+    digest = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for name, value in encoder.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy())

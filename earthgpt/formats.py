@@ -210,9 +210,22 @@ def paired(
 
 
 def files(folder: Path, pattern: str) -> list[Path]:
-    """The files of a pattern, folder by folder in natural order; hidden ones (``._a.xml`` of macOS) are left out."""
-    found = [path for path in folder.glob(pattern) if _visible(path, folder) and path.is_file()]
+    """The files of a pattern, folder by folder in natural order; hidden ones (``._a.xml`` of macOS) are left out.
+
+    Raises EarthGPTError for a name that is not UTF-8.
+    """
+    found = [writable(path) for path in folder.glob(pattern) if _visible(path, folder) and path.is_file()]
     return sorted(found, key=lambda path: (path.parent.as_posix(), natural(path)))
+
+
+def writable(path: Path) -> Path:
+    """The path, as it is. Raises EarthGPTError for a name that is not UTF-8, which no table and no record can hold."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(path).decode(errors="replace")
+        raise EarthGPTError(f"The name of {shown} is not UTF-8: rename it (convmv -f latin1 -t utf8).") from None
+    return path
 
 
 @contextmanager

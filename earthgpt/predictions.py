@@ -588,7 +588,7 @@ class _Boxes:
             parts = [value for one in asked if one.size is None for value in (one.truth, one.prediction)]
             numbers = _numbers((value, None) for value in parts)
             self.side = max(1, math.ceil(numbers[:, 0].max(initial=1.0)))
-        self.labelled = any(box.label is not None for one in asked for box in self._written(one.truth, "truth", one))
+        self.labelled = any(box.label is not None for one in asked for box in self._written(one.truth))
 
     def scored(self, one: _Asked, defects: _Defects) -> Scored | None:
         truth = self._read(one, one.truth, "truth", defects)
@@ -617,7 +617,7 @@ class _Boxes:
         only = labels.pop() if len(labels) == 1 else _OBJECT
         return tuple(replace(region, label=only) if region.label == "" else region for region in prediction)
 
-    def _written(self, value: Any, role: str, one: _Asked) -> list[Written]:
+    def _written(self, value: Any) -> list[Written]:
         found = written_boxes(value)
         text = value if isinstance(value, str) else ""
         if isinstance(self.task, ObjectDetection) and text and all(box.label is None for box in found):
@@ -629,7 +629,7 @@ class _Boxes:
 
     def _read(self, one: _Asked, value: Any, role: str, defects: _Defects) -> tuple[Region, ...] | None:
         """The regions; None where nothing can be read, and in the truth also where one of them is wrong."""
-        written = self._written(value, role, one)
+        written = self._written(value)
         if not written:
             nothing = says_nothing(value) or (isinstance(value, str) and self.task.parse(value, (1, 1)) == ())
             return () if nothing and isinstance(self.task, ObjectDetection) else None

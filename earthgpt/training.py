@@ -6,6 +6,7 @@ import fnmatch
 import json
 import math
 import random
+import shutil
 import signal
 import threading
 import time
@@ -37,7 +38,7 @@ from earthgpt.mixture import Batch, Collate, FromDataset, Mixture, Part, open_so
 from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration, EarthGPTProcessor, efficientnet
 from earthgpt.model.costs import StepCost
 from earthgpt.model.dense import Vocabulary
-from earthgpt.model.loading import load
+from earthgpt.model.loading import load, reason_of
 from earthgpt.model.presets import check_image_size
 from earthgpt.model.processing import IGNORED
 from earthgpt.model.tokenization import train_tokenizer
@@ -62,8 +63,9 @@ def train(recipe: Recipe | str | Path) -> Trained:
 
     An interrupted run that goes on gives the same losses as one that was not: what step i sees and draws depends on
     the recipe and i alone. So do several processes (``torchrun``) as one: they share every batch, and each token of
-    it counts the same. A batch is one packed row, without padding. Writes ``log.jsonl`` and what else ``logs.RunLog``
-    tells, ``checkpoints/``, and at the end ``model/``.
+    it counts the same; dense heads alone take the mean over the objects of each part. A batch is one packed row,
+    without padding. Writes ``log.jsonl`` and what else ``logs.RunLog`` tells, ``checkpoints/``, and at the end
+    ``model/``.
     Raises EarthGPTError for what a user can mend: no data, no such model, patterns that match no parameter; for a loss
     that is not finite, with the batch kept; and StoppedError after SIGTERM or SIGINT, with a checkpoint.
     """
@@ -89,6 +91,9 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
         notes = "".join(f"; {kind}: {count:,}" for kind, count in sorted((+part.defects).items()))
         console.print(f"{part.name}: {len(part):,} images{notes}")
     with ranks.first_goes_ahead():  # it writes what the others find
+        if ranks.first and not any(output.glob("checkpoints/[0-9]*")):  # of a run that ended before its first one
+            shutil.rmtree(output / "tokenizer", ignore_errors=True)
+            (output / "classes.json").unlink(missing_ok=True)
         model, processor = prepare(recipe, parts, console.print)
         trainable = choose_trainable(model, recipe.trainable)
         cache = open_cache(recipe, model, sum(map(len, parts)))
@@ -264,7 +269,9 @@ def open_cache(recipe: Recipe, model: EarthGPTForConditionalGeneration, images: 
     if any(parameter.requires_grad for parameter in encoder.parameters()):
         raise EarthGPTError("cache = true keeps features of frozen encoders, but `trainable` trains them.")
     folder, sources = Path(recipe.output) / "features", json.dumps([one.model_dump() for one in recipe.sources])
-    return FeatureCache(folder, images, config.grid**2, config.visual_width, digest_of(encoder), sources)
+    names = ("image_size", "vit_layers", "cnn_stages", "vit_mean", "vit_std", "cnn_mean", "cnn_std")
+    encoders = digest_of(encoder, {name: getattr(config, name) for name in names})
+    return FeatureCache(folder, images, config.grid**2, config.visual_width, encoders, sources)
 
 
 def learned_tokens(batch: Batch) -> int:
@@ -500,8 +507,7 @@ def _configuration(part: Mapping[str, Any]) -> PreTrainedConfig:
     try:
         return AutoConfig.for_model(**part)
     except ValueError as error:
-        reason = str(error).partition(" Should contain one of")[0]
-        raise EarthGPTError(f"{reason} Import the module that registers it, or name one of transformers.") from None
+        raise EarthGPTError(reason_of(error)) from None
 
 
 def vocabulary_of(recipe: Recipe, parts: list[Part]) -> Vocabulary:

@@ -715,6 +715,10 @@ def test_a_table_that_was_saved_with_a_mark_of_utf_8_goes_on(run, harbor, model_
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "t.csv").read_bytes())
     code, _, err = run(*words)
     assert code == 0 and "1 of them were there before" in err
+    (tmp_path / "t.csv").write_bytes((tmp_path / "t.csv").read_bytes().rstrip())  # as an editor may save it
+    Image.new("RGB", (50, 50)).save(tmp_path / "b.png")
+    assert run("caption", harbor, tmp_path / "b.png", *words[2:])[0] == 0
+    assert [len(row) for row in csv.reader((tmp_path / "t.csv").open(newline="", encoding="utf-8-sig"))] == [7, 7, 7]
 
 
 def test_an_output_for_each_image_makes_its_folder_and_a_table_is_of_all(run, harbor, model_folder, says, tmp_path):

@@ -61,12 +61,12 @@ ALL = [block for page in PAGES for block in blocks(page)]
 @pytest.fixture(scope="session")
 def inputs(tmp_path_factory) -> Path:
     """A folder with every file that the pages name."""
-    from earthgpt.datasets.synthetic import scene
+    from earthgpt.datasets.synthetic import DATASET, scene
     from earthgpt.geo.geotiff import write_geotiff
 
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "outputs/demo").mkdir(parents=True)
-    for seed, sensor in enumerate(earthgpt.Sensor, 300):
+    for seed, sensor in enumerate(DATASET.sensors, 300):
         pixels = scene(seed, sensor, (256, 256)).image()
         write_geotiff(folder / f"outputs/demo/{sensor}.tif", pixels, 598_000, 5_920_000, 0.8, 32631)
     harbour = Image.fromarray(scene(300, earthgpt.Sensor.OPTICAL, (256, 256)).image())

@@ -76,7 +76,17 @@ NEIGHBOURS = {
     ("cli", "serve"),
 }
 # The lowest floor that may use a library, and the only modules that may.
-LOWEST = {"numpy": 1, "pydantic": 1, "PIL": 1, "torch": 3, "transformers": 3, "tokenizers": 3, "typer": 5, "fastapi": 5}
+LOWEST = {
+    "numpy": 1,
+    "pydantic": 1,
+    "PIL": 1,
+    "yaml": 2,
+    "torch": 3,
+    "transformers": 3,
+    "tokenizers": 3,
+    "typer": 5,
+    "fastapi": 5,
+}
 ONLY = {
     **{name: {"geo"} for name in ("rasterio", "shapely", "pyogrio", "pyarrow")},
     "ray": {"scenes", "serve"},

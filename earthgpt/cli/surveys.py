@@ -84,6 +84,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     if how.as_json:
         raise EarthGPTError(f"A table of images ({output}) is written and not printed: leave out --json, or -o.")
     import csv
+    import io
 
     from rich.progress import track
 
@@ -106,8 +107,8 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     asked = [wanted.get("question") or ", ".join(wanted.get("classes", ())), str(how.model), reading]
     if output.exists() and not how.overwrite:
         try:
-            with output.open(newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.reader(file))
+            text = output.read_text(encoding="utf-8-sig")
+            rows = list(csv.reader(io.StringIO(text, newline="")))
         except (UnicodeDecodeError, csv.Error) as error:
             raise EarthGPTError(
                 f"{output} is there already and no CSV in UTF-8 ({error}); say --overwrite, or another name."
@@ -123,7 +124,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
                 "--overwrite, or another name."
             )
         done = {row[0] for row in kept}
-        if len(kept) < len(rows) - 1:
+        if len(kept) < len(rows) - 1 or not text.endswith("\n"):
             with whole_file(output) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([header, *kept])
     assistant, failed = load_model(how.model), 0

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import yaml
+
 from earthgpt import formats
 from earthgpt.datasets import Dataset, Paper, part_of
 from earthgpt.formats import IMAGES, AnnotatedImage, files
@@ -70,7 +72,7 @@ def annotated(root, kinds, skipped):
                 strays[path, folder_part(root, path)]["images of another sensor"] += 1
     best: dict[Path, Found] = {}
     for source in files(root, "**/*"):
-        kind = kind_of(source) if source.suffix.lower() in (".xml", ".json", ".txt") else None
+        kind = kind_of(source, kinds) if source.suffix.lower() in (".xml", ".json", ".txt") else None
         if kind in kinds:
             for one in annotations(source, kind, root, images, strays):
                 rival = best.get(one.path)
@@ -128,8 +130,9 @@ def nearest(root, images, source, file, part):
     return max(fitting, key=lambda path: len(folders & set(path.relative_to(root).parts)), default=None)
 
 
-def kind_of(path):
-    """What a text file holds, by its content; None when it is no annotation."""
+def kind_of(path, kinds=KINDS):
+    """What a text file holds, by its content; None when it is no annotation. An empty one, of an image without objects,
+    is of the kind among ``kinds`` that has such files."""
     content = path.read_bytes()
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         content = formats.text_of(path).encode()
@@ -142,11 +145,13 @@ def kind_of(path):
         return None
     for line in content[:4096].decode(errors="replace").splitlines()[:4]:
         fields = line.split()
+        if re.match("(imagesource|gsd):", line):
+            return "dota"
         if len(fields) > 8 and floats(fields[:8]) and floats(fields[8:9]) is None:
             return "dota"
         if floats(fields) and fields[0].isdecimal() and (len(fields) == 5 or (len(fields) > 6 and len(fields) % 2)):
             return "yolo"
-    return None if content else "yolo"  # an image without objects
+    return None if content else next((kind for kind in ("yolo", "dota") if kind in kinds), None)
 
 
 def part_in(path):
@@ -259,14 +264,13 @@ def class_map(root):
 
 
 def yaml_names(path):
-    """``names`` of a YOLO data file: a list or a mapping, in brackets or on lines of their own."""
-    text = "\n".join(re.sub(r"(^|\s)#.*", "", line) for line in formats.text_of(path).splitlines())
-    stated = re.search(r"^names\s*:[ \t]*(\[[^\]]*\]|\{[^}]*\}|(?:\n[ \t]*(?:-|\d+\s*:).*)+)", text, re.MULTILINE)
-    if not stated:
-        raise EarthGPTError(f"{path} has no list of names.")
-    entries = [entry.strip() for entry in re.split(r"[\n,]", stated[1].strip("[]{}")) if entry.strip()]
-    pairs = [re.fullmatch(r"(?:(\d+)\s*:|-)?\s*(['\"]?)(.*?)\2", entry) for entry in entries]
-    return {pair[1] or str(i): pair[3] for i, pair in enumerate(pairs)}
+    """``names`` of a YOLO data file: a list, or a mapping from their numbers."""
+    try:
+        names = yaml.load(formats.text_of(path), Loader=yaml.BaseLoader)["names"]  # texts, lists and mappings alone
+    except (yaml.YAMLError, KeyError, TypeError) as error:
+        where = f": {' '.join(str(error).split())}" if isinstance(error, yaml.YAMLError) else ""
+        raise EarthGPTError(f"{path} has no list of names{where}.") from None
+    return names
 
 
 def sensor_of(root):

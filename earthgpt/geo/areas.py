@@ -32,7 +32,7 @@ def read_areas(path: str | Path) -> list[Area]:
     Raises EarthGPTError for a file that is none, one without features, and other geometries, with the feature's number.
     """
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         features = {"FeatureCollection": lambda: value["features"], "Feature": lambda: [value]}.get(
             value["type"], lambda: [{"geometry": value, "properties": {}}]
         )()

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from earthgpt.formats import writable
 from earthgpt.geo.sources import SUFFIXES, is_product
 from earthgpt.types import EarthGPTError
 
@@ -20,11 +21,12 @@ def expand(inputs: Iterable[str | Path]) -> list[Path | str]:
     The folder of a Sentinel-1, Sentinel-2 or Landsat product is one image, another is all images below it, by name; an
     address (``https://...``) stays as it is; a pattern (``*.tif``) what it matches; a ``.json`` file a STAC item, or a
     collection of items, of whose assets the first of the roles visual, data and overview is taken (STAC 1.0). Other
-    files are taken as they are. Raises EarthGPTError for what is not there and for what holds no image.
+    files are taken as they are. Raises EarthGPTError for what is not there, what holds no image, and names that are not
+    UTF-8.
     """
     found: dict[Path | str, None] = {}
     for one in map(str, inputs):
-        meant = dict.fromkeys(_expand(one))
+        meant = {path if isinstance(path, str) else writable(path): None for path in _expand(one)}
         found |= meant
         if not meant and not Path(one).is_file() and not _elsewhere(one):
             raise EarthGPTError(f"{one} holds no image ({', '.join(sorted(SUFFIXES))}).")
@@ -53,7 +55,7 @@ def _expand(one: str) -> Iterator[Path | str]:
 
 def _assets(path: Path) -> Iterator[Path]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
         items = value["features"] if value.get("type") == "FeatureCollection" else [value]
         chosen = [_asset(item) for item in items]
     except (ValueError, KeyError, AttributeError, TypeError, OSError):
@@ -71,6 +73,6 @@ def _asset(item: dict[str, Any]) -> str | None:
     assets = list(item["assets"].values())
     for role in _ROLES:
         for asset in assets:
-            if role in asset.get("roles", ()):
+            if role in (asset.get("roles") or ()):
                 return str(asset["href"])
-    return next((str(asset["href"]) for asset in assets if "image/" in asset.get("type", "image/")), None)
+    return next((str(asset["href"]) for asset in assets if "image/" in (asset.get("type") or "image/")), None)

@@ -69,10 +69,10 @@ def lenient(text: str) -> str:
 def number(text: str) -> float | None:
     """The number that a text states, in digits or words: ``There are twelve ships.`` is 12, ``none`` is 0.
 
-    None when it states no number, or two different ones.
+    None when it states no number, two different ones, or one beyond all bounds.
     """
     words = _plain(text.casefold()).split()
-    found = {float(word) for word in words if _NUMBER.fullmatch(word)}
+    found = {value for word in words if _NUMBER.fullmatch(word) and math.isfinite(value := float(word))}
     if not found and not set(words).isdisjoint(_NOTHING):
         return 0.0
     return found.pop() if len(found) == 1 else None

@@ -28,7 +28,7 @@ from transformers.utils import logging
 
 from earthgpt.files import whole_folder
 from earthgpt.model.configuration import IMAGENET_MEAN, IMAGENET_STD, EarthGPTConfig
-from earthgpt.model.loading import load
+from earthgpt.model.loading import load, reason_of
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
 from earthgpt.model.open_clip import Release, listed, read_release
 from earthgpt.model.presets import CLIP_MEAN, CLIP_STD, Size, check_image_size, on_meta, size_of
@@ -154,9 +154,8 @@ def _reading(part: str, place: str) -> Iterator[None]:
     try:
         yield
     except UNREADABLE as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         advice = "" if Path(place).is_dir() else " Without a network, give a folder that holds it."
-        raise EarthGPTError(f"Cannot read the {part} {place}: {reason}{advice}") from error
+        raise EarthGPTError(f"Cannot read the {part} {place}: {reason_of(error)}{advice}") from error
 
 
 def _vision_config(part: str, place: str) -> PreTrainedConfig:

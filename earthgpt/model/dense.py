@@ -114,7 +114,7 @@ class Vocabulary:
             none = torch.zeros(0, 4)
             return DenseTargets(scene, choices, objects, torch.zeros(0, 2, dtype=torch.long), none, none)
         choices = torch.tensor([[name in sample.choices for name in self.scenes]])
-        if sample.label is not None:
+        if sample.label in sample.choices and sample.label in self.scenes:  # without a list it is one of none
             scene[0] = self.scenes.index(sample.label)
         frame = padded_square(sample.size)
 

@@ -44,6 +44,15 @@ def locate(name: str | Path) -> str:
     )
 
 
+def reason_of(error: Exception) -> str:
+    """What transformers says is wrong, in one line."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0]
+    # All kinds that there are, or what to do about a kind that transformers itself should have.
+    known, one, _ = said.partition(" Should contain one of")
+    unknown = bool(one) or "does not recognize this architecture" in said
+    return f"{known} Import the module that registers it, or name one of transformers." if unknown else known
+
+
 def load(
     name: str | Path = DEFAULT, dtype: str = "float32"
 ) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
@@ -59,8 +68,7 @@ def load(
             place, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except (OSError, ValueError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = reason.partition(" Should contain one of")[0]  # all kinds that there are
+        reason = reason_of(error)
         what = "There is no folder" if place == str(name) and not Path(name).exists() else "Cannot load the model"
         also = ", and no such model on the hub" if what.startswith("There") else ""
         raise EarthGPTError(f"{what} {str(name)!r}{also}: {reason}") from error

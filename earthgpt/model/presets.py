@@ -11,7 +11,7 @@ import torch
 from transformers import AutoConfig
 
 from earthgpt.model.configuration import EarthGPTConfig
-from earthgpt.model.loading import locate
+from earthgpt.model.loading import locate, reason_of
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
 from earthgpt.types import EarthGPTError
 
@@ -103,8 +103,7 @@ def configuration(name: str | Path, image_size: int | None = None) -> EarthGPTCo
         try:
             config = AutoConfig.from_pretrained(place)
         except (OSError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise EarthGPTError(f"Cannot read the configuration of {str(name)!r}: {reason}") from error
+            raise EarthGPTError(f"Cannot read the configuration of {str(name)!r}: {reason_of(error)}") from error
         if not isinstance(config, EarthGPTConfig):
             raise EarthGPTError(f"{str(name)!r} is a {config.model_type}, not an EarthGPT.")
     config.image_size = image_size or config.image_size

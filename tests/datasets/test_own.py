@@ -150,6 +150,7 @@ def test_own_coco_finds_images_of_one_name_by_their_folders(tmp_path):
         ("data.yaml", "names:\n- dam\n- 'fishing boat'\n\ntrain: images\n"),
         ("data.yaml", "names: {0: dam, 1: fishing boat}\n"),
         ("data.yaml", "names: [\n  dam,\n  fishing boat,\n]\n"),
+        ("data.yaml", "names:\n  # of the second release\n  - dam\n\n  - fishing boat # small\n"),
     ],
 )
 def test_own_yolo_names_its_classes_in_any_of_the_usual_files(file, text, tmp_path):
@@ -163,6 +164,17 @@ def test_own_yolo_names_its_classes_in_any_of_the_usual_files(file, text, tmp_pa
     assert boat.bounds.to_pixels(SIZE) == pytest.approx((4, 2, 12, 6))
     assert dam.area * 40 * 20 == pytest.approx(128)
     assert not defects
+
+
+def test_names_of_a_yaml_file_may_hold_commas_and_marks(tmp_path):
+    picture(tmp_path / "a.png")
+    write(tmp_path / "a.txt", "0 0.2 0.2 0.2 0.2\n1 0.2 0.2 0.2 0.2\n2 0.2 0.2 0.2 0.2\n")
+    write(tmp_path / "data.yaml", "names: ['ship, large', 'ship #1', no]\n")
+    assert labels(own("yolo", tmp_path)[0][0]) == ("ship, large", "ship #1", "no")
+    for broken in ("names: [a", "nc: 2", "- a", ""):
+        write(tmp_path / "data.yaml", broken)
+        with pytest.raises(EarthGPTError, match=r"data\.yaml has no list of names"):
+            own("yolo", tmp_path)
 
 
 def test_own_yolo_without_class_names_says_where_to_write_them(tmp_path):
@@ -183,9 +195,13 @@ def test_own_yolo_labels_do_not_take_the_image_of_another_part(tmp_path):
 
 
 def test_own_dota_and_own_labelme(tmp_path):
-    picture(tmp_path / "d" / "images" / "a.png")
+    for name in "abc":
+        picture(tmp_path / "d" / "images" / f"{name}.png")
     write(tmp_path / "d" / "labelTxt" / "a.txt", dota_text((DIAMOND, "dam 0")))
-    (sample,), _ = own("dota", tmp_path / "d")
+    write(tmp_path / "d" / "labelTxt" / "b.txt", "")
+    write(tmp_path / "d" / "labelTxt" / "c.txt", "imagesource:GoogleEarth\ngsd:0.5\n")
+    (sample, *empty), found = own("dota", tmp_path / "d")
+    assert [one.regions for one in empty] == [(), ()] and not found
     assert labels(sample) == ("dam",) and isinstance(sample.regions[0].box, OrientedBox)
     shape = {"label": "dam", "points": [[4, 2], [12, 2], [12, 6], [8, 6], [4, 6]], "shape_type": "polygon"}
     write(tmp_path / "l" / "a.json", {"shapes": [shape], "imageWidth": 40, "imageHeight": 20})

@@ -54,7 +54,7 @@ def test_features_of_a_file_and_their_outlines(scene, tmp_path):
     path = tmp_path / "areas.geojson"
     point = {"type": "Feature", "properties": None, "geometry": {"type": "Point", "coordinates": [15.001, 45.15]}}
     features = [polygon(scene, (10, 10), (60, 10), (10, 60)), point]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8-sig")
     areas = read_areas(path)
     assert areas[0].properties == {"id": 7} and areas[1].rings == (((15.001, 45.15),),)
     (ring,) = outlines_of(scene, areas)

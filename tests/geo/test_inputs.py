@@ -1,6 +1,9 @@
 """Files, folders, patterns and STAC items become a list of images."""
 
 import json
+import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -68,6 +71,13 @@ def test_what_is_elsewhere_is_not_fetched(folder):
     (folder / "item.json").write_text(json.dumps(item(x={"href": "https://example.org/x.tif", "roles": ["data"]})))
     with pytest.raises(EarthGPTError, match="download it first"):
         expand([folder / "item.json"])
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are UTF-8")
+def test_a_name_that_is_not_utf_8_is_told(tmp_path):
+    Path(os.fsdecode(bytes(tmp_path) + b"/sh\xf6re.png")).touch()
+    with pytest.raises(EarthGPTError, match=r"sh\ufffdre\.png is not UTF-8: rename it"):
+        expand([tmp_path])
 
 
 def test_nothing_is_told(folder):

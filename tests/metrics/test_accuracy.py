@@ -110,6 +110,7 @@ def test_what_is_strictly_equal_is_leniently_equal(text):
         ("many", None),
         ("someone often", None),
         ("", None),
+        ("9" * 400, None),
     ],
 )
 def test_a_number_is_read_in_digits_or_words(text, expected):

@@ -112,6 +112,12 @@ def test_targets_of_several_images_know_theirs():
     assert not (joined.where[:, 0] == 0).any()
 
 
+def test_a_scene_that_was_not_chosen_from_a_list_is_unknown():
+    for choices in ((), ("elsewhere",)):
+        alone = Sample(Path("c.png"), "c", (100, 100), Sensor.SAR, label="on the moon", choices=choices)
+        assert WORDS.targets(alone, 2).scene.tolist() == [-1]
+
+
 def test_of_a_class_that_is_stated_all_objects_are():
     sample = Sample(
         Path("c.png"), "c", (100, 100), Sensor.SAR, regions=(SHIP,), classes=("plane",), complete=True
