@@ -113,7 +113,8 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
     starting it.
     """
     metrics = Metrics()
-    reader = Reader(settings.limits, settings.fetch, jobs=settings.jobs is not None)
+    kept = settings.cache_bytes // 8
+    reader = Reader(settings.limits, settings.fetch, jobs=settings.jobs is not None, cache_bytes=kept)
     if settings.jobs is not None:
         make_folder(settings.jobs)  # before anything is started
 
@@ -126,14 +127,14 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
             assistant.processor,
             settings.batch_size,
             most_waiting=settings.most_waiting,
-            cache_bytes=settings.cache_bytes,
+            cache_bytes=settings.cache_bytes - kept,
             tasks=assistant.tasks,
         )
         jobs = None
         try:
             if settings.jobs is not None:
                 jobs = Jobs(settings.jobs, engine, assistant, settings.most_jobs)
-            metrics.watch(engine, jobs)
+            metrics.watch(engine, reader, jobs)
             app.state.engine, app.state.jobs = engine, jobs
             app.state.assistant = BatchedEarthGPT(engine, settings.limits.seconds)
             yield

@@ -171,7 +171,7 @@ def begin(engine: Engine, asked: ChatRequest, reader: Reader, answering: Answeri
             ids = engine.processor.render(conversation)["input_ids"]
             answering.request = Request.answered(ids, found, written)
             return answering.request
-    squares = [engine.processor.square(one.pixels, one.sensor) for one in conversation.images]
+    squares = [engine.square(one) for one in conversation.images]
     answering.request = engine.submit(conversation, squares, decoding, ends - time.monotonic(), answering.told)
     return answering.request
 

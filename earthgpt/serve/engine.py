@@ -240,12 +240,23 @@ class Engine:
 
     def seen(self, raster: Raster) -> Seen:
         """What the dense heads see in an image, kept in the cache."""
-        key = ("seen", key_of(raster.pixels), raster.size, raster.sensor)
+        key = ("seen", raster.digest, raster.size, raster.sensor)
         with self._cache_lock:
             found = self.cache.get(key)
             if found is None:
                 found = Seen(self.model, self.processor, raster)
                 self.cache.put(key, found, raster.pixels.nbytes)
+        return found
+
+    def square(self, raster: Raster) -> np.ndarray:
+        """As ``processor.square``, kept in the cache."""
+        key = ("square", raster.digest, raster.sensor)
+        with self._cache_lock:
+            found = self.cache.get(key)
+        if found is None:
+            found = self.processor.square(raster.pixels, raster.sensor)
+            with self._cache_lock:
+                self.cache.put(key, found, found.nbytes)
         return found
 
     def choices(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import http.client
 import io
 import ipaddress
@@ -26,6 +27,7 @@ from PIL import Image
 
 from earthgpt.geo.heads import tiff_head
 from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.serve.cache import Cache
 from earthgpt.types import EarthGPTError, Sensor
 
 # What files begin with that hold pixels themselves, and the ending that they get: VRT, NetCDF, PDF and the like may
@@ -75,11 +77,20 @@ class Reader:
     """Makes images of what was sent, within limits.
 
     gate: in which images are read, no more than ``at_once`` at a time. jobs: whether larger scenes are taken as jobs.
+    kept: images that were read, up to ``cache_bytes``, since every turn of a dialogue sends its images again.
     """
 
-    def __init__(self, limits: Limits, fetch: Fetch | None = None, at_once: int = 4, jobs: bool = False) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        fetch: Fetch | None = None,
+        at_once: int = 4,
+        jobs: bool = False,
+        cache_bytes: int = 0,
+    ) -> None:
         self.limits, self._fetch, self.jobs = limits, fetch or Fetch(), jobs
         self.gate = threading.BoundedSemaphore(at_once)
+        self.kept, self._lock = Cache(cache_bytes), threading.Lock()
 
     def of_url(self, url: str, sensor: Sensor | None = None) -> Raster:
         """The image in a data URL, or at an address where ``limits.remote`` allows it.
@@ -104,8 +115,15 @@ class Reader:
             raise RefusedError("The data URL of the image is no base64.") from None
 
     def of_bytes(self, content: bytes, sensor: Sensor | None = None) -> Raster:
-        """As ``of_file``."""
-        return self.of_file(io.BytesIO(content), sensor)
+        """As ``of_file``; the same bytes are not read again while they are kept."""
+        key = hashlib.sha256(content).digest(), sensor
+        with self._lock:
+            found = self.kept.get(key)
+        if found is None:
+            found = self.of_file(io.BytesIO(content), sensor)
+            with self._lock:
+                self.kept.put(key, found, found.pixels.nbytes)
+        return found
 
     def of_file(self, file: BinaryIO, sensor: Sensor | None = None) -> Raster:
         """The image of an upload; it is read through a file with a name of our own in a folder of its own.

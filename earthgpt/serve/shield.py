@@ -42,8 +42,8 @@ class Metrics:
         self.seconds = Histogram("earthgpt_request_seconds", "Time until a reply was complete.", ["path"], **to)
         self.open = Gauge("earthgpt_open_requests", "Requests that are not answered yet.", **to)
 
-    def watch(self, engine: Any, jobs: Any) -> None:
-        """Adds what the engine and the jobs know of themselves."""
+    def watch(self, engine: Any, reader: Any, jobs: Any) -> None:
+        """Adds what the engine, the reader and the jobs know of themselves."""
         values = {
             "waiting_requests": lambda: engine.waiting,
             "running_requests": lambda: engine.running,
@@ -51,7 +51,7 @@ class Metrics:
             "model_rows": lambda: engine.rows,
             "model_prefills": lambda: engine.prefills,
             "encoded_images": lambda: engine.encoded,
-            "cache_bytes": lambda: engine.cache.bytes + engine.turns.bytes,
+            "cache_bytes": lambda: engine.cache.bytes + engine.turns.bytes + reader.kept.bytes,
             "cache_hits": lambda: engine.cache.hits,
             "cache_misses": lambda: engine.cache.misses,
             "jobs_waiting": lambda: 0 if jobs is None else jobs.waiting,

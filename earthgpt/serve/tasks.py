@@ -41,6 +41,9 @@ class BatchedEarthGPT(EarthGPT):
         squares = [self._square(raster) for raster in conversation.images]
         return self.engine.ask(conversation, squares, Decoding(), ends - time.monotonic(), grammar)
 
+    def _square(self, raster):
+        return self.engine.square(raster)
+
     def _likely(self, raster, classes):
         ends, heads = time.monotonic() + self.timeout_s, self.model.dense_heads is not None
         if heads and (found := self.engine.run(lambda: self.engine.seen(raster).choose(classes), self.timeout_s)):

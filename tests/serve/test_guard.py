@@ -17,7 +17,7 @@ from servers import png, running
 
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.serve.guard import Fetch, Limits, Reader, RefusedError, is_public, save_upload
-from earthgpt.types import EarthGPTError
+from earthgpt.types import EarthGPTError, Sensor
 
 SMALL = Limits(bytes=20_000, pixels=10_000, images=2, tokens=50, seconds=30)
 
@@ -49,6 +49,20 @@ def small(assistant):
     with running(assistant, limits=SMALL, api_keys=("right", "other")) as found:
         found.client.headers["Authorization"] = "Bearer right"
         yield found
+
+
+def test_the_same_bytes_are_one_image_while_they_are_kept_and_no_others():
+    content = png(np.full((20, 30, 3), 7, np.uint8))
+    near = np.full((20, 30, 3), 7, np.uint8)
+    near[3, 4, 1] += 1
+    reader = Reader(Limits(), cache_bytes=20 * 30 * 3)
+    first = reader.of_bytes(content)
+    assert reader.of_bytes(content) is first
+    assert reader.of_bytes(content, Sensor.SAR).sensor is Sensor.SAR, "another sensor is another image"
+    other = reader.of_bytes(png(near))
+    assert other.pixels[3, 4, 1] == 8 and other.digest != first.digest
+    assert reader.of_bytes(content) is not first, "there is room for one"
+    assert Reader(Limits()).kept.most_bytes == 0
 
 
 def test_limits_are_told_with_their_numbers(small):
