@@ -107,6 +107,7 @@ class EarthGPT:
         heads = self.constrained and self.model.dense_heads is not None
         if heads and (found := Seen(self.model, self.processor, raster).choose(classes)):
             return found
+        classes = scene_classification.TASK.listed(classes)
         conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
         return choice_probabilities(self.model, self.processor, conversation, [self._square(raster)], classes)
 

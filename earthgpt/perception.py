@@ -14,6 +14,7 @@ from earthgpt.generation import Answer
 from earthgpt.geo.raster import Raster
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.tasks import Deduced, Task
+from earthgpt.tasks.wording import classes_meant
 from earthgpt.types import Conversation, OrientedBox, Region, Size
 
 SIZES = (1.0, 2.0, 2.85)  # that objects are looked for in, as multiples of what the language model sees
@@ -82,10 +83,11 @@ class Seen:
     def choose(self, choices: Sequence[str]) -> list[float] | None:
         """How likely each class of a closed list is, relative to the others: in [0, 1], summing to 1. None where the
         heads do not know all of them."""
-        if not set(choices) <= set(self.vocabulary.scenes):
+        meant = classes_meant(choices, self.vocabulary.scenes)
+        if meant is None:
             return None
-        total = sum(self.scenes[name] for name in choices)
-        return [self.scenes[name] / total for name in choices] if total else None
+        total = sum(self.scenes[name] for name in meant)
+        return [self.scenes[name] / total for name in meant] if total else None
 
     def _parts(self, group: Sequence[Seen], side: int) -> list[Sequence[Seen]]:
         """Images that one pass looks at, in squares of such a side: as many as take the memory of 16 of the usual."""

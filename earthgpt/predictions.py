@@ -543,8 +543,10 @@ def _frames(asked: Sequence[_Asked], frame: str | None, truth_frame: str | None)
         limit = {"square": 1.0, "image": 1.0, "0-100": 100.0, "0-1000": 1000.0}.get(truth_frame)
         largest = float(np.quantile(said[:, 0], 0.99)) if len(said) else math.nan
         # Few boxes may lie far from the right and the bottom: the frame of the truth is kept where it is possible.
-        if limit is None or not len(said) or limit / 8 < largest <= 1.05 * limit:
+        if not len(said) or (limit is not None and limit / 8 < largest <= 1.05 * limit):
             frame = truth_frame
+        elif limit is None:
+            frame = _frame_beside_pixels(said, true)
         else:
             frame = _frame_of(said) or truth_frame
     return {"prediction": frame, "truth": truth_frame}
@@ -575,6 +577,22 @@ def _frame_of(numbers: np.ndarray) -> str | None:
     if sized.any() and (numbers[sized, 0] <= 1.01 * numbers[sized, 1]).mean() >= 0.99:
         return "pixels"
     return "0-1000" if largest <= 1050 else "pixels"
+
+
+def _frame_beside_pixels(said: np.ndarray, true: np.ndarray) -> str:
+    """The frame of predictions whose true answers are in pixels: of those that are possible the one in which both lie
+    at the same places of the images on average. Pixels where sizes are not known, and where that tells little.
+    """
+    largest = float(np.quantile(said[:, 0], 0.99))
+    if largest <= 1.05:
+        return "image"
+    middle, of_sides = (float(np.median(one[:, 0] / one[:, 1])) for one in (true, said))  # NaN where a size is missing
+    if not (middle > 0 and of_sides > 0) or largest > 1050:
+        return "pixels"
+    limits = {"0-100": 100.0, "0-1000": 1000.0} if largest <= 105 else {"0-1000": 1000.0}
+    apart = {name: abs(math.log(float(np.median(said[:, 0])) / limit / middle)) for name, limit in limits.items()}
+    best = min(apart, key=apart.__getitem__)
+    return best if abs(math.log(of_sides / middle)) > apart[best] + 0.2 else "pixels"
 
 
 class _Boxes:

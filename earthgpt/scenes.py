@@ -449,10 +449,11 @@ def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Seque
     model, processor, found = assistant.model, assistant.processor, []
     heads = job.constrained and model.dense_heads is not None
     seen = Seen.together(model, processor, [one.raster for one in shown]) if heads else [None] * len(shown)
+    asked = task.listed(job.classes)
+    conversation = Conversation.of((0,), task.question(asked))
     for one, facts in zip(shown, seen, strict=True):
-        conversation = Conversation.of((0,), task.question(job.classes))
         likely = facts and facts.choose(job.classes)
-        likely = likely or choice_probabilities(model, processor, conversation, [one.square], job.classes)
+        likely = likely or choice_probabilities(model, processor, conversation, [one.square], asked)
         best = int(np.argmax(likely))
         found.append({"said": job.classes[best], "score": round(likely[best], 4)})
     return found

@@ -137,6 +137,11 @@ def test_boxes_are_read_in_every_shape_and_frame(write, shape):
         ("[5,5,990,990]", "[5,5,990,990]", {"width": 1000, "height": 1000}, ("pixels", "pixels")),
         ("[5,5,990,990]", "[5,5,990,990]", {"hw": [800, 800]}, ("0-1000", "0-1000")),
         ("[5,5,4000,3000]", "[5,5,4000,3000]", {}, ("pixels", "pixels")),
+        ("[200,300,450,480]", "[0.2,0.3,0.45,0.48]", {"width": 500, "height": 500}, ("pixels", "image")),
+        ("[200,300,450,480]", "[40,60,90,96]", {"width": 500, "height": 500}, ("pixels", "0-100")),
+        ("[200,300,450,480]", "[410,610,890,940]", {"width": 500, "height": 500}, ("pixels", "0-1000")),
+        ("[200,300,450,480]", "[190,310,455,490]", {"width": 500, "height": 500}, ("pixels", "pixels")),
+        ("[200,300,1450,1480]", "[40,60,90,96]", {}, ("pixels", "pixels")),
     ],
 )  # fmt: skip
 def test_frames_are_guessed_from_the_numbers(write, truth, said, sizes, frames):

@@ -309,11 +309,17 @@ class FileReader:
     def _decode(
         self, file: Any, path: str, numbers: Sequence[int], window: Sequence[float], shape: Size, smooth: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Values [bands, h, w] of a window of a file, and whether they could be decoded [h, w]; ``shape`` is (h, w)."""
+        """Values [bands, h, w] of a window of a file, and whether they could be decoded [h, w]; ``shape`` is (h, w).
+
+        Raises EarthGPTError for a picture that cannot be decoded: from the place of the damage on it is noise.
+        """
         from rasterio import windows
         from rasterio.enums import Resampling
         from rasterio.errors import RasterioIOError
 
+        whole = tuple(window) == (0, 0, file.width, file.height) and tuple(shape) == (file.height, file.width)
+        if file.driver in WITHOUT_WINDOWS and whole:
+            return _picture(file, path, numbers), _everywhere(shape)
         block = file.block_shapes[numbers[0] - 1][::-1]
         full = window[2:] == shape[::-1]
         spans = [
@@ -370,6 +376,27 @@ class FileReader:
                 self.damaged.add((band.path, -1, -1))
                 valid = np.zeros(shape, bool)
         return valid
+
+
+def _picture(file: Any, path: str, numbers: Sequence[int]) -> np.ndarray:
+    """Values [bands, h, w] of a whole picture, in two parts: GDAL passes over the missing end of a PNG that is read in
+    one."""
+    from rasterio import windows
+    from rasterio.errors import RasterioIOError
+
+    middle = (file.height + 1) // 2
+    parts = [(0, middle), (middle, file.height - middle)]
+    try:
+        return np.concatenate(
+            [
+                file.read(list(numbers), window=windows.Window(0, top, file.width, rows))
+                for top, rows in parts[: file.height]
+            ],
+            axis=1,
+        )
+    except RasterioIOError as error:
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise EarthGPTError(f"{path} is damaged: {reason}") from None
 
 
 # Where a file lies on the grid: for columns and for rows, the pixels of the file that a pixel of the grid is long, and

@@ -48,6 +48,7 @@ class BatchedEarthGPT(EarthGPT):
         ends, heads = time.monotonic() + self.timeout_s, self.model.dense_heads is not None
         if heads and (found := self.engine.run(lambda: self.engine.seen(raster).choose(classes), self.timeout_s)):
             return found
+        classes = scene_classification.TASK.listed(classes)
         conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
         return self.engine.choices(conversation, self._square(raster), classes, ends - time.monotonic())
 

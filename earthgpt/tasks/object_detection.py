@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import DIGITS, Coordinates, Grammar, OneOf, Repeated, either, letter, sequence, some
-from earthgpt.metrics.accuracy import lenient
+from earthgpt.metrics.accuracy import lenient, strict
 from earthgpt.metrics.detection import match_detections
 from earthgpt.tasks import Comparison, Deduced, Task, Turn
 from earthgpt.tasks.visual_question_answering import TASK as VQA
@@ -182,12 +182,13 @@ class ObjectDetection(Task):
 
         Those at an IoU of 0.5 also by the lenient policy of labels (``metrics.accuracy``). The score of a single answer
         is its F1 there, by the strict one; 1 where nothing is there and nothing was found. A data set may state its
-        classes in the plural, which an answer in words does not tell.
+        classes in the plural, which an answer in words does not tell: that is no difference.
         """
         stated = {region.label for answer in answers for region in answer}
         said = {region.label for regions in predictions for region in regions or ()}
-        read = {singular(plural(label)): label for label in sorted(stated)}  # what is read where two were written
-        meant = {label: label if label in stated else read.get(label, label) for label in said}
+        # Of a label by its form, and by what is read where two of it were written.
+        forms = {strict(form(label)): label for form in (_read_of_two, str) for label in sorted(stated)}
+        meant = {label: label if label in stated else forms.get(strict(label), label) for label in said}
         predictions = [_labelled(regions, meant) for regions in predictions]
         found = match_detections(predictions, answers, protocol=self.protocol)
         labels = {region.label for regions in (*predictions, *answers) for region in regions or ()}
@@ -211,6 +212,10 @@ class ObjectDetection(Task):
                 for label, count in sorted(counts.items())
             },
         )
+
+
+def _read_of_two(label: str) -> str:
+    return singular(plural(label))
 
 
 def _labelled(regions: Sequence[Region] | None, labels: Mapping[str, str]) -> tuple[Region, ...] | None:

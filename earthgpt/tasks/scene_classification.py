@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from earthgpt.metrics.accuracy import accuracy_by, answer_scores, confusion_matrix
 from earthgpt.tasks import Comparison, Deduced, Task, Turn, right_or_wrong
+from earthgpt.tasks.wording import classes_meant
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,11 @@ class SceneClassification(Task):
         listed = self.list_template.format(choices=", ".join(choices)) if choices else ""
         return (template or self.template) + listed
 
+    def listed(self, choices: Sequence[str]) -> list[str]:
+        """Choices as they are put to a model, in small letters where they stay apart: it was trained on such."""
+        small = [choice.lower() for choice in choices]
+        return small if len(set(small)) == len(set(choices)) else list(choices)
+
     def turns(self, sample, rng):
         """One question; in training the list is whole, a shuffled part of it, or left out."""
         if sample.label is None:
@@ -50,10 +56,14 @@ class SceneClassification(Task):
         """The most likely class of those that are listed, where all are known."""
         asked, _, listed = question.partition(self.list_template.partition("{choices}")[0])
         choices = listed.removesuffix(".").split(", ")
-        if not listed or asked not in (self.template, *self.variants) or not set(choices) <= set(facts.scenes):
+        if not listed or asked not in (self.template, *self.variants):
             return None
-        best, total = max(choices, key=facts.scenes.__getitem__), sum(facts.scenes[one] for one in choices)
-        return Deduced(self.format(best, facts.size), probability=facts.scenes[best] / total if total else 0.0)
+        meant = classes_meant(choices, facts.scenes)
+        if meant is None:
+            return None
+        likely = [facts.scenes[one] for one in meant]
+        best, total = max(zip(likely, choices, strict=True), key=lambda pair: pair[0]), sum(likely)
+        return Deduced(self.format(best[1], facts.size), probability=best[0] / total if total else 0.0)
 
     def format(self, answer, size):
         """The class name as it is."""

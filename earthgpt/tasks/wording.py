@@ -27,7 +27,7 @@ def plural(noun: str) -> str:
     head, space, last = noun.rpartition(" ")
     if last.lower() in _IRREGULAR:
         last = _IRREGULAR[last.lower()]
-    elif _is_plural(last):
+    elif _is_plural(last) or (last.isupper() and last.endswith("S")):
         return noun
     elif last.endswith(_HISSING):
         last += "es"
@@ -53,9 +53,10 @@ def singular(noun: str) -> str:
 
 
 def _is_plural(word: str) -> bool:
-    word = word.lower()
-    known = word in _IRREGULAR or word in _REGULAR
-    return word in _REGULAR if known else word.endswith("s") and not word.endswith(("ss", "us", "is"))
+    """In small letters: GPS is none."""
+    if word.lower() in (*_IRREGULAR, *_REGULAR):
+        return word.lower() in _REGULAR
+    return word.endswith("s") and not word.endswith(("ss", "us", "is"))
 
 
 def class_name(noun: str) -> str:
@@ -65,13 +66,27 @@ def class_name(noun: str) -> str:
 
 def class_meant(noun: str, classes: Iterable[str]) -> str | None:
     """The class of some that is meant by who may have written the plural of what is in the singular there, or the
-    other way round, or other capitals; None where none is. Whoever reads "two axes" cannot know of axe and ax."""
+    other way round, with other capitals, or in one word; None where none is. Whoever reads "two axes" cannot know of
+    axe and ax."""
     classes = tuple(classes)
-    for form in (str, class_name, str.lower, lambda word: singular(plural(word.lower()))):
+    if noun in classes:
+        return noun
+    for form in (class_name, str.lower, _folded):
         spelled = {form(name): name for name in reversed(classes)}
         if found := spelled.get(form(noun)):
             return found
     return None
+
+
+def _folded(noun: str) -> str:
+    return singular(plural(re.sub(r"[\s_-]+", "", noun).lower()))
+
+
+def classes_meant(choices: Sequence[str], classes: Iterable[str]) -> list[str] | None:
+    """The class that each of some choices means (``class_meant``); None unless all mean one, and none the same."""
+    classes = tuple(classes)
+    found = [class_meant(choice, classes) for choice in choices]
+    return None if None in found or len(set(found)) < len(found) else found
 
 
 def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:

@@ -717,6 +717,17 @@ def test_a_vrt_names_a_file_however_its_words_are_written(tmp_path):
 
 
 @pytest.mark.realdata
+@pytest.mark.parametrize("kind", ["png", "jpg", "gif", "webp"])
+@pytest.mark.parametrize("part", [0.5, 0.9])
+def test_a_picture_that_is_cut_off_is_refused(tmp_path, kind, part):
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 64, 3), np.uint8)).save(path)
+    open_scene(path).window(0, 0, 64, 96)
+    path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+    with pytest.raises(EarthGPTError, match=rf"a\.{kind} is damaged"):
+        open_scene(path).window(0, 0, 64, 96)
+
+
 def test_real_rasters_are_understood():
     folder = real("geotiff")
     says = {
