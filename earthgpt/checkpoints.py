@@ -29,6 +29,7 @@ from earthgpt.types import EarthGPTError
 FREE = {
     "save_every", "keep", "workers", "output", "accumulate", "checkpointing", "compile", "cache", "validate_every",
     "validation", "validation_questions", "calibrate", "wandb", "pixels_gb", "after",
+    "broken",
 }  # fmt: skip
 
 

@@ -117,6 +117,8 @@ class Recipe(_Tree):
         sides of at most three times ``image_size``.
     save_every: steps between checkpoints. keep: how many of them stay. workers: processes that prepare batches for each
         that trains; 0 prepares them in this one, and None takes the cores that are to spare (``machine.spare_cores``).
+    broken: what is done about an image that cannot be read: "stop", or "left_out": the next one comes in its place, and
+        a count is told at the end.
     validate_every: steps between looks at the ``validation`` data sets, of which at most ``validation_questions`` are
         asked for each task; None never looks.
     calibrate: share of the images of each ``validation`` data set on which the scores of the dense heads are made true,
@@ -155,6 +157,7 @@ class Recipe(_Tree):
     save_every: Positive = 500
     keep: Positive = 1
     workers: Annotated[int, Field(ge=0)] | None = None
+    broken: Literal["stop", "left_out"] = "stop"
     validate_every: Positive | None = None
     validation: tuple[Source, ...] = ()
     validation_questions: Positive = 64

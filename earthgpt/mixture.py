@@ -8,6 +8,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
@@ -34,6 +35,7 @@ from earthgpt.tasks import Task, can_be_asked, image_captioning
 from earthgpt.types import Conversation, EarthGPTError, Sample, Sensor
 
 Turns = list[tuple[str, str]]  # questions with their answers, as text
+MOST_UNREADABLE = 100  # images in a row, from which on something else is wrong
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,18 @@ class _Shuffled:
         return shuffled(position, len(self), key)
 
 
+class UnreadableError(EarthGPTError):
+    """An image cannot be read."""
+
+
+@contextmanager
+def _looking() -> Iterator[None]:
+    try:
+        yield
+    except EarthGPTError as error:
+        raise UnreadableError(str(error)) from None
+
+
 class Pixels:
     """Images that were read once, kept in memory until ``size`` bytes are full, with sides of at most ``side``."""
 
@@ -70,7 +84,8 @@ class Pixels:
         """The pixels of a sample, uint8 [H, W] or [H, W, 3], made smaller where a side is longer than ``side``."""
         if (found := self._kept.get(row)) is not None:
             return found
-        pixels = read_pixels(sample.image, None, sample.sensor)
+        with _looking():
+            pixels = read_pixels(sample.image, None, sample.sensor)
         height, width = pixels.shape[:2]
         if (long := max(height, width)) > self.side:
             size = max(1, round(width * self.side / long)), max(1, round(height * self.side / long))
@@ -164,7 +179,8 @@ class FromRecords(_Shuffled):
             path = Path(name)
             if path.is_absolute() or ".." in path.parts:
                 raise EarthGPTError(f"{self.name}, record {row + 1}: {name!r} leads out of the folder of the images.")
-            pixels = read_pixels(self.images / path, window, self.sensor)
+            with _looking():
+                pixels = read_pixels(self.images / path, window, self.sensor)
         return Shown(f"{self.name}/{row}", pixels, self.sensor, self.texts(row, rng))
 
     def texts(self, row: int, rng: random.Random) -> Turns:
@@ -191,7 +207,7 @@ class FromShards:
         return self._order[1][position]
 
     def show(self, row: int, rng: random.Random, look: bool = True) -> Shown:
-        """A pair. Raises EarthGPTError for an image that does not decode."""
+        """A pair. Raises UnreadableError for an image that does not decode."""
         key, content, caption = self.shards[row]
         if not look:
             return Shown(key, None, Sensor.OPTICAL, self._turns(caption))
@@ -199,7 +215,7 @@ class FromShards:
             with Image.open(io.BytesIO(content)) as image:
                 pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
         except (OSError, SyntaxError, ValueError) as error:
-            raise EarthGPTError(f"{self.name}, {key}: not a readable image: {error}.") from None
+            raise UnreadableError(f"{self.name}, {key}: not a readable image: {error}.") from None
         return Shown(key, pixels, Sensor.OPTICAL, self._turns(caption))
 
     def texts(self, row: int, rng: random.Random) -> Turns:
@@ -322,9 +338,27 @@ class Mixture:
         return number, part.row(position, key)
 
     def __getitem__(self, index: int) -> Item:
-        """Item ``index``, rendered."""
-        recipe, rng = self.recipe, random.Random(f"{self.recipe.seed}/{index}")
+        """Item ``index``, rendered. Raises EarthGPTError for an image that cannot be read, unless the recipe says that
+        another one of its part comes in its place.
+        """
         part, row = self.place(index)
+        lost = Counter()
+        while True:
+            try:
+                item = self._item(index, part, row)
+            except UnreadableError as error:
+                if self.recipe.broken == "stop":
+                    raise EarthGPTError(f'{error} Train without such images: broken="left_out".') from None
+                lost["images could not be read, and others came in their place"] += 1
+                if lost.total() == min(len(self.parts[part]), MOST_UNREADABLE):
+                    raise EarthGPTError(f"{error} So it is with {lost.total():,} images in a row.") from None
+                row = (row + 1) % len(self.parts[part])
+            else:
+                item.left_out.update(lost)
+                return item
+
+    def _item(self, index: int, part: int, row: int) -> Item:
+        recipe, rng = self.recipe, random.Random(f"{self.recipe.seed}/{index}")
         number = self.first[part] + row
         image: np.ndarray | torch.Tensor | None = self.cache.get(number) if self.cache else None
         shown = self.parts[part].show(row, rng, look=image is None)

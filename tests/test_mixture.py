@@ -60,6 +60,26 @@ def test_an_item_of_the_mixture_depends_on_recipe_and_number_alone(tmp_path, pro
     assert [reseeded[index].rendered for index in range(6)] != [one[index].rendered for index in range(6)]
 
 
+def test_images_that_cannot_be_read_stop_or_are_left_out_with_a_count(tmp_path, processor):
+    for i in range(4):
+        downloads.picture(tmp_path / "in" / ("beach", "port")[i % 2] / f"{i}.jpg", i)
+    path = tmp_path / "in" / "port" / "1.jpg"
+    path.write_bytes(path.read_bytes()[:-400])
+    source = Source(dataset="own_classes", root=str(tmp_path / "in"), split="all")
+    whole = mixture(tmp_path, processor, sources=(source,))
+    with pytest.raises(EarthGPTError, match=r'1\.jpg is damaged: .*broken="left_out"'):
+        [whole[index] for index in range(4)]
+    some = mixture(tmp_path, processor, sources=(source,), broken="left_out")
+    items = [some[index] for index in range(8)]
+    assert Counter(item.number for item in items) == {0: 2, 1: 2, 3: 4}
+    lost = sum((item.left_out for item in items), Counter())
+    assert lost["images could not be read, and others came in their place"] == 2
+    for one in (tmp_path / "in").rglob("*.jpg"):
+        one.write_bytes(one.read_bytes()[:-400])
+    with pytest.raises(EarthGPTError, match=r"So it is with 3 images in a row"):
+        mixture(tmp_path, processor, sources=(source,), broken="left_out")[0]
+
+
 def test_an_epoch_holds_every_image_as_often_as_its_source_repeats(tmp_path, processor):
     source = Source(dataset="synthetic", split="val")
     many = mixture(
