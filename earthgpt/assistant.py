@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from earthgpt.tasks import (
     visual_grounding,
     visual_question_answering,
 )
-from earthgpt.tasks.wording import class_names
+from earthgpt.tasks.wording import class_meant, class_names
 from earthgpt.types import Box, Conversation, EarthGPTError, Message, OrientedBox, Region, Sensor
 
 _log = logging.getLogger("earthgpt")
@@ -115,6 +115,11 @@ class EarthGPT:
         """A phrase for a region of the image."""
         raster = open_raster(image, sensor)
         box = box.box if isinstance(box, Region) else box
+        if not isinstance(box, Box | OrientedBox):
+            raise EarthGPTError(
+                f"A region is a Box, OrientedBox or Region, not a {type(box).__name__}; of pixels: "
+                "Box.from_pixels(left, top, right, bottom, size)."
+            )
         return self._say(raster, region_captioning.TASK.question(box.bounds, raster.size)).text.strip()
 
     def ground(
@@ -135,28 +140,36 @@ class EarthGPT:
     def detect(
         self,
         image: Any,
-        label: str | None = None,
+        classes: str | Sequence[str] | None = None,
         oriented: bool = False,
         sensor: Sensor | str | None = None,
         steps: Sequence[str] = (),
         min_score: float = 0.0,
     ) -> list[Region]:
-        """The objects of one class, or of all when ``label`` is None, with upright or oriented boxes and scores (of
-        ``ground``).
+        """The objects of ``classes`` (names, or text with commas between them), one class after the other, or of all
+        when None, with upright or oriented boxes and scores (of ``ground``).
 
         Those with a score below ``min_score`` are left out. ``steps`` are asked first, in the same dialogue: "count",
         "horizontal" (``ObjectDetection.steps``).
         """
-        raster = open_raster(image, sensor)
-        label = None if label is None else _words(label, "class")
-        chat = Chat(self, (raster,))
-        for question in object_detection.TASK.steps(steps, label, oriented):
-            chat.ask(question)
-        grammar = object_detection.TASK.grammar(label, oriented)
-        answer = chat.say(object_detection.TASK.question(label, oriented), grammar)
-        spans = object_detection.TASK.spans(answer.text, raster.size)
-        found = [replace(region, score=answer.probability(*span)) for region, span in spans]
+        raster, classes, found = open_raster(image, sensor), class_names(classes), []
+        for label in (None,) if classes is None else classes:
+            label = None if label is None else _words(label, "class")
+            chat = Chat(self, (raster,))
+            for question in object_detection.TASK.steps(steps, label, oriented):
+                chat.ask(question)
+            grammar = object_detection.TASK.grammar(label, oriented)
+            answer = chat.say(object_detection.TASK.question(label, oriented), grammar)
+            spans = object_detection.TASK.spans(answer.text, raster.size)
+            found += [replace(region, score=answer.probability(*span)) for region, span in spans]
         return [region for region in found if region.score >= min_score]
+
+    def unknown(self, classes: Iterable[str], sensor: Sensor | str) -> list[str]:
+        """Those of some classes of objects that the dense heads were not trained to find in images of a sensor: their
+        boxes are guessed by the language model. Empty for a model without dense heads, which says nothing of it."""
+        heads = self.model.dense_heads if self.constrained else None
+        known = heads.vocabulary.seen_by(sensor) if heads is not None else ()
+        return [one for one in classes if class_meant(one, known) is None] if known else []
 
     def chat(self, image: Any = None, sensor: Sensor | str | None = None) -> Chat:
         """A dialogue of several turns about an image, or about none."""

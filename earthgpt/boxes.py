@@ -18,6 +18,7 @@ _NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
 _GROUP = re.compile(r"\{((?:<[^<>{}]*>)+)(?:\|<([^<>{}]*)>)?\}|[\[(]([^\[\](){}]*)[\])]")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 _BOX_KEYS = ("box", "bbox", "bbox_2d", "obb", "polygon", "poly")
+_EDGE_KEYS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _LABEL_KEYS = ("label", "class", "category", "name")
 _NOT_FINITE = "box with a number that is not finite"
 
@@ -69,6 +70,8 @@ def _structured(value: Any, depth: int = 0) -> list[Written] | None:
     if depth > 5:
         return None
     if isinstance(value, dict):
+        if edges := next((edges for edges in _EDGE_KEYS if value.keys() >= set(edges)), None):
+            value = {**value, "box": [value[edge] for edge in edges]}
         key = next((key for key in _BOX_KEYS if key in value), None)
         if key is None:
             parts = [_structured(one, depth + 1) for one in value.values() if isinstance(one, list | dict)]
@@ -141,7 +144,7 @@ def box_of(written: Written, frame: Frame, size: Size, clockwise: bool = False) 
         return None, _NOT_FINITE
     points = [_pixels(frame, pair) for pair in zip(written.coordinates[::2], written.coordinates[1::2], strict=True)]
     if len(points) == 2 and (points[0][0] > points[1][0] or points[0][1] > points[1][1]):
-        return None, "box with edges in the wrong order"
+        return None, "box with edges in the wrong order (or is it left, top, width, height?)"
     outside = any(not -0.01 <= part <= 1.01 for x, y in points for part in (x / size[0], y / size[1]))
     wrong = "box that reaches outside the image: cut" if outside else ""
     if len(points) == 2 and (len(written.numbers) == 4 or written.numbers[4] % 360 == 0):

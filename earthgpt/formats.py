@@ -24,7 +24,7 @@ from pydantic_core import from_json
 from earthgpt.outlines import corner_box, floats, hull_bbox, oriented_box, points, rotated_rectangle, usable
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Question, Region, Sample, Sensor, Size
 
-IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp"}
+IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 # The elements of VOC and its relatives that hold numbers.
 SIZE = ("width", "height")
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -209,12 +209,13 @@ def paired(
         yield path, images.get(path.stem, folder / f"{path.stem}{suffix}")
 
 
-def files(folder: Path, pattern: str) -> list[Path]:
+def files(folder: Path, pattern: str, mangled: bool = False) -> list[Path]:
     """The files of a pattern, folder by folder in natural order; hidden ones (``._a.xml`` of macOS) are left out.
 
-    Raises EarthGPTError for a name that is not UTF-8.
+    Raises EarthGPTError for a name that is not UTF-8, unless ``mangled`` ones are understood.
     """
-    found = [writable(path) for path in folder.glob(pattern) if _visible(path, folder) and path.is_file()]
+    found = [path for path in folder.glob(pattern) if _visible(path, folder) and path.is_file()]
+    found = found if mangled else list(map(writable, found))
     return sorted(found, key=lambda path: (path.parent.as_posix(), natural(path)))
 
 

@@ -14,7 +14,7 @@ from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.attention import segments_of
 from earthgpt.model.constraint import Constraint
 from earthgpt.model.decoding import Rows, begin, read, readable
-from earthgpt.types import Conversation
+from earthgpt.types import Conversation, EarthGPTError
 
 # Rows whose answers are done are taken out when they are this part of all: passes of fewer rows are captured anew.
 _WORTH_REMOVING = 0.25
@@ -88,7 +88,7 @@ def generate(
     grammars: of the answers, None for free ones. Of each token only those are looked at with which the answer can still
     be one of its grammar, and come to its end within ``max_new_tokens``; tokens that are certain are read together.
     Probabilities are the model's own, with all tokens in view: a grammar changes what is said, not how sure the model
-    is of it.
+    is of it. Raises EarthGPTError for a conversation that leaves no room for an answer.
     plain: go the way of transformers' ``generate``, a token at a time: the reference, with the same answers. So go
     models that ``model.decoding`` cannot read, and those whose ``generation_config`` has rules of its own.
     reading: of the one conversation that is asked; what was read of it in the turns before is not read again.
@@ -97,9 +97,8 @@ def generate(
     constraints = [None if grammar is None else Constraint(grammar, processor.tokenizer) for grammar in grammars]
     asked = [processor.render(conversation)["input_ids"] for conversation in conversations]
     longest = max(map(len, asked))
-    room = getattr(model.config.text_config, "max_position_embeddings", None)
-    if room:
-        max_new_tokens = max(1, min(max_new_tokens, room - longest))
+    if room := _room(model, longest):
+        max_new_tokens = min(max_new_tokens, room)
     ends = ends_of(model, processor)
     said = [Saying(ids, one, max_new_tokens, ends) for ids, one in zip(asked, constraints, strict=True)]
     if plain or has_rules(model) or readable(model) < longest + max_new_tokens:
@@ -317,6 +316,15 @@ def _answer(processor: EarthGPTProcessor, said: Saying) -> Answer:
     return Answer(text, tuple(spans), tuple(np.exp(said.logprobs).tolist()), said.finish == "stop")
 
 
+def _room(model: EarthGPTForConditionalGeneration, tokens: int) -> int | None:
+    """How many tokens an answer to so many may have; None where the model says nothing of it. Raises EarthGPTError
+    where there is no room."""
+    most = getattr(model.config.text_config, "max_position_embeddings", None)
+    if most and tokens >= most:
+        raise EarthGPTError(f"The conversation has {tokens:,} tokens, and the model reads {most:,} with its answer.")
+    return most and most - tokens
+
+
 @torch.inference_mode()
 def choice_probabilities(
     model: EarthGPTForConditionalGeneration,
@@ -334,6 +342,7 @@ def choice_probabilities(
     ids, branches, positions, spans = list(prefix), [0] * len(prefix), list(range(len(prefix))), []
     for i, choice in enumerate(choices, 1):
         tokens = [*processor.tokenizer(choice, add_special_tokens=False)["input_ids"], processor.tokenizer.eos_token_id]
+        _room(model, len(prefix) + len(tokens))
         spans.append((len(ids), tokens))
         ids += tokens
         branches += [i] * len(tokens)

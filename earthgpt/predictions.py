@@ -34,7 +34,7 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "report")
 NAMES: Mapping[str, tuple[str, ...]] = {
     "prediction": (
         "prediction", "predictions", "predicted", "pred", "predict", "prediction_text", "output", "outputs", "response",
-        "model_output", "model_answer", "pred_answer", "generated", "filtered_resps", "resps", "text",
+        "model_output", "model_answer", "pred_answer", "generated", "filtered_resps", "resps", "text", "caption",
     ),
     "truth": (
         "ground_truth", "groundtruth", "truth", "gt", "gt_answer", "gt_bbox", "gt_boxes", "annotation", "annotations",
@@ -521,10 +521,15 @@ class _Words:
 
 
 def _text(value: Any) -> str:
-    """A value as text; of a list with one item that item (lmms-eval)."""
+    """A value as text: of a list with one item that item (lmms-eval), of true yes, and of 3.0, which pandas makes of
+    a count, 3."""
     for _ in range(3):
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

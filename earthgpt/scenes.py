@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -40,6 +40,9 @@ MOST_ROWS = 64  # questions that are answered together
 VALID = 0.1  # a detection of which less than this lies on valid pixels is dropped
 
 
+TaskName = Literal["detect", "classify", "caption", "ask"]
+
+
 @dataclass(frozen=True)
 class Job:
     """What is asked about every tile of a scene.
@@ -54,7 +57,7 @@ class Job:
         pixels; tiles that touch none are left out, and so are objects with their middle outside. model: its name.
     """
 
-    task: Literal["detect", "classify", "caption", "ask"]
+    task: TaskName
     tile: int
     overlap: int = 0
     classes: tuple[str, ...] = ()
@@ -69,6 +72,10 @@ class Job:
     constrained: bool = True
 
     def __post_init__(self) -> None:
+        if self.task not in get_args(TaskName):
+            raise EarthGPTError(f"A task of a scene is one of {', '.join(get_args(TaskName))}, not {self.task!r}.")
+        if isinstance(self.classes, str):
+            raise EarthGPTError(f"Classes are a tuple of names, not one text: ({self.classes!r},).")
         if self.tile < LEAST_TILE:
             raise EarthGPTError(f"A tile has at least {LEAST_TILE} pixels a side, not {self.tile}.")
         if not 0 <= self.overlap < self.tile:

@@ -38,10 +38,10 @@ class Sensor(StrEnum):
 
     @classmethod
     def of(cls, name: Sensor | str) -> Sensor:
-        """The sensor of a name. Raises EarthGPTError where there is none."""
+        """The sensor of a name, in whatever capitals. Raises EarthGPTError where there is none."""
         try:
-            return cls(name)
-        except ValueError:
+            return cls(name.lower())
+        except (AttributeError, ValueError):
             raise EarthGPTError(f"The sensor is one of {', '.join(cls)}; not {name!r}.") from None
 
 
@@ -83,7 +83,7 @@ class Box:
     def read(cls, text: str, size: Size) -> Box:
         """The box that people write as ``left,top,right,bottom`` in pixels of an image of ``size`` (width, height).
 
-        Raises EarthGPTError for another text, and for a box that is empty or not inside the image.
+        Raises EarthGPTError for another text, and for a box that is smaller than a pixel or not inside the image.
         """
         width, height = size
         try:
@@ -95,6 +95,8 @@ class Box:
             raise EarthGPTError(
                 f"A box is left,top,right,bottom in pixels inside the image ({width} x {height}); not {text[:80]!r}."
             )
+        if right - left < 1 or bottom - top < 1:
+            raise EarthGPTError(f"The box {text[:80]!r} is smaller than a pixel; it is in pixels, not in fractions.")
         return cls.from_pixels(left, top, right, bottom, size)
 
     def to_pixels(self, size: Size) -> tuple[float, float, float, float]:

@@ -162,10 +162,15 @@ def test_a_chat_may_be_about_no_image(tiny):
     assert isinstance(tiny.chat().ask("What is SAR?"), str)
 
 
-def test_a_chat_longer_than_the_model_can_read_still_ends(tiny):
+def test_a_chat_longer_than_the_model_can_read_says_so_and_keeps_what_was_said(tiny):
     chat = tiny.chat(WIDE)
-    for _ in range(4):
-        assert isinstance(chat.ask("How many ships are there in the image? " * 4), str)
+    assert isinstance(chat.ask("How many ships are there in the image? " * 4), str)
+    before = chat.conversation
+    with pytest.raises(EarthGPTError, match="tokens, and the model reads 192 with its answer"):
+        chat.ask("How many ships are there in the image? " * 40)
+    assert chat.conversation == before
+    with pytest.raises(EarthGPTError, match="tokens, and the model reads 192"):
+        tiny.classify(WIDE, [f"class {i}" for i in range(100)])
 
 
 def test_the_sensor_of_an_array_decides_its_radiometry(tiny):
@@ -180,7 +185,9 @@ def test_the_sensor_of_an_array_decides_its_radiometry(tiny):
     [
         (lambda tiny: tiny.ask(WIDE, ""), "The question is empty"),
         (lambda tiny: tiny.ground(WIDE, " \n"), "The phrase is empty"),
-        (lambda tiny: tiny.detect(WIDE, ""), "The class is empty"),
+        (lambda tiny: tiny.detect(WIDE, ""), "list of classes is empty"),
+        (lambda tiny: tiny.describe(WIDE, (1, 2, 3, 4)), "Box.from_pixels"),
+        (lambda tiny: tiny.caption(np.zeros((3, 64, 64), np.uint8)), "has its bands first"),
         (lambda tiny: tiny.classify(WIDE, [" ", ""]), "list of classes is empty"),
         (lambda tiny: tiny.classify(WIDE, []), "list of classes is empty"),
         (lambda tiny: tiny.ask("nowhere.png", "What?"), "no file nowhere.png"),

@@ -36,6 +36,12 @@ def test_long_brackets_are_read_in_linear_time():
         written_boxes(text)
 
 
+def test_edges_may_have_names():
+    for names in ("x1 y1 x2 y2", "xmin ymin xmax ymax", "left top right bottom"):
+        (found,) = written_boxes({**dict(zip(names.split(), (1, 2, 3, 4), strict=True)), "label": "ship"})
+        assert (found.numbers, found.label) == ((1, 2, 3, 4), "ship")
+
+
 def test_a_box_is_read_with_what_is_said_of_it():
     said = '```json\n[{"bbox_2d": [20, 20, 120, 70], "label": "ship", "score": 0.5}]\n```'
     assert written_boxes(said) == [Written((20, 20, 120, 70), "ship", 0.5)]
@@ -60,7 +66,7 @@ def test_a_box_turns_about_its_middle_in_pixels_against_the_clock_unless_told_ot
     [
         ((0.1, 0.2, 0.6, 0.7, 360), "image", Box(0.1, 0.2, 0.6, 0.7), ""),
         ((-10, 0, 50, 50), "0-100", Box(0, 0, 0.5, 0.5), "box that reaches outside the image: cut"),
-        ((0.6, 0, 0.1, 1), "image", None, "box with edges in the wrong order"),
+        ((0.6, 0, 0.1, 1), "image", None, "box with edges in the wrong order (or is it left, top, width, height?)"),
         ((0, 0, 1, math.nan), "image", None, "box with a number that is not finite"),
         ((0, 0, 1, 1, math.inf), "image", None, "box with a number that is not finite"),
         ((1e308, 0, 1e308, 1, 45), "image", None, "box with a number that is not finite"),

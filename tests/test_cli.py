@@ -159,6 +159,17 @@ def test_a_grounded_phrase_of_a_geotiff_is_written_on_the_map(run, model_folder,
     assert max(point[1] for point in ring) == pytest.approx(0.0, abs=1e-6)  # the equator
 
 
+def test_an_input_is_never_written_over_and_an_option_is_not_given_twice(run, harbor, model_folder, tmp_path):
+    before = Path(harbor).read_bytes()
+    for words in (("detect", "-o"), ("info", "--preview")):
+        asked = (*words[:1], harbor, *(("-m", model_folder) if words[0] == "detect" else ()), words[1], harbor)
+        told(run(*asked, "--overwrite"), "is an image that is asked about")
+    assert Path(harbor).read_bytes() == before
+    told(run("detect", harbor, "-o", tmp_path / "a.kml", "-o", tmp_path / "a.csv"), "--output is given 2 times")
+    assert run("info", harbor, "--preview", tmp_path / "p.png")[0] == 0
+    told(run("info", harbor, "--preview", tmp_path / "p.png"), "is there already")
+
+
 def test_nothing_found_is_said_and_written(run, harbor, model_folder, says, tmp_path):
     says("There are no such objects in the image.")
     code, out, _ = run("detect", harbor, "-c", "ship", "-m", model_folder, "-o", tmp_path / "none.geojson")
@@ -167,7 +178,8 @@ def test_nothing_found_is_said_and_written(run, harbor, model_folder, says, tmp_
 
 
 @pytest.mark.parametrize("end", ["", "\nthis is not read\n"], ids=["end of input", "empty line"])
-def test_chat_answers_a_line_at_a_time_until_an_empty_line_or_the_end(run, harbor, model_folder, end):
+def test_chat_answers_a_line_at_a_time_until_an_empty_line_or_the_end(run, harbor, model_folder, says, end):
+    says("a harbor")
     code, out, err = run(
         "chat", harbor, "-m", model_folder, "--json", stdin="What is this?\nHow many ships are there?\n" + end
     )

@@ -150,6 +150,16 @@ def test_frames_are_guessed_from_the_numbers(write, truth, said, sizes, frames):
     assert found.questions[0].prediction is not None
 
 
+def test_numbers_and_truths_of_json_are_words(write):
+    rows = [
+        {"id": 1, "prediction": "3", "truth": 3.0},
+        {"id": 2, "prediction": True, "truth": "Yes"},
+        {"id": 3, "prediction": "2.5", "truth": 2.5},
+    ]
+    report, _ = score("visual_question_answering", write(*rows))
+    assert report.metrics["accuracy_strict"] == 1
+
+
 def test_pixels_without_sizes_overlap_as_they_do_in_pixels(write):
     report, _ = score(GROUND, write({"prediction": "[0,0,2000,1000]", "truth": "[1000,0,3000,1000]"}))
     assert report.metrics["mean_iou"] == pytest.approx(1 / 3)
@@ -399,8 +409,8 @@ def test_a_bad_row_is_named_by_its_line(write, bad, what):
         ([math.nan, 0, 1, 1], "box with a number that is not finite"),
         ([1e400, 0, 1, 1], "box with a number that is not finite"),
         ([1e308, 0, 1e308, 1, 45], "box with a number that is not finite"),
-        ("[0.9, 0, 0.1, 1]", "box with edges in the wrong order"),
-        ("[0, 0.9, 1, 0.1]", "box with edges in the wrong order"),
+        ("[0.9, 0, 0.1, 1]", "box with edges in the wrong order (or is it left, top, width, height?)"),
+        ("[0, 0.9, 1, 0.1]", "box with edges in the wrong order (or is it left, top, width, height?)"),
     ],
 )
 def test_a_bad_box_is_wrong_and_named_and_a_bad_true_box_is_refused(write, text, what):

@@ -138,6 +138,8 @@ def test_edges_in_the_wrong_order_and_a_fifth_corner_are_refused():
 
 def test_a_box_is_read_as_people_write_it():
     assert Box.read("10, 20,50,100", (100, 200)) == Box(0.1, 0.1, 0.5, 0.5)
+    with pytest.raises(EarthGPTError, match="smaller than a pixel"):
+        Box.read("0.1,0.1,0.5,0.5", (100, 200))
     for text in ("", "1,2,3", "a,b,c,d", "50,20,10,100", "0,0,101,10", "nan,0,1,1", "10,20,10,30"):
         with pytest.raises(EarthGPTError, match="left,top,right,bottom in pixels inside the image \\(100 x 200\\)"):
             Box.read(text, (100, 200))

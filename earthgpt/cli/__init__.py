@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from typing import Annotated
 
 import typer
+from typer.core import TyperCommand
 
 from earthgpt import __version__
 from earthgpt.cli import data, evaluation, images, models, serving, training
@@ -74,12 +76,23 @@ def before(
     """What stands before a command."""
 
 
+class Command(TyperCommand):
+    """A command that passes nothing over: what can be given once is not given twice."""
+
+    def parse_args(self, ctx, args):
+        *_, order = self.make_parser(ctx).parse_args(list(args))
+        for one, count in Counter(order).items():
+            if count > 1 and one.nargs == 1 and not (getattr(one, "multiple", False) or getattr(one, "is_flag", False)):
+                raise EarthGPTError(f"{one.opts[0]} is given {count} times, and one is taken.")
+        return super().parse_args(ctx, args)
+
+
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, cls=Command)(command)
 for name, (text, commands) in GROUPS.items():
     group = typer.Typer(help=text, no_args_is_help=True)
     for word, command in commands.items():
-        group.command(word)(command)
+        group.command(word, cls=Command)(command)
     app.add_typer(group, name=name)
 
 

@@ -158,7 +158,7 @@ def describe(
     from earthgpt.geo.vectors import check_output
 
     if output:
-        check_output(output, overwrite)
+        check_output(output, overwrite, [image])
     raster = open_raster(image, how.sensor, **how.reading)
     region = Box.read(box, raster.size)
     text = load_model(how.model).describe(raster, region)
@@ -174,7 +174,7 @@ def _describe_places(image: str, places: Path, output: Path | None, overwrite: b
     from earthgpt.scenes import describe
 
     if output:
-        check_output(output, overwrite)
+        check_output(output, overwrite, [image])
     areas, scene = read_areas(places), open_scene(image, how.sensor, **how.reading)
     found = describe(load_model(how.model), scene, areas)
     value = {"image": image, "regions": [region_value(feature.region, scene.size) for feature in found]}
@@ -201,7 +201,7 @@ def ground(
     from earthgpt.geo.vectors import check_output
 
     if output:
-        check_output(output, overwrite)
+        check_output(output, overwrite, [image])
     assistant, raster = ready(image, how)
     assistant.constrained = not free
     region = assistant.ground(raster, phrase, oriented)
@@ -303,6 +303,7 @@ def info(
     nodata: Annotated[float | None, typer.Option(help="The value of no data, where the file does not say so.")] = None,
     crs: Annotated[str | None, typer.Option(help="Where the file has none, as EPSG:32633.")] = None,
     remote: Remote = False,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what is understood of a raster. It is place, bands, sensor and stretch; --preview is what a model sees.
@@ -313,9 +314,11 @@ def info(
     """
     from earthgpt.geo.pictures import file_format, save_picture
     from earthgpt.geo.scene import open_scene
+    from earthgpt.geo.vectors import check_output
 
     if preview is not None:
         file_format(preview)
+        check_output(preview, overwrite, files)
     options = {"looks": looks, "speckle": speckle, "black_hot": black_hot, "nodata": nodata, "crs": crs}
     scene = open_scene(files[0] if len(files) == 1 else files, sensor, bands, stretch, units, remote=remote, **options)
     if preview is not None:

@@ -32,7 +32,7 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
             raise EarthGPTError(f"A table is of all images: {made.output.name} without {{name}}.")
         made.output.parent.mkdir(parents=True, exist_ok=True)
     if made.output:
-        check_output(made.output, overwrite=True)  # its format and folder; a table that is there goes on
+        check_output(made.output, True, paths)  # its format and folder; a table that is there goes on
     if made.output and made.output.suffix.lower() == ".csv" and not maps:
         _table(paths, wanted, made.output, how)
         return
@@ -40,7 +40,7 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
         raise EarthGPTError(f"There are {len(paths)} images: one table of all is .csv, not {made.output.suffix}.")
     outputs, previews = _for_each(made.output, names), _for_each(made.preview, names)
     for one in filter(None, (*outputs, *previews)):
-        check_output(one, how.overwrite)
+        check_output(one, how.overwrite, paths)
     assistant, failed = None, 0
     for path, output, preview in zip(paths, outputs, previews, strict=True):
         try:
@@ -221,18 +221,16 @@ def _say_what_is_unknown(assistant: Any, scene: Any, job: Any) -> None:
     """Of classes that the detector never learned: the language model answers then, and it guesses."""
     import difflib
 
-    from earthgpt.tasks.wording import class_meant
-
-    heads = assistant.model.dense_heads if job.task == "detect" and job.constrained else None
-    known = heads.vocabulary.seen_by(scene.sensor) if heads is not None else ()
-    for one in job.classes if known else ():
-        if class_meant(one, known) is None:
-            close = difflib.get_close_matches(one, known, 1)
-            meant = f"; did you mean {close[0]!r}?" if close else ""
-            note(
-                f"{scene.name}: the model's detector does not know {one!r} in {scene.sensor} images "
-                f"({', '.join(known)}), so its boxes are guessed{meant}"
-            )
+    if job.task != "detect" or not job.constrained:
+        return
+    for one in assistant.unknown(job.classes, scene.sensor):
+        known = assistant.model.dense_heads.vocabulary.seen_by(scene.sensor)
+        close = difflib.get_close_matches(one, known, 1)
+        meant = f"; did you mean {close[0]!r}?" if close else ""
+        note(
+            f"{scene.name}: the model's detector does not know {one!r} in {scene.sensor} images "
+            f"({', '.join(known)}), so its boxes are guessed{meant}"
+        )
 
 
 def _write(scene: Any, job: Any, found: Any, made: Made, how: Survey) -> None:

@@ -23,7 +23,9 @@ LABELS = {
 def read(root, split, defects):
     """``annotations/<split>.csv``, and images anywhere below ``root``."""
     listing = layout(root, f"annotations/{split}.csv", f"{split}.csv")
-    images = {unmangled(path.name): path for path in files(root, "**/*")}  # 20151031_2 is a .png and a .bmp
+    images = {
+        unmangled(path.name): path for path in files(root, "**/*", mangled=True)
+    }  # 20151031_2 is a .png and a .bmp
     labels = {}
     with shaped(listing, "list of files and their classes"):
         # The header says class,label, but the first column is the file and the second the class.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from earthgpt.geo.tiles import Window
 from earthgpt.types import EarthGPTError, Point
 
 Ring = tuple[Point, ...]
+_log = logging.getLogger("earthgpt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,8 @@ class Area:
 
 
 def read_areas(path: str | Path) -> list[Area]:
-    """Points and polygons of a GeoJSON file (RFC 7946: WGS 84); holes are left out.
+    """Points and polygons of a GeoJSON file (RFC 7946: WGS 84); holes are left out. So are features without a place,
+    with a warning in the log.
 
     Raises EarthGPTError for a file that is none, one without features, and other geometries, with the feature's number.
     """
@@ -40,9 +43,12 @@ def read_areas(path: str | Path) -> list[Area]:
             raise ValueError("its features are no list")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise EarthGPTError(f"{path} is not readable GeoJSON: {error}.") from None
-    if not features:
-        raise EarthGPTError(f"{path} has no features.")
-    return [_area(feature, f"{path}, feature {i}") for i, feature in enumerate(features, 1)]
+    placed = [(i, one) for i, one in enumerate(features, 1) if not isinstance(one, dict) or one.get("geometry", 0)]
+    if not placed:
+        raise EarthGPTError(f"{path} has no features with a place.")
+    if without := len(features) - len(placed):
+        _log.warning("%s: %d of %d features have no place and are left out.", path, without, len(features))
+    return [_area(feature, f"{path}, feature {i}") for i, feature in placed]
 
 
 def _area(feature: Any, where: str) -> Area:

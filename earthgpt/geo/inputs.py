@@ -18,11 +18,11 @@ _ROLES = ("visual", "data", "overview")  # of a STAC asset, the one that is show
 def expand(inputs: Iterable[str | Path]) -> list[Path | str]:
     """The images that inputs stand for, each once, in order.
 
-    The folder of a Sentinel-1, Sentinel-2 or Landsat product is one image, another is all images below it, by name; an
-    address (``https://...``) stays as it is; a pattern (``*.tif``) what it matches; a ``.json`` file a STAC item, or a
-    collection of items, of whose assets the first of the roles visual, data and overview is taken (STAC 1.0). Other
-    files are taken as they are. Raises EarthGPTError for what is not there, what holds no image, and names that are not
-    UTF-8.
+    The folder of a Sentinel-1, Sentinel-2 or Landsat product is one image, another is all images below it, by name and
+    without hidden ones; an address (``https://...``) stays as it is; a pattern (``*.tif``) what it matches; a ``.json``
+    file a STAC item, or a collection of items, of whose assets the first of the roles visual, data and overview is
+    taken (STAC 1.0). Other files are taken as they are. Raises EarthGPTError for what is not there, what holds no
+    image, and names that are not UTF-8.
     """
     found: dict[Path | str, None] = {}
     for one in map(str, inputs):
@@ -44,7 +44,7 @@ def _expand(one: str) -> Iterator[Path | str]:
     elif is_product(path):
         yield path
     elif path.is_dir():
-        yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        yield from sorted(file for file in path.rglob("[!.]*") if file.suffix.lower() in SUFFIXES and file.is_file())
     elif path.suffix.lower() == ".json" and path.is_file():
         yield from _assets(path)
     elif path.exists() or not glob.has_magic(one):

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from earthgpt.geo.place import Affine, place, place_of
+from earthgpt.geo.sensors import refuse_bands_first
 from earthgpt.geo.sources import LOCAL_DRIVERS, Band, alpha_of, bands_of, choose, product, shown
 from earthgpt.geo.tiles import Window
 from earthgpt.types import EarthGPTError, Sensor, Size
@@ -56,6 +57,7 @@ class ArrayReader:
     ) -> None:
         if values.ndim not in (2, 3) or 0 in values.shape:
             raise EarthGPTError(f"An image is an array [height, width] or [height, width, bands], not {values.shape}.")
+        refuse_bands_first(values.shape)
         self.sensor, self.reason, self.units = None, "", None
         values = values[..., None] if values.ndim == 2 else values
         if values.dtype == bool:

@@ -166,6 +166,14 @@ def units_of(values: np.ndarray, sensor: Sensor, valid: np.ndarray | None = None
     return "celsius" if -90 <= middle <= 150 else "values"
 
 
+def refuse_bands_first(shape: Sequence[int]) -> None:
+    """Raises EarthGPTError for an array [bands, height, width], as rasterio and torch have them."""
+    if len(shape) == 3 and shape[0] <= 4 and min(shape[1:]) > 16:
+        raise EarthGPTError(
+            f"An array of {tuple(shape)} has its bands first: give [height, width, bands], array.transpose(1, 2, 0)."
+        )
+
+
 def _bands(values: np.ndarray) -> np.ndarray:
     """One or three bands of real numbers, [H, W, 1 or 3]."""
     values = np.asarray(values)
@@ -173,6 +181,7 @@ def _bands(values: np.ndarray) -> np.ndarray:
         values = values[..., None]
     if values.ndim != 3 or 0 in values.shape:
         raise EarthGPTError(f"An image is an array [height, width] or [height, width, bands], not {values.shape}.")
+    refuse_bands_first(values.shape)
     values = values[..., :3] if values.shape[2] >= 3 else values[..., :1]
     if values.dtype == bool:
         return values.astype(np.uint8) * 255

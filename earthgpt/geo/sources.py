@@ -47,7 +47,7 @@ _NAMING = ("sourcefilename", "sourcedataset", "indexdataset")  # what has the na
 _PART = re.compile(r"(NETCDF|HDF5|HDF4_EOS|HDF4_SDS|HDF4_GR|GTIFF_DIR):(?:(\d+):)?\"?(.+?)\"?(:[^:]*)?")
 
 # Of files that are images, where a folder is looked through.
-SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".webp", ".bmp"))
+SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".webp", ".bmp", ".gif"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,7 +116,7 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
     kept = settings.cache_bytes // 8
     reader = Reader(settings.limits, settings.fetch, jobs=settings.jobs is not None, cache_bytes=kept)
     if settings.jobs is not None:
-        make_folder(settings.jobs)  # before anything is started
+        make_folder(settings.jobs).close()  # before anything is started
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

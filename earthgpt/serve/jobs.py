@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from earthgpt import scenes
 from earthgpt.assistant import EarthGPT
@@ -77,12 +77,20 @@ class _StoppedError(Exception):
     """The job goes on no further now."""
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the folder of jobs. Raises EarthGPTError where that cannot be."""
+def make_folder(folder: Path) -> TextIO:
+    """Makes the folder of jobs, and locks it until what it returns is closed. Raises EarthGPTError where that cannot
+    be, and where another server has it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / ".lock").open("w")
     except OSError as error:
         raise EarthGPTError(f"Cannot write the jobs to {folder}: {error.strerror}.") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise EarthGPTError(f"Another server has the jobs of {folder}; give this one its own --jobs.") from None
+    return lock
 
 
 class Jobs:
@@ -94,14 +102,7 @@ class Jobs:
 
     def __init__(self, folder: Path, engine: Engine, assistant: EarthGPT, most: int = 100) -> None:
         self.folder, self.engine, self.assistant, self.most = folder, engine, assistant, most
-        make_folder(folder)
-        try:
-            self._lock_file = (folder / ".lock").open("w")
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise EarthGPTError(f"Another server has the jobs of {folder}; give this one its own --jobs.") from None
-        except OSError as error:
-            raise EarthGPTError(f"Cannot write the jobs to {folder}: {error.strerror}.") from None
+        self._lock = make_folder(folder)
         self._changed = threading.Condition()
         self._closing = False
         self._tickets: dict[str, Ticket] = {}
@@ -224,7 +225,7 @@ class Jobs:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
-        self._lock_file.close()
+        self._lock.close()
 
     def _set(self, ticket: Ticket) -> Ticket:
         _write(self.folder / ticket.id / "job.json", ticket)

@@ -565,7 +565,7 @@ const DO = {
     return { label, likely: Object.entries(probabilities).slice(0, 20) };
   },
   async detect(answer, words, rotated, inputs, signal) {
-    return (await (await post("/v1/detect", { ...inputs, label: words, oriented: rotated, format: "geojson" }, signal)).json()).features;
+    return (await (await post("/v1/detect", { ...inputs, classes: words, oriented: rotated, format: "geojson" }, signal)).json()).features;
   },
   async ground(answer, words, rotated, inputs, signal) {
     return (await (await post("/v1/ground", { ...inputs, phrase: words, oriented: rotated, format: "geojson" }, signal)).json()).features;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal
@@ -72,10 +73,12 @@ class Found(BaseModel):
 
 
 class Detections(BaseModel):
-    """The objects that were found."""
+    """The objects that were found. guessed: classes that the detector was not trained to find, which the language model
+    guesses."""
 
     image: Picture
     regions: list[Found]
+    guessed: list[str]
 
 
 class Grounding(BaseModel):
@@ -126,10 +129,17 @@ _EITHER: dict[int | str, dict[str, Any]] = {200: {"content": {GEOJSON: {"schema"
 
 
 async def no_other_fields(request: Request) -> None:
-    """Raises RefusedError for a field of the form that the endpoint has not: a misspelt one would be passed over."""
+    """Raises RefusedError for what would be passed over: a field of the form that the endpoint has not, one that comes
+    twice, and parameters of the address."""
     known = [field.alias for field in request.scope["route"].dependant.body_params]
-    if unknown := [name for name in await request.form() if name not in known]:
+    given = Counter(name for name, _ in (await request.form()).multi_items())
+    if unknown := [name for name in given if name not in known]:
         raise RefusedError(f"There is no field {unknown[0][:100]!r} here; there are {', '.join(known)}.")
+    if twice := [name for name, count in given.items() if count > 1]:
+        raise RefusedError(f"The field {twice[0]} is there twice; several classes have commas between them.")
+    if request.query_params:
+        name = next(iter(request.query_params))[:100]
+        raise RefusedError(f"Parameters are fields of the form, and not of the address: {name}.")
 
 
 def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRouter:
@@ -142,17 +152,18 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
     @routes.post("/detect", response_model=Detections, responses=_EITHER)
     def detect(
         image: Upload,
-        label: Annotated[str | None, Form(max_length=200, description="A class, in the singular; all without.")] = None,
+        classes: Annotated[str | None, Form(max_length=2000, description="Names with commas; all without.")] = None,
         oriented: Annotated[bool, Form()] = False,
         min_score: Annotated[float, Form(ge=0, le=1, description="Objects with a lower score are left out.")] = 0.0,
         sensor: Taken = None,
         format: Form_ = None,
         accept: Accept = None,
     ) -> Any:
-        """The objects of one class, or of all. Large scenes are better submitted as jobs, which look at tiles."""
-        raster = opened(image, sensor)
-        regions = assistant().detect(raster, cleaned(label), oriented, min_score=min_score)
-        value = Detections(image=_picture(raster), regions=[_found(one, raster) for one in regions])
+        """The objects of some classes, or of all. Large scenes are better submitted as jobs, which look at tiles."""
+        raster, names = opened(image, sensor), names_of(classes)
+        regions = assistant().detect(raster, names, oriented, min_score=min_score)
+        found, guessed = [_found(one, raster) for one in regions], assistant().unknown(names or (), raster.sensor)
+        value = Detections(image=_picture(raster), regions=found, guessed=guessed)
         return _answered(value, regions, raster, format, accept)
 
     @routes.post("/ground", response_model=Grounding, responses=_EITHER)

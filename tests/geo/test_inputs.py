@@ -20,6 +20,12 @@ def folder(tmp_path):
     return tmp_path
 
 
+def test_hidden_files_are_no_images_of_a_folder(folder):
+    (folder / "._a.PNG").touch()
+    (folder / "d.gif").touch()
+    assert "d.gif" in names(expand([folder]), folder) and "._a.PNG" not in names(expand([folder]), folder)
+
+
 def names(found, folder):
     return [path.relative_to(folder).as_posix() for path in found]
 

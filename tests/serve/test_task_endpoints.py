@@ -14,7 +14,7 @@ from earthgpt.serve.cache import Cache, key_of
 from earthgpt.types import Box
 
 FIELDS = {
-    "detect": {"label": "ship", "oriented": "true"},
+    "detect": {"classes": "ship", "oriented": "true"},
     "ground": {"phrase": "the largest ship"},
     "classify": {"classes": "harbor, airport,parking lot"},
     "caption": {},
@@ -166,12 +166,28 @@ def test_any_request_that_the_schema_allows_is_no_fault(served):
         holds()
 
 
-@pytest.mark.parametrize(("path", "name"), [("detect", "classes"), ("ground", "sensro"), ("ask", "lable")])
+@pytest.mark.parametrize(("path", "name"), [("detect", "label"), ("ground", "sensro"), ("ask", "lable")])
 def test_a_field_that_is_not_there_is_refused_and_not_passed_over(served, geotiff, path, name):
     files = {"image": ("a.tif", geotiff.read_bytes())}
     reply = served.client.post(f"/v1/{path}", files=files, data={**FIELDS[path], name: "x"})
     assert reply.status_code == 400
     assert f"no field {name!r}" in reply.json()["error"]["message"] and "image" in reply.json()["error"]["message"]
+
+
+def test_a_field_that_comes_twice_and_a_parameter_of_the_address_are_refused(served, geotiff):
+    files = [("image", ("a.tif", geotiff.read_bytes())), *((("classes"), (None, one)) for one in ("ship", "car"))]
+    reply = served.client.post("/v1/detect", files=files)
+    assert reply.status_code == 400 and "classes is there twice" in reply.json()["error"]["message"]
+    reply = served.client.post("/v1/caption?format=geojson", files=files[:1])
+    assert reply.status_code == 400 and "fields of the form" in reply.json()["error"]["message"]
+
+
+def test_several_classes_are_found_one_after_the_other(served, geotiff, assistant):
+    files = {"image": ("a.tif", geotiff.read_bytes())}
+    reply = served.client.post("/v1/detect", files=files, data={"classes": "ship, car"}).json()
+    expected = [assistant.detect(geotiff, one) for one in ("ship", "car")]
+    assert [one["label"] for one in reply["regions"]] == [one.label for found in expected for one in found]
+    assert reply["guessed"] == [], "this model has no detector that could know them"
 
 
 def test_a_server_without_jobs_says_how_it_would_have_them(assistant, geotiff):
