@@ -19,7 +19,7 @@ from earthgpt.assistant import EarthGPT, load
 from earthgpt.generation import Answer, choice_probabilities, generate
 from earthgpt.geo.areas import Area, Outlines, to_pixels, window_of
 from earthgpt.geo.merging import Detections, detections, merge
-from earthgpt.geo.placing import Feature
+from earthgpt.geo.placing import Feature, Layer
 from earthgpt.geo.raster import Raster
 from earthgpt.geo.scene import Scene
 from earthgpt.geo.tiles import Window, windows
@@ -498,24 +498,26 @@ def collect(scene: Scene, job: Job, record: Record) -> Findings:
         inside = [outlines.hold((x * width, y * height)) for x, y in middles]
         features = [feature for feature, fine in zip(features, inside, strict=True) if fine]
     numbers = [value for row in asked if job.task == "ask" and (value := number(row["said"])) is not None]
-    side = scene.gsd_m
     first = {tile.window for tile in plan(replace(job, scales=job.scales[:1]), scene.size)}  # it sees each pixel
-    seen = sum(row["valid"] * _share(row) for row in asked if tuple(row["window"]) in first)
     return Findings(
         features=features,
         counts=Counter(feature.region.label for feature in features),
         tiles=len(rows),
         empty=len(rows) - len(asked),
         total=sum(numbers) if numbers else None,
-        area_km2=seen * side**2 / 1e6 if side else None,
+        area_km2=_area_km2(scene, [row for row in asked if tuple(row["window"]) in first]),
         seconds=time.perf_counter() - record.began,
     )
 
 
-def _share(row: dict[str, Any]) -> float:
-    """How much of a window its cell is."""
-    (_, _, width, height), (_, _, w, h) = row["window"], row["cell"]
-    return w * h / (width * height)
+def _area_km2(scene: Scene, rows: Sequence[dict[str, Any]]) -> float | None:
+    """The area of the valid pixels of some tiles, each counted in its cell; None where it is not known."""
+    boxes = [Box.from_pixels(x, y, x + w, y + h, scene.size) for x, y, w, h in (row["cell"] for row in rows)]
+    areas = [one.values["area_m2"] for one in Layer(scene).of([Region(box, "") for box in boxes])]
+    if None in areas or not rows:
+        return None
+    shares = (row["valid"] / math.prod(row["window"][2:]) for row in rows)
+    return sum(share * area for share, area in zip(shares, areas, strict=True)) / 1e6
 
 
 def _detections(rows: Sequence[dict[str, Any]], size: Size) -> Detections:

@@ -179,7 +179,7 @@ def _scale_bar(width: int, metres: float | None) -> tuple[int, str]:
         return 0, ""
     most = metres * width / 5
     unit = 10 ** math.floor(math.log10(most))
-    length = max(step * unit for step in (1, 2, 5) if step * unit <= most)
+    length = max((step * unit for step in (1, 2, 5) if step * unit <= most), default=unit)  # a logarithm is rounded
     return round(length / metres), f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
 
 

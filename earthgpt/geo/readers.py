@@ -292,7 +292,8 @@ class FileReader:
             values, valid = np.zeros((len(bands), *size[::-1]), np.float32), np.zeros(size[::-1], bool)
             return values, [valid] * len(bands)
         smooth = smooth and "complex" not in kind and path not in self._tables and width > columns
-        values, whole = self._decode(file, path, numbers, there, shape, smooth)
+        source = self._without_nodata(file, path, bands) if smooth else file
+        values, whole = self._decode(source, path, numbers, there, shape, smooth)
         masks = [_both(whole, self._valid(file, band, values[i], there, shape)) for i, band in enumerate(bands)]
         if values.dtype.kind == "c":
             values = np.abs(values)
@@ -307,6 +308,30 @@ class FileReader:
             values = np.pad(values, ((0, 0), *edges))
             masks = [np.pad(mask, edges) for mask in masks]
         return values, masks
+
+    def _without_nodata(self, file: Any, path: str, bands: Sequence[Band]) -> Any:
+        """A file whose averages leave out what is no data. GDAL knows what the file itself says; where a product or the
+        user says more, a VRT around the file does.
+        """
+        import rasterio
+        import rasterio.shutil
+        from rasterio.errors import NotGeoreferencedWarning
+
+        nodata = bands[0].nodata if self.nodata is None else self.nodata
+        if nodata is None or np.array_equal(nodata, file.nodatavals[bands[0].number - 1] or np.inf, equal_nan=True):
+            return file
+        opened = vars(self._handles)[os.getpid()]
+        if (path, nodata) not in opened:
+            with warnings.catch_warnings(), rasterio.MemoryFile(ext=".vrt") as around:
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                rasterio.shutil.copy(file, around.name, driver="VRT")
+                try:
+                    with rasterio.open(around.name, "r+") as vrt:
+                        vrt.nodata = nodata
+                    opened[path, nodata] = rasterio.open(around.name)
+                except ValueError:  # no value of this type is that number
+                    opened[path, nodata] = file
+        return opened[path, nodata]
 
     def _decode(
         self, file: Any, path: str, numbers: Sequence[int], window: Sequence[float], shape: Size, smooth: bool

@@ -10,6 +10,7 @@ import ctypes
 import functools
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import tempfile
@@ -215,8 +216,9 @@ class _Model(ctypes.Structure):
 @functools.cache
 def _library() -> ctypes.CDLL:
     """The program. It is compiled once in a process, in two seconds, and no file is kept."""
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++")
-    if compiler is None:
+    known = [one for one in map(shutil.which, ("g++", "clang++")) if one]
+    compiler = shlex.split(os.environ.get("CXX", "")) or known[:1]
+    if not compiler:
         raise EarthGPTError(
             "Compiled decoding needs a C++ compiler, g++ or clang++; without it, load the model plainly."
         )
@@ -225,11 +227,14 @@ def _library() -> ctypes.CDLL:
     options = ["-std=c++17", "-O3", "-march=native", *wide, "-fopenmp", "-fPIC", "-shared"]
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "compiled.so"
-        done = subprocess.run([compiler, *options, source, "-o", made], capture_output=True, text=True)
-        if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise EarthGPTError(f"{compiler} could not compile the decoding: {reason}")
-        library = ctypes.CDLL(str(made))
+        try:
+            done = subprocess.run([*compiler, *options, source, "-o", made], capture_output=True, text=True)
+            if done.returncode:
+                reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+                raise EarthGPTError(f"{compiler[0]} could not compile the decoding: {reason}")
+            library = ctypes.CDLL(str(made))
+        except OSError as error:  # there is no such compiler, or programs may not be in that folder
+            raise EarthGPTError(f"{compiler[0]} could not compile the decoding: {error}") from None
     pointer = ctypes.c_void_p
     library.earthgpt_read.argtypes = [
         pointer, ctypes.c_int32, pointer, pointer, pointer, ctypes.c_int64, ctypes.c_int64, *[pointer] * 5,

@@ -24,11 +24,12 @@ def readable(model: EarthGPTForConditionalGeneration) -> float:
     """How long the conversations are, in tokens, with which ``read`` does what the model does: all layers attend to all
     tokens before, with torch's attention. 0 for a model that it cannot read, infinity where nothing sets an end."""
     config = model.language_model.config
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    window = getattr(config, "sliding_window", None)
+    # Without a list of its own all layers of a model with a window have it, as Mistral's.
+    kinds = set(getattr(config, "layer_types", None) or ["sliding_attention" if window else "full_attention"])
     if config._attn_implementation != NAME or not kinds <= {"full_attention", "sliding_attention"}:
         return 0
-    window = getattr(config, "sliding_window", None) if kinds != {"full_attention"} else None
-    return window or math.inf
+    return (window if "sliding_attention" in kinds else None) or math.inf
 
 
 class Rows(Cache):

@@ -161,11 +161,11 @@ class Answering:
 
 def begin(engine: Engine, asked: ChatRequest, reader: Reader, answering: Answering) -> Request:
     """Hands a request to the engine; takes its time over images, so it runs in a thread."""
+    ends = time.monotonic() + reader.limits.seconds
     decoding = asked.decoding(reader.limits)
     conversation = conversation_of(asked, reader)
-    ends = time.monotonic() + reader.limits.seconds
     plain = decoding.temperature == 0 and not decoding.stop and not decoding.alternatives
-    if plain and (found := engine.deduce(conversation, reader.limits.seconds)):
+    if plain and (found := engine.deduce(conversation, ends - time.monotonic())):
         written = engine.processor.tokenizer(found.text, add_special_tokens=False)["input_ids"]
         if len(written) <= decoding.max_tokens:
             ids = engine.processor.render(conversation)["input_ids"]

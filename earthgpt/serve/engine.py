@@ -96,6 +96,7 @@ class Engine:
         self._running: list[Request] = []
         self._rows = self._no_rows()  # one for each that runs, in their order
         self._ends = ends_of(model, processor)
+        self._longest = max(map(len, processor.tokenizer.get_vocab()))  # letters of a token
         # On a processor both need all cores. And where threads that multiply are more than cores, GNU's OpenMP sends
         # them to sleep after every product: decoding then takes twice as long, for good.
         self._beside = model.device.type != "cpu" if beside is None else beside
@@ -148,6 +149,11 @@ class Engine:
         return request
 
     def _rendered(self, conversation: Conversation) -> dict[str, list[int]]:
+        letters = sum(len(message.text) for message in conversation.messages)
+        if letters > self.room * self._longest:  # told without splitting it into tokens, which takes time and memory
+            raise TooLongError(
+                f"The conversation has {letters:,} letters, more than the model can read: leave images or messages out."
+            )
         rendered = self.processor.render(conversation)
         if (count := len(rendered["input_ids"])) >= self.room:
             raise TooLongError(

@@ -28,6 +28,7 @@ from PIL import Image
 from earthgpt.geo.heads import tiff_head
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.serve.cache import Cache
+from earthgpt.serve.requests import BusyError
 from earthgpt.types import EarthGPTError, Sensor
 
 # What files begin with that hold pixels themselves, and the ending that they get: VRT, NetCDF, PDF and the like may
@@ -92,6 +93,16 @@ class Reader:
         self.gate = threading.BoundedSemaphore(at_once)
         self.kept, self._lock = Cache(cache_bytes), threading.Lock()
 
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """One of those that read images now. Raises BusyError where all others take longer than an answer may."""
+        if not self.gate.acquire(timeout=self.limits.seconds):
+            raise BusyError("Images of others are being read.", 5.0)
+        try:
+            yield
+        finally:
+            self.gate.release()
+
     def of_url(self, url: str, sensor: Sensor | None = None) -> Raster:
         """The image in a data URL, or at an address where ``limits.remote`` allows it.
 
@@ -131,14 +142,14 @@ class Reader:
         Raises RefusedError beyond the limits and for formats that may point elsewhere, EarthGPTError for a damaged
         image.
         """
-        with self.gate, tempfile.TemporaryDirectory(prefix="earthgpt-") as folder:
+        with self.turn(), tempfile.TemporaryDirectory(prefix="earthgpt-") as folder:
             return self._read(save_upload(file, Path(folder), self.limits.bytes), sensor)
 
     def of_saved(self, path: Path, sensor: Sensor | None = None) -> Raster:
         """As ``of_file``, of an upload that ``save_upload`` saved."""
         if path.stat().st_size > self.limits.bytes:
             raise RefusedError(f"The upload has more than {self.limits.bytes:,} bytes.", 413)
-        with self.gate:
+        with self.turn():
             return self._read(path, sensor)
 
     def _read(self, path: Path, sensor: Sensor | None) -> Raster:

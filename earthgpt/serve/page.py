@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import tempfile
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.scene import open_scene
 from earthgpt.geo.webmap import facts_of, jpeg
 from earthgpt.serve.guard import Reader, RefusedError, examine, save_upload, unnamed
+from earthgpt.serve.requests import BusyError
 from earthgpt.serve.tasks import Taken, Upload
 from earthgpt.types import Sensor
 
@@ -57,6 +59,7 @@ def router(reader: Reader, scene_pixels: int, scene_bytes: int) -> APIRouter:
     """The page at ``/``, and the endpoints that only it needs. scene_pixels, scene_bytes: of the largest scene that is
     shown."""
     routes = APIRouter()
+    scenes = threading.Semaphore(1)  # a large one takes long, and images do not wait for it
 
     @routes.get("/", include_in_schema=False)
     def index() -> HTMLResponse:
@@ -74,8 +77,13 @@ def router(reader: Reader, scene_pixels: int, scene_bytes: int) -> APIRouter:
                 if error.status != 413 or path.suffix != ".tif":
                     raise
             examine(path, scene_pixels)
-            with reader.gate, unnamed(path, "The scene"):
-                return _seen(open_scene(path, sensor), True)
+            if not scenes.acquire(timeout=reader.limits.seconds):
+                raise BusyError("Large scenes of others are being read.", 5.0)
+            try:
+                with unnamed(path, "The scene"):
+                    return _seen(open_scene(path, sensor), True)
+            finally:
+                scenes.release()
 
     @routes.get("/v1/examples", tags=["page"])
     def examples() -> list[Example]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earthgpt.geo.pictures import COLOURS, SHORTEST_SIDE, draw, save_picture, write_picture
+from earthgpt.geo.pictures import COLOURS, SHORTEST_SIDE, _scale_bar, draw, save_picture, write_picture
 from earthgpt.geo.raster import Raster
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
 
@@ -49,6 +49,13 @@ def test_an_oriented_box_is_drawn_along_its_own_edges():
     drawn = places(draw(BLACK, [Region(diamond, "ship")]), COLOURS[0])
     assert drawn[177:182, 664:669].any()  # the middle of the edge from (512, 102) to (819, 256) is (666, 179)
     assert not drawn[256, 300:700].any()
+
+
+@pytest.mark.parametrize(("width", "metres"), [(5000, 0.1), (50, 0.1), (5130, 0.1), (1000, 5.0)])
+def test_a_scale_bar_is_round_and_at_most_a_fifth_of_the_width(width, metres):
+    for wide in range(width, width + 200):
+        length, text = _scale_bar(wide, metres)
+        assert 0 < length <= wide / 5 + 1 and text.split()[0].rstrip("0").rstrip(".")[-1:] in ("", "1", "2", "5")
 
 
 def test_every_label_has_a_colour():

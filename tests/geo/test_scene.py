@@ -717,6 +717,18 @@ def test_a_vrt_names_a_file_however_its_words_are_written(tmp_path):
 
 
 @pytest.mark.realdata
+@pytest.mark.parametrize("nodata", [-9999, np.nan])
+def test_averages_leave_out_what_the_user_says_is_no_data(tmp_path, nodata):
+    values = np.full((400, 400), 128, np.float32)
+    values[:, ::2] = nodata
+    write(tmp_path / "a.tif", values)
+    scene = open_scene(tmp_path / "a.tif", nodata=nodata)
+    found = scene._reader.read((0, 0, 400, 400), (100, 100), smooth=True)
+    assert found[1].all() and (found[0] == 128).all()
+    other = open_scene(tmp_path / "a.tif", nodata=1e300)._reader.read((0, 0, 400, 400), (100, 100), smooth=True)
+    assert not (other[0] == 128).any(), "no value of this type is that number"
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg", "gif", "webp"])
 @pytest.mark.parametrize("part", [0.5, 0.9])
 def test_a_picture_that_is_cut_off_is_refused(tmp_path, kind, part):

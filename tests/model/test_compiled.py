@@ -165,6 +165,16 @@ def test_a_compiler_that_fails_is_named(monkeypatch):
         load(device="cpu", compiled=True)
 
 
+def test_a_compiler_may_have_words_behind_it_and_one_that_is_not_there_is_named(monkeypatch):
+    compiled._library.cache_clear()
+    monkeypatch.setenv("CXX", f"env {shutil.which('g++') or shutil.which('clang++')}")
+    assert load(device="cpu", compiled=True).model.compiled is not None
+    compiled._library.cache_clear()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(EarthGPTError, match="no-such-compiler could not compile the decoding"):
+        load(device="cpu", compiled=True)
+
+
 def test_where_it_cannot_be_it_is_left_out_if_that_is_asked_for(monkeypatch, caplog):
     assert load(device="cpu", compiled=None).model.compiled is not None
     compiled._library.cache_clear()

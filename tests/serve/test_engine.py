@@ -172,10 +172,15 @@ def test_long_questions_are_read_by_few_in_a_pass(model, processor, monkeypatch)
 
 
 def test_a_model_that_sees_only_a_window_has_no_more_room_than_that(model, processor):
-    model.language_model.config.layer_types = ["sliding_attention"] * 2
-    model.language_model.config.sliding_window = 100
+    config = model.language_model.config
+    config.sliding_window = 100
+    for config.layer_types in (["sliding_attention"] * 2, ["sliding_attention", "full_attention"], None):
+        engine = Engine(model, processor)
+        assert engine.room == 100, "without a list all layers have the window, as Mistral's"
+        engine.close()
+    config.layer_types = ["full_attention"] * 2
     engine = Engine(model, processor)
-    assert engine.room == 100
+    assert engine.room == 192, "it has a window that no layer uses, as Qwen's"
     engine.close()
     model.language_model.set_attn_implementation("eager")
     with pytest.raises(EarthGPTError, match="attn_implementation='sdpa'"):

@@ -80,26 +80,34 @@ def test_more_pixels_than_a_request_may_have_are_shown_of_a_tiff_only(assistant,
         assert small.client.post("/v1/preview", files={"image": (tmp_path / "a.tif").read_bytes()}).status_code == 413
 
 
-def test_large_scenes_are_previewed_in_their_turn(tmp_path, monkeypatch):
+def test_large_scenes_are_previewed_one_after_the_other_and_images_do_not_wait_for_them(tmp_path, monkeypatch):
     import fastapi
     from fastapi.testclient import TestClient
 
     from earthgpt.geo.scene import open_scene
     from earthgpt.serve import page as module
     from earthgpt.serve.guard import Limits, Reader
+    from earthgpt.serve.requests import BusyError
 
-    reader, held = Reader(Limits(pixels=1000), at_once=1), []
+    reader, held = Reader(Limits(pixels=1000, seconds=0.1), at_once=1), []
 
     def opened(*given):
-        held.append(not reader.gate.acquire(blocking=False))
+        with reader.turn():
+            held.append(True)
+        with pytest.raises(BusyError, match="Large scenes of others"):
+            preview()
         return open_scene(*given)
+
+    def preview():
+        return TestClient(app).post("/v1/preview", files={"image": (tmp_path / "a.tif").read_bytes()})
 
     monkeypatch.setattr(module, "open_scene", opened)
     app = fastapi.FastAPI()
     app.include_router(module.router(reader, 10**6, 10**6))
     write_geotiff(tmp_path / "a.tif", np.zeros((40, 50, 3), np.uint8), 0.0, 0.0, 1.0, 32631)
-    reply = TestClient(app).post("/v1/preview", files={"image": (tmp_path / "a.tif").read_bytes()})
-    assert reply.json()["large"] and held == [True]
+    assert preview().json()["large"] and held == [True]
+    with reader.turn(), pytest.raises(BusyError, match="Images of others"):
+        reader.of_saved(tmp_path / "a.tif")
 
 
 def test_an_example_of_each_sensor_can_be_asked(served):
