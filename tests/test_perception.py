@@ -229,9 +229,9 @@ def test_a_server_answers_as_the_assistant_does(seeing):
     picture, task = png(WIDE), object_detection.TASK
     url = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
     with running(assistant) as served:
-        found = served.client.post("/v1/detect", files={"image": picture}, data={"label": "ship"}).json()["regions"]
+        found = served.client.post("/v1/detect", files={"image": picture}, data={"classes": "ship"}).json()["regions"]
         assert [(one["score"], one["corners"][0]) for one in found] == [(0.5, [0.0, 50.0]), (0.9, [100.0, 0.0])]
-        sure = {"label": "ship", "min_score": 0.6}
+        sure = {"classes": "ship", "min_score": 0.6}
         assert len(served.client.post("/v1/detect", files={"image": picture}, data=sure).json()["regions"]) == 1
 
         def say(text, **options):

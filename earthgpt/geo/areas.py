@@ -103,16 +103,18 @@ def window_of(scene: Scene, pixels: np.ndarray) -> Window:
 
 
 def bounding_box(scene: Scene, text: str) -> Window:
-    """The window of ``west,south,east,north`` in degrees (WGS 84). Raises EarthGPTError for what is no such box."""
+    """The window of ``west,south,east,north`` in degrees (WGS 84); one whose west is the larger number, by 180 or
+    more, crosses the antimeridian (RFC 7946, 5.2). Raises EarthGPTError for what is no such box."""
     try:
         west, south, east, north = (float(value) for value in text.split(","))
-        fine = -180 <= west < east <= 180 and -90 <= south < north <= 90
+        fine = -180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90
+        fine &= west < east or west - east >= 180
     except ValueError:
         fine = False
     if not fine:
         raise EarthGPTError(f"A bounding box is west,south,east,north in degrees, not {text!r}.")
     # Along the edges, because straight lines of degrees are curves in most map projections.
-    steps = np.linspace(0, 1, 9)
+    steps, east = np.linspace(0, 1, 9), east + 360 * (east < west)
     edges = [(west + s * (east - west), y) for s in steps for y in (south, north)]
     edges += [(x, south + s * (north - south)) for s in steps for x in (west, east)]
     return window_of(scene, to_pixels(scene, edges))

@@ -145,12 +145,9 @@ class CSV(Text):
 
 
 def middle(lonlat: Sequence[Point]) -> Point:
-    """The mean of corners in degrees, also across the antimeridian."""
-    longitudes = [x for x, _ in lonlat]
-    if max(longitudes) - min(longitudes) > 180:
-        longitudes = [x % 360 for x in longitudes]
-    x = sum(longitudes) / 4
-    return x - 360 if x > 180 else x, sum(y for _, y in lonlat) / 4
+    """The mean of corners in degrees, as ``Placed`` has them."""
+    x = sum(x for x, _ in lonlat) / 4
+    return x if abs(x) <= 180 else (x + 180) % 360 - 180, sum(y for _, y in lonlat) / 4
 
 
 class KML(Text):

@@ -38,6 +38,7 @@ class Place:
     on_earth: bool = True
     notes: tuple[str, ...] = ()
     model: tuple[str, Any] | None = field(default=None, repr=False)  # ("gcps" or "rpcs", theirs)
+    meridian: float | None = field(default=None, repr=False)  # x at the middle of the image, of a CRS in degrees
 
     def to_map(self, points: Sequence[Point] | np.ndarray) -> np.ndarray:
         """Map coordinates, float64 [N, 2] as (x, y) in ``crs``, of points [N, 2] as (column, row) at pixel corners.
@@ -70,6 +71,8 @@ class Place:
         """
         self._on_earth()
         there = _between("EPSG:4326", self.crs, np.asarray(points, np.float64).reshape(-1, 2))
+        if self.meridian is not None:  # an image may reach from 170 to 190 degrees, or from 0 to 360
+            there[:, 0] += 360 * np.round((self.meridian - there[:, 0]) / 360)
         if self.model is None:
             a, b, c, d, e, f = self.transform
             return np.linalg.solve([[a, b], [d, e]], (there - (c, f)).T).T
@@ -97,7 +100,7 @@ def place_of(dataset: Any, crs: str | None = None) -> Place:
     transform = None if dataset.transform.is_identity else tuple(dataset.transform)[:6]
     gcps, gcps_crs = dataset.gcps
     if transform is None and gcps and (gcps_crs or crs):
-        model, found = ("gcps", gcps), gcps_crs
+        model, found = ("gcps", _unwrapped(gcps, gcps_crs or crs)), gcps_crs
     elif transform is None and dataset.rpcs is not None:
         model, found = ("rpcs", dataset.rpcs), "EPSG:4326"
     if model is not None:
@@ -117,6 +120,17 @@ def place_of(dataset: Any, crs: str | None = None) -> Place:
         notes,
         model,
     )
+
+
+def _unwrapped(gcps: Sequence[Any], crs: Any) -> Sequence[Any]:
+    """Control points whose longitudes do not jump: those across the antimeridian go on beyond 180 degrees."""
+    from rasterio.control import GroundControlPoint
+    from rasterio.crs import CRS
+
+    longitudes = [one.x for one in gcps]
+    if not CRS.from_user_input(crs).is_geographic or max(longitudes) - min(longitudes) <= 180:
+        return gcps
+    return [GroundControlPoint(one.row, one.col, one.x + 360 * (one.x < 0), one.y, one.z) for one in gcps]
 
 
 def place(crs: str | None, transform: Affine | None, size: Size, notes: Sequence[str] = (), model: Any = None) -> Place:
@@ -154,7 +168,8 @@ def place(crs: str | None, transform: Affine | None, size: Size, notes: Sequence
         return Place(
             notes=(*notes, f"The CRS {short(system.to_string())} does not fit its coordinates: coordinates are pixels.")
         )
-    return Place(crs, transform, _gsd(there, size), True, tuple(notes), model)
+    meridian = float(there.to_map([(width / 2, height / 2)])[0, 0]) if system.is_geographic else None
+    return Place(crs, transform, _gsd(there, size), True, tuple(notes), model, meridian)
 
 
 def apply(transform: Affine, points: np.ndarray) -> np.ndarray:
@@ -171,7 +186,8 @@ def short(crs: str) -> str:
 def _degrees(crs: str, points: np.ndarray) -> np.ndarray:
     """Map coordinates [N, 2] as longitude and latitude [N, 2]; NaN where there is none."""
     degrees = _between(crs, "EPSG:4326", points)
-    degrees[:, 0] = (degrees[:, 0] + 180) % 360 - 180
+    beyond = np.abs(degrees[:, 0]) > 180  # 180 itself stays: it is the eastern edge of a map of the world
+    degrees[beyond, 0] = (degrees[beyond, 0] + 180) % 360 - 180
     return degrees
 
 

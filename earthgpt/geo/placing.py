@@ -29,6 +29,7 @@ COLUMNS: dict[str, type] = {
     "pixels": str,
 }
 GIVEN = ("answer", "tile", "model", "prompt", "time")  # those that a caller fills in
+_SLIVER = 1e-6  # degrees: what is narrower is left by rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ class Placed:
 
     region: as the model gave it. pixels: its corners in pixels of the file, x to the right and y down.
     points: the corners in the units of the scene's CRS, None without a CRS and where no place was found.
-    lonlat: the corners as WGS 84 longitude and latitude in degrees, None likewise and on other bodies than the Earth.
+    lonlat: the corners as WGS 84 longitude and latitude in degrees, None likewise and on other bodies than the Earth;
+        of a region that crosses the antimeridian longitudes go on beyond 180 degrees.
     values: every column in order; None where it is not known.
     """
 
@@ -130,6 +132,11 @@ class Layer:
             there &= np.isfinite(lonlat).all(axis=(1, 2))
         if self.crs:
             self.lost += int((~there).sum())
+        if self.on_earth:
+            far = np.ptp(lonlat[..., 0], axis=1) > 180
+            far |= (np.ptp(points[..., 0], axis=1) > 180) & (self.place.meridian is not None)
+            for i in np.flatnonzero(there & far):
+                lonlat[i, :, 0] = self._longitudes(pixels[i])
         sizes = self._sizes_m(points, lonlat)
         return [
             Placed(
@@ -141,6 +148,16 @@ class Layer:
             )
             for i, one in enumerate(features)
         ]
+
+    def _longitudes(self, corners: np.ndarray) -> np.ndarray:
+        """Longitudes [4] of corners [4, 2] in pixels, followed along the edges in steps, so that a region across the
+        antimeridian is told from one around most of the Earth."""
+        steps = np.linspace(0, 1, 16, endpoint=False)[:, None]
+        edges = [a + steps * (b - a) for a, b in zip(corners, np.roll(corners, -1, axis=0), strict=True)]
+        found = self.place.to_wgs84(np.concatenate(edges))[:, 0]
+        moves = (np.diff(found) + 180) % 360 - 180
+        followed = np.concatenate((found[:1], found[0] + np.cumsum(moves)))[::16]
+        return followed if np.isfinite(followed).all() else found[::16]
 
     def _known(self, properties: Mapping[str, Any]) -> dict[str, Any]:
         for name in properties:
@@ -169,8 +186,9 @@ class Layer:
         """Area in m2, length and width in metres and the angle in degrees of quadrilaterals: [N, 4], NaN if unknown.
 
         On the Earth corners are taken to geocentric coordinates on the ellipsoid, so that neither the projection nor
-        degrees distort them: straight lines through the Earth, short by 1e-5 at 100 km. On other bodies the units of a
-        projected CRS count, and without a CRS the metres of a pixel, if they were given.
+        degrees distort them: straight lines through the Earth, short by 1e-5 at 100 km, and unknown of what spans more
+        than 90 degrees. On other bodies the units of a projected CRS count, and without a CRS the metres of a pixel, if
+        they were given.
         """
         count = len(points)
         if self.on_earth:
@@ -190,7 +208,10 @@ class Layer:
         area = np.linalg.norm(np.cross(*diagonals), axis=1) / 2
         along = np.where((first >= second)[:, None], sides[:, 0] - sides[:, 2], sides[:, 1] - sides[:, 3])
         angle = np.degrees(np.arctan2((along * east).sum(axis=1), (along * north).sum(axis=1))) % 180
-        return np.stack((area, np.maximum(first, second), np.minimum(first, second), angle), axis=1)
+        found = np.stack((area, np.maximum(first, second), np.minimum(first, second), angle), axis=1)
+        if self.on_earth:
+            found[np.ptp(lonlat, axis=1).max(axis=1) > 90] = np.nan
+        return found
 
 
 def _geocentric(lonlat: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -242,17 +263,17 @@ def closed(points: Sequence[Point]) -> list[Point]:
 
 
 def rings_on_earth(points: Sequence[Point]) -> list[list[Point]]:
-    """The closed rings of a polygon in longitude and latitude: one, or two where it crosses the antimeridian.
-
-    RFC 7946, 3.1.9: what crosses it is cut in two. A polygon that spans more than 180 degrees is taken to cross.
-    """
+    """The closed rings of a polygon in longitude and latitude, as ``Placed`` has them: one, or two where it crosses the
+    antimeridian, at which it is cut (RFC 7946, 3.1.9)."""
     longitudes = [x for x, _ in points]
-    if max(longitudes) - min(longitudes) <= 180:
+    if min(longitudes) >= -180 and max(longitudes) <= 180:
         return [closed(points)]
-    eastward = [(x + 360 if x < 0 else x, y) for x, y in points]
-    west = _half(eastward, lambda x: 180 - x)
-    east = _half(eastward, lambda x: x - 180)
-    return [closed(ring) for ring in (west, [(x - 360, y) for x, y in east]) if len(ring) > 2]
+    rings = []
+    for turn in range(math.floor((min(longitudes) + 180) / 360), math.ceil((max(longitudes) + 180) / 360)):
+        west = 360 * turn - 180
+        part = _half(_half(points, lambda x, west=west: x - west), lambda x, west=west: west + 360 - x)
+        rings.append([(x - 360 * turn, y) for x, y in part])
+    return [closed(ring) for ring in rings if len(ring) > 2 and np.ptp([x for x, _ in ring]) > _SLIVER]
 
 
 def _half(points: Sequence[Point], inside: Any) -> list[Point]:

@@ -7,6 +7,7 @@ import pytest
 
 from earthgpt.geo.areas import Outlines, bounding_box, outlines_of, read_areas, to_pixels, window_of
 from earthgpt.geo.geotiff import write_geotiff
+from earthgpt.geo.place import place
 from earthgpt.geo.scene import open_scene
 from earthgpt.types import EarthGPTError
 from tests.geo.test_scene import write
@@ -48,6 +49,35 @@ def test_a_bounding_box_is_a_window(scene):
     ):
         with pytest.raises(EarthGPTError, match=says):
             bounding_box(scene, text)
+
+
+@pytest.mark.parametrize(("west", "crosses"), [(170, True), (0, False), (-180, False)])
+def test_degrees_are_found_in_images_beyond_the_antimeridian(tmp_path, west, crosses):
+    there = place("EPSG:4326", (0.1, 0, west, 0, -0.1, 10), (3600 if not crosses else 200, 200))
+    pixels = np.array([[10.0, 20.0], [150.0, 90.0], [190.0, 100.0]])
+    assert there.to_pixels(there.to_wgs84(pixels)) == pytest.approx(pixels, abs=1e-6)
+    if crosses:
+        transform = rasterio.Affine(*there.transform)
+        path = write(tmp_path / "a.tif", np.zeros((200, 200), np.uint8), crs="EPSG:4326", transform=transform)
+        assert bounding_box(open_scene(path), "178,-5,-178,5") == (80, 50, 40, 100)
+
+
+def test_control_points_across_the_antimeridian_lead_on(tmp_path):
+    def wrapped(x):
+        return x - 360 if x > 180 else x
+
+    points = [
+        rasterio.control.GroundControlPoint(y, x, wrapped(179 + 0.01 * x), 50 - 0.01 * y)
+        for y in (0, 100, 200) for x in (0, 100, 200)
+    ]  # fmt: skip
+    options = {"driver": "GTiff", "width": 200, "height": 200, "count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **options) as file:
+        file.gcps = points, rasterio.crs.CRS.from_epsg(4326)
+    bent = open_scene(tmp_path / "a.tif")
+    pixels = np.array([[25.0, 60.0], [99.0, 60.0], [150.0, 60.0]])
+    assert bent.to_wgs84(pixels) == pytest.approx(np.array([[179.25, 49.4], [179.99, 49.4], [-179.5, 49.4]]))
+    assert to_pixels(bent, bent.to_wgs84(pixels)) == pytest.approx(pixels, abs=0.01)
+    assert "off by up to 0.0 pixels" in bent.notes[0]
 
 
 def test_features_of_a_file_and_their_outlines(scene, tmp_path):

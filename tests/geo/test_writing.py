@@ -249,6 +249,26 @@ def test_what_crosses_the_antimeridian_is_cut_in_two(tmp_path):
         assert abs(float(next(csv.DictReader(file))["longitude"])) == 180
 
 
+@pytest.mark.parametrize(
+    ("crs", "transform", "size", "box", "spans"),
+    [
+        ("EPSG:4326", (1, 0, -180, 0, -1, 90), (360, 180), Box(0, 0, 1, 1), [[-180, 180]]),
+        ("EPSG:4326", (1, 0, -180, 0, -1, 90), (360, 180), Box(0.1, 0.1, 0.9, 0.9), [[-144, 144]]),
+        ("EPSG:4326", (1, 0, 0, 0, -1, 90), (360, 180), Box(0, 0, 1, 1), [[0, 180], [-180, 0]]),
+        ("EPSG:3857", (2 * 20037508.34 / 256, 0, -20037508.34, 0, -2 * 20037508.34 / 256, 20037508.34), (256, 256),
+         Box(0, 0, 1, 1), [[-180, 180]]),
+    ],
+)  # fmt: skip
+def test_regions_around_most_of_the_earth_are_whole(tmp_path, crs, transform, size, box, spans):
+    raster = Raster(np.zeros((*size[::-1], 3), np.uint8), size, crs=crs, transform=transform)
+    feature = json.loads(written(tmp_path, "a.geojson", raster, [Region(box, "world")]).read_text())["features"][0]
+    shape = feature["geometry"]
+    polygons = [shape["coordinates"]] if shape["type"] == "Polygon" else shape["coordinates"]
+    found = [[min(x for x, _ in ring), max(x for x, _ in ring)] for (ring,) in polygons]
+    assert [[round(x, 3) for x in span] for span in found] == spans
+    assert feature["properties"].get("area_m2") is None, "straight lines through the Earth tell nothing of it"
+
+
 def test_sizes_in_degrees_are_metres_on_the_ellipsoid(tmp_path):
     """A hundredth of a degree at 60 north, a = 6378137 m and e2 = 0.00669438: 1 - e2 sin2(60) = 0.994979.
 
