@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import time
 from collections.abc import AsyncIterator
@@ -270,21 +271,29 @@ def _chat(app: FastAPI, settings: Settings, reader: Reader) -> None:
         return model
 
     @app.post("/v1/chat/completions", tags=["chat"])
-    async def completions(asked: chat.ChatRequest) -> Any:
+    async def completions(asked: chat.ChatRequest, http: Request) -> Any:
         """The next message of a conversation about images, as OpenAI's API has it."""
         _named(asked.model)
         answering = chat.Answering()
         request = await anyio.to_thread.run_sync(chat.begin, app.state.engine, asked, reader, answering)
         if asked.stream:
             return StreamingResponse(chat.streamed(request, answering, asked), media_type="text/event-stream")
+        gone = asyncio.create_task(_gone(http, request))
         try:
             return await chat.whole(request, answering, asked)
         finally:
-            request.cancelled = True
+            gone.cancel()
 
     def _named(name: str) -> None:
         if name != settings.name:
             raise RefusedError(f"There is no model {name[:200]!r} here, but {settings.name!r}.", 404)
+
+
+async def _gone(http: Request, request: Any) -> None:
+    """Ends the answer of a client that leaves."""
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+    request.cancelled = True
 
 
 def _jobs(app: FastAPI, settings: Settings) -> None:
@@ -317,6 +326,10 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
         """Goes through a large scene in tiles; the reply says under which name."""
         if (task == "ask") != (question is not None):
             raise RefusedError("The task ask has a question, and no other has.")
+        if classes is not None and task not in ("detect", "classify"):
+            raise RefusedError(f"The task {task} has no classes.")
+        if oriented and task != "detect":
+            raise RefusedError(f"The task {task} has no boxes: leave out oriented.")
         wanted = {
             "task": task, "classes": names_of(classes) or (), "question": cleaned(question) or "",
             "oriented": oriented, "model": settings.name,

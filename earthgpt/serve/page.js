@@ -21,7 +21,9 @@ const many = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 
 
 // --- the server ---------------------------------------------------------------------------------------------------
 
-let key = sessionStorage.getItem("key") || "", model = null, jobs = false;
+const storage = name => { try { return window[name]; } catch { return null; } };  // a browser may forbid it
+const session = storage("sessionStorage"), local = storage("localStorage");
+let key = session?.getItem("key") || "", model = null, jobs = false;
 
 class Told extends Error {}  // what went wrong, in words for people
 
@@ -44,7 +46,7 @@ async function reach(path, options = {}) {
     const wait = reply.headers.get("Retry-After");
     if (reply.status === 429 || reply.status === 503) throw new Told(`The server is busy. Try again in ${many(+wait || 5, "second")}.`);
     if (reply.status === 413 && jobs && scene?.large) said += " Tick “Large scene, in tiles” to have it looked at piece by piece.";
-    throw Object.assign(new Told(said || `The server refused (${reply.status}).`), { code });
+    throw Object.assign(new Told(said || `The server refused (${reply.status}).`), { code, status: reply.status });
   }
 }
 
@@ -57,7 +59,7 @@ function askForKey(reason) {
     at("entry").showModal();
     at("entry").addEventListener("close", () => {
       const given = at("entry").returnValue === "use" && at("key").value.trim();
-      if (given) sessionStorage.setItem("key", key = given);
+      if (given) { key = given; session?.setItem("key", key); }
       asking = null;
       resolve(!!given);
     }, { once: true });
@@ -87,15 +89,19 @@ let entries = [];   // what was asked and answered, oldest first: { name, words,
 const view = { scale: 1, x: 0, y: 0 };
 let wide = 1, high = 1;
 
+let opening = 0;  // the number of the last image that was asked for: one before it comes too late
 async function show(file, sensor = "", kept = false) {
+  const mine = ++opening;
   if (running) running.abort();
   at("busy").hidden = false;
   at("toast").hidden = true;
   try {
+    await learn();
     const seen = await (await post("/v1/preview", { image: file, sensor })).json();
     const picture = new Image();
     picture.src = seen.picture;
     await picture.decode();
+    if (mine !== opening) return false;
     scene = { file, name: file.name || "image", sensor, found: seen.sensor, large: seen.large, facts: seen.facts, picture };
     if (!kept) forgetDialogue();  // another sensor leaves the dialogue and its boxes as they are
     const [width, height] = seen.facts.size, image = at("image");
@@ -120,10 +126,10 @@ async function show(file, sensor = "", kept = false) {
     keep();
     return true;
   } catch (error) {
-    tell(error);
+    if (mine === opening) tell(error);
     return false;
   } finally {
-    at("busy").hidden = true;
+    if (mine === opening) at("busy").hidden = true;
   }
 }
 const CONTROLS = ["sensor", "words_asked", "send", "save", "new"];
@@ -135,6 +141,9 @@ function forgetDialogue() {
 }
 function startAnew() {
   if (running) running.abort();
+  opening += 1;
+  at("busy").hidden = true;
+  if (drawing) setDrawing(false);
   scene = null;
   forgetDialogue();
   at("view").setAttribute("hidden", "");
@@ -230,7 +239,7 @@ function scaleBar() {
   at("scale").hidden = !metres;
   if (!metres) return;
   const most = 120 * metres / view.scale, power = 10 ** Math.floor(Math.log10(most));
-  const length = [5, 2, 1].find(k => k * power <= most) * power;
+  const length = ([5, 2, 1].find(k => k * power <= most) || 1) * power;
   at("scale").firstElementChild.style.width = `${length / metres * view.scale}px`;
   at("scale").lastElementChild.textContent = length >= 1000 ? `${length / 1000} km` : length >= 1 ? `${length} m` : `${length * 100} cm`;
 }
@@ -509,7 +518,12 @@ async function answerOf(entry, work) {
       answer.append(made("p", error instanceof Told ? error.message : "Something went wrong in the page."));
       if (!(error instanceof Told)) console.error(error);
       const row = made("div", "", "row");
-      row.append(button("Try again", () => { question.remove(); answer.remove(); go(name, words); }));
+      row.append(button("Try again", () => {
+        if (running) return;
+        question.remove();
+        answer.remove();
+        if (entry.job) answerOf(entry, (again, signal) => followed(entry, again, signal)); else go(name, words);
+      }));
       if (here === scene) answer.append(row);
     }
   } finally {
@@ -701,10 +715,10 @@ const downloads = (job, name) => FORMATS.filter(([kind]) => job.results[kind]).m
 }));
 
 async function asJob(entry, rotated, answer, signal) {
-  const { name, words } = entry, asked = { [name === "ask" ? "question" : "classes"]: words };
+  const { name, words } = entry, asked = { ask: { question: words }, classify: { classes: words }, detect: { classes: words, oriented: rotated } }[name];
   const line = made("p", "Sending …");
   answer.append(line);
-  const job = await (await post("/v1/jobs", { scene: scene.file, task: name, oriented: rotated, sensor: scene.sensor, ...asked }, signal)).json();
+  const job = await (await post("/v1/jobs", { scene: scene.file, task: name, sensor: scene.sensor, ...asked }, signal)).json();
   line.remove();
   entry.job = job.id;  // from here on a reload finds it again
   entries.push(entry);
@@ -811,8 +825,8 @@ at("jobs").addEventListener("close", () => { listing += 1; });
 
 // The image and the dialogue of this tab are kept in the browser, the last of them for a day; jobs are the server's.
 const KEPT = { bytes: 64 * 2 ** 20, letters: 2_000_000, tabs: 4, ms: 24 * 3600 * 1000 };
-let tab = sessionStorage.getItem("tab");
-function nameTab() { sessionStorage.setItem("tab", tab = crypto.getRandomValues(new Uint32Array(2)).join("-")); }
+let tab = session?.getItem("tab");
+function nameTab() { tab = crypto.getRandomValues(new Uint32Array(2)).join("-"); session?.setItem("tab", tab); }
 if (!tab) nameTab();
 const shelf = new Promise(resolve => {
   let asked;
@@ -854,6 +868,15 @@ function keep() {
   });
 }
 async function bringBack() {
+  await atShelf("readwrite", store => {  // what is too old goes, whatever tab it is of
+    const cursor = store.openCursor();
+    cursor.onsuccess = () => {
+      const found = cursor.result;
+      if (!found) return;
+      if (found.value.at < Date.now() - KEPT.ms) found.delete();
+      found.continue();
+    };
+  });
   const found = await atShelf("readonly", store => store.get(tab));
   if (!found || scene || !await show(new File([found.file], found.name, { type: found.file.type }), found.sensor)) return;
   entries = found.entries;
@@ -876,10 +899,31 @@ function save(blob, name) {
 }
 function asFeature(box) {
   if (box.feature) return box.feature;
-  const ring = [...box.corners, box.corners[0]];
-  const places = scene.facts.grid ? ring.map(lonlat).map(place => place && place.map(value => +value.toFixed(7))) : ring;
-  const geometry = places.includes(null) ? null : { type: "Polygon", coordinates: [scene.facts.grid ? places.reverse() : places] };
+  const places = scene.facts.grid ? box.corners.map(lonlat) : box.corners;
+  let geometry = null;
+  if (!scene.facts.grid) geometry = { type: "Polygon", coordinates: [[...places, places[0]]] };
+  else if (!places.includes(null)) geometry = onEarth(places);
   return { type: "Feature", properties: { label: box.label, pixels: box.corners }, geometry };
+}
+function onEarth(corners) {
+  // As placing.rings_on_earth: counterclockwise, and cut in two at the antimeridian (RFC 7946, 3.1.6 and 3.1.9).
+  let last = corners[0][0];
+  const ring = corners.map(([x, y]) => [last += (x - last + 540) % 360 - 180, y]), xs = ring.map(([x]) => x);
+  const half = (points, inside) => points.flatMap(([x, y], i) => {
+    const [px, py] = points.at(i - 1), before = inside(px), here = inside(x), part = before / (before - here);
+    return [...(before * here < 0 ? [[px + part * (x - px), py + part * (y - py)]] : []), ...(here >= 0 ? [[x, y]] : [])];
+  });
+  const closed = points => {
+    const area = points.reduce((sum, [x, y], i) => sum + points.at(i - 1)[0] * y - x * points.at(i - 1)[1], 0);
+    const turned = (area < 0 ? [...points].reverse() : points).map(point => point.map(value => +value.toFixed(7)));
+    return [...turned, turned[0]];
+  };
+  const rings = [];
+  for (let k = Math.floor((Math.min(...xs) + 180) / 360); k < Math.ceil((Math.max(...xs) + 180) / 360); k++) {
+    const west = 360 * k - 180, part = half(half(ring, x => x - west), x => west + 360 - x).map(([x, y]) => [x - 360 * k, y]);
+    if (part.length > 2) rings.push([closed(part)]);
+  }
+  return rings.length > 1 ? { type: "MultiPolygon", coordinates: rings } : { type: "Polygon", coordinates: rings[0] };
 }
 function saveGeoJSON() {
   const collection = { type: "FeatureCollection", features: shown().map(asFeature) };
@@ -970,12 +1014,12 @@ for (const one of at("more_menu").children) {  // on a phone, for buttons that h
 }
 
 const isDark = () => (document.documentElement.dataset.theme || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
-const turn = () => { localStorage.setItem("theme", document.documentElement.dataset.theme = isDark() ? "light" : "dark"); };
-if (localStorage.getItem("theme")) document.documentElement.dataset.theme = localStorage.getItem("theme");
+const turn = () => { document.documentElement.dataset.theme = isDark() ? "light" : "dark"; local?.setItem("theme", document.documentElement.dataset.theme); };
+if (local?.getItem("theme")) document.documentElement.dataset.theme = local.getItem("theme");
 at("theme").addEventListener("click", turn);
 
 const KEYS = [
-  ["o", "open an image", open], ["x", "start anew: forget image and dialogue", () => scene && startAnew()], ["/", "to the question", () => at("words_asked").focus()],
+  ["o", "open an image", open], ["x", "start anew: forget image and dialogue", () => scene && (!entries.length || confirm("Forget the image and its dialogue?")) && startAnew()], ["/", "to the question", () => at("words_asked").focus()],
   ["1 … 6", "choose a task"], ["r", "draw a region; or hold Shift and draw", () => scene && setDrawing(!drawing)],
   ["n", "next box", () => step(1)], ["p", "previous box", () => step(-1)],
   ["d", "describe the chosen box", () => chosen && at("describe").click()],
@@ -1005,27 +1049,30 @@ document.addEventListener("keydown", event => {
   event.preventDefault();
 });
 
+async function learn() {
+  // What the server has. Asked for once; where it did not answer, again before the next image.
+  if (model) return;
+  const { data } = await (await reach("/v1/models")).json(), examples = await (await reach("/v1/examples")).json();
+  at("examples").replaceChildren(...examples.map(({ name, sensor, kind, address, picture }) => {
+    const card = button("", async () => {
+      try { await show(new File([await (await reach(address)).blob()], name, { type: "image/tiff" }), sensor); } catch (error) { tell(error); }
+    });
+    const image = made("img"), words = made("span", sensor === "sar" ? "SAR" : sensor[0].toUpperCase() + sensor.slice(1));
+    image.src = picture;
+    image.alt = "";
+    words.append(made("small", kind));
+    card.append(image, words);
+    return card;
+  }));
+  try { await reach("/v1/jobs"); jobs = true; } catch (error) { if (error.status !== 404) throw error; }  // it takes none
+  at("job_button").hidden = at("more_menu").firstElementChild.hidden = !jobs;
+  model = data[0].id;
+  setTask(task);
+}
 async function begin() {
   setTask("ask");
   at("stage").classList.add("empty");
-  try {
-    model = (await (await reach("/v1/models")).json()).data[0].id;
-    const examples = await (await reach("/v1/examples")).json();
-    at("examples").replaceChildren(...examples.map(({ name, sensor, kind, address, picture }) => {
-      const card = button("", async () => {
-        try { await show(new File([await (await reach(address)).blob()], name, { type: "image/tiff" }), sensor); } catch (error) { tell(error); }
-      });
-      const image = made("img"), words = made("span", sensor === "sar" ? "SAR" : sensor[0].toUpperCase() + sensor.slice(1));
-      image.src = picture;
-      image.alt = "";
-      words.append(made("small", kind));
-      card.append(image, words);
-      return card;
-    }));
-  } catch (error) { tell(error); }
-  try { await reach("/v1/jobs"); jobs = true; } catch { jobs = false; }  // 404: this server takes none
-  at("job_button").hidden = at("more_menu").firstElementChild.hidden = !jobs;
-  setTask(task);
-  await bringBack();
+  at("job_button").hidden = at("more_menu").firstElementChild.hidden = true;
+  try { await learn(); await bringBack(); } catch (error) { tell(error); }
 }
 begin();

@@ -2,15 +2,18 @@
 
 import base64
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx
 import numpy as np
 import openai
 import pytest
-from servers import png
+from servers import png, running
 
 from earthgpt.endpoints import Endpoint
 from earthgpt.generation import generate
+from earthgpt.serve.engine import Engine
 from earthgpt.tasks import wording
 from earthgpt.types import Conversation
 
@@ -88,6 +91,19 @@ def test_an_answer_ends_before_the_first_of_its_stop_texts_whatever_their_order(
     stops = [text[5:6], text[4:6], text[3:5]]
     reply = ask(client, [said("What is this?", pictures[1])], stop=stops)
     assert reply.choices[0].message.content == text[: min(map(text.index, stops))]
+
+
+def test_the_answer_of_a_client_that_left_is_not_made(assistant, monkeypatch):
+    step = Engine._step
+    monkeypatch.setattr(Engine, "_step", lambda self: (time.sleep(0.05), step(self)))
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "What?"}], "max_tokens": 150, "temperature": 1.5}
+    with running(assistant) as found:
+        with pytest.raises(httpx.TimeoutException):
+            httpx.post(f"{found.url}/v1/chat/completions", json={**body, "seed": 3}, timeout=0.5)
+        until = time.monotonic() + 2
+        while found.engine.running and time.monotonic() < until:
+            time.sleep(0.02)
+        assert not found.engine.running and found.engine.rows < 60
 
 
 def test_a_long_question_is_refused_before_its_words_are_looked_through(client, pictures, monkeypatch):

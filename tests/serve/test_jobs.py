@@ -52,6 +52,12 @@ def submit(client, path, **fields):
     return reply.json()["id"]
 
 
+def test_what_a_task_cannot_use_is_refused(served, scene):
+    for fields in ({"task": "caption", "classes": "ship"}, {"task": "classify", "oriented": "true"}):
+        reply = served.client.post("/v1/jobs", files={"scene": scene.read_bytes()}, data=fields)
+        assert reply.status_code == 400 and f"The task {fields['task']} has no" in reply.json()["error"]["message"]
+
+
 def ended(client, name, wait_s=60):
     ends = time.monotonic() + wait_s
     while (job := client.get(f"/v1/jobs/{name}").json())["state"] in ("queued", "running"):

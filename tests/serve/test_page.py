@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,7 @@ def found(label, corners, score=0.5):
     return json.dumps({"type": "FeatureCollection", "features": [feature]})
 
 
+GREY = np.full((60, 80, 3), 90, np.uint8)
 CORNERS = [[20, 10], [40, 10], [40, 30], [20, 30]]
 
 
@@ -369,6 +371,49 @@ def test_a_key_is_asked_for_where_the_server_wants_one(browser, assistant):
             tab.keyboard.press("Enter")
             tab.wait_for_selector(shown)
         tab.close()
+
+
+def test_a_key_that_was_refused_at_first_may_be_given_later(browser, assistant):
+    with running(assistant, api_keys=("secret",)) as locked:
+        tab = browser.new_page()
+        tab.goto(locked.url)
+        tab.wait_for_selector("#entry[open]")
+        tab.keyboard.press("Escape")
+        tab.wait_for_selector("#toast:has-text('API key')")
+        assert not tab.locator("#entry[open]").count(), "it is asked for once"
+        tab.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": png(GREY)})
+        tab.fill("#key", "secret")
+        tab.keyboard.press("Enter")
+        tab.wait_for_selector("#facts:has-text('a.png')")
+        tab.fill("#words_asked", "What is this?")
+        tab.click("#send")
+        tab.wait_for_selector(".answer:not(.waiting)")
+        assert not tab.locator(".answer.bad").count()
+        tab.close()
+
+
+def test_of_two_images_the_one_that_was_asked_for_last_is_shown(opened):
+    def slowly(route):
+        if b"first.png" in route.request.post_data_buffer:
+            opened.wait_for_timeout(700)
+        route.continue_()
+
+    opened.route("**/v1/preview", slowly)
+    for name in ("first.png", "second.png"):
+        opened.set_input_files("#file", {"name": name, "mimeType": "image/png", "buffer": png(GREY)})
+    opened.wait_for_timeout(1500)
+    assert "second.png" in opened.inner_text("#facts")
+
+
+def test_a_box_across_the_antimeridian_is_cut_in_two(opened, tmp_path):
+    opened.evaluate("scene = { facts: { grid: [[0]] } }")
+    cut = opened.evaluate("onEarth([[179.5, 1], [-179.5, 1], [-179.5, 0], [179.5, 0]])")
+    assert cut["type"] == "MultiPolygon"
+    assert [sorted({x for x, _ in ring}) for (ring,) in cut["coordinates"]] == [[179.5, 180], [-180, -179.5]]
+    for corners in ([[10, 1], [11, 1], [11, 0], [10, 0]], [[10, 0], [11, 0], [11, 1], [10, 1]]):  # north up, south up
+        (ring,) = opened.evaluate(f"onEarth({corners})")["coordinates"]
+        assert sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(ring)) > 0
+    opened.evaluate("scene = null")
 
 
 def test_a_phone_shows_the_page_without_scrolling_sideways(browser, served):
