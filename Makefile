@@ -31,4 +31,4 @@ format:
 	@.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv outputs runs .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv outputs runs build dist site .cache .pytest_cache .ruff_cache .hypothesis

@@ -30,7 +30,7 @@ if [ -z "${UV_FIND_LINKS:-}" ]; then
   UV_FIND_LINKS=${PIP_FIND_LINKS:-$("$py" -m pip config get global.find-links 2>/dev/null || true)}
 fi
 [ -n "$UV_FIND_LINKS" ] && export UV_FIND_LINKS || unset UV_FIND_LINKS
-export UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV="$PWD/$venv"
+export UV_COMPILE_BYTECODE=1 UV_PYTHON_DOWNLOADS=never VIRTUAL_ENV="$(cd "$venv" && pwd)"
 install() { "$venv/bin/uv" pip install -q "$@"; }
 
 # PyTorch first, in the build that suits the machine; nothing after it may replace it.

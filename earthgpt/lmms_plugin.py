@@ -26,7 +26,8 @@ class LmmsEvalModel(lmms):
     def __init__(self, pretrained: str = "earthgpt-tiny", batch_size: int | str = 1, **others: Any):
         super().__init__()
         self.assistant = load(pretrained)
-        self.batch_size = int(batch_size)
+        # "auto" asks for what fits; sixteen are what compiled passes take together.
+        self.batch_size = 16 if str(batch_size).startswith("auto") else int(batch_size)
 
     def generate_until(self, requests: list[Any]) -> list[str]:
         """The answer to each request, cut before the first of its ``until``.

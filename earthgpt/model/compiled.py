@@ -91,7 +91,6 @@ class Compiled:
         furthest = max(begun) + room
         cosines, sines = self._turned(furthest)
         hidden = self._embeddings(ids).float()  # [n, D], a copy of the program's own
-        hidden = hidden.clone() if self._type == torch.float32 else hidden
         logits = torch.empty(count, self._head.out)
         queries, keys = one.heads * one.width, one.key_heads * one.width
         each = count * one.hidden + furthest + 8 * max(one.hidden, queries, one.inner)
