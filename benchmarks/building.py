@@ -2,14 +2,15 @@
 
     python benchmarks/building.py
 
-Eight folders of scenes are made in a temporary folder. Each image is looked at, to be compared with an evaluation set,
-which is what takes the time. The files that come out are checked to be the same, byte for byte. The limit is the number
-of cores, less a second or so for each process to start.
+Eight sets of scenes are made in a temporary folder, in the layouts of public ones. Each image is looked at, to be
+compared with an evaluation set, which is what takes the time. The files that come out are checked to be the same, byte
+for byte. The limit is the number of cores, less a second or so for each process to start.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shutil
 import tempfile
@@ -23,7 +24,8 @@ from table import Row, table
 from earthgpt.building import build
 from earthgpt.config import BuildRecipe
 
-SETS, CLASSES = 8, ("airport", "beach", "forest", "harbor")
+SETS = ("aid", "clrs", "eurosat", "nasc_tg2", "nwpu_resisc45", "rsscn7", "ucmerced", "whu_rs19")
+EVALUATED = "own_classes"
 
 
 def main() -> None:
@@ -40,7 +42,7 @@ def rows(quick: bool = False, images: int = 1000, rounds: int = 2, workers: int 
     """Several processes beside one, which is also the floor: it, divided by their number."""
     images = images // 5 if quick else images
     with tempfile.TemporaryDirectory() as folder:
-        roots = [make(Path(folder) / f"set{i}", i, images) for i in range(SETS + 1)]
+        roots = {name: make(Path(folder) / name, name, i, images) for i, name in enumerate((*SETS, EVALUATED))}
 
         def built(workers: int) -> bytes:
             output = Path(folder) / "out"
@@ -52,26 +54,28 @@ def rows(quick: bool = False, images: int = 1000, rounds: int = 2, workers: int 
         one, more = in_turn({"one": lambda: built(1), "more": lambda: built(workers)}, rounds).values()
     if one.result != more.result:
         raise ValueError("The outputs differ.")
-    what, rival = f"{SETS * images:,} images, {workers} processes", "ours, one process"
+    what, rival = f"{len(SETS) * images:,} images, {workers} processes", "ours, one process"
     floor = one.seconds / workers
     return [Row("building", what, "s", more.seconds, one.seconds, rival, None, floor, "all bytes", more.samples)]
 
 
-def make(root: Path, seed: int, images: int) -> Path:
-    """A folder of class folders with JPEG images of 256 x 256 pixels."""
+def make(root: Path, dataset: str, seed: int, images: int) -> Path:
+    """Class folders of a data set, with JPEG images of 256 x 256 pixels."""
+    module = importlib.import_module(f"earthgpt.datasets.{dataset}")
+    classes = list(getattr(module, "LABELS", ("airport", "beach", "forest", "harbor")))[:4]
     draw = np.random.default_rng(seed)
     for number in range(images):
-        path = root / CLASSES[number % len(CLASSES)] / f"{seed}_{number}.jpg"
+        path = root / classes[number % len(classes)] / f"{seed}_{number}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         coarse = Image.fromarray(draw.integers(0, 256, (16, 16, 3), np.uint8))
         coarse.resize((256, 256), Image.Resampling.BICUBIC).save(path)
     return root
 
 
-def recipe(output: Path, roots: list[Path], workers: int) -> BuildRecipe:
-    """All folders but the last as sources, and that as the evaluation set."""
-    sources = [{"dataset": "own_classes", "root": str(root), "splits": ["all"]} for root in roots[:-1]]
-    evaluation = [{"dataset": "own_classes", "root": str(roots[-1]), "splits": ["all"]}]
+def recipe(output: Path, roots: dict[str, Path], workers: int) -> BuildRecipe:
+    """All sets but the last as sources, and that as the evaluation set."""
+    sources = [{"dataset": name, "root": str(roots[name])} for name in SETS]
+    evaluation = [{"dataset": EVALUATED, "root": str(roots[EVALUATED]), "splits": ["all"]}]
     options = {"policy": "clean", "leaks": "report", "images": "none", "compare": "looks"}
     return BuildRecipe(output=str(output), sources=sources, evaluation=evaluation, workers=workers, **options)
 

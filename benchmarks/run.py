@@ -8,7 +8,8 @@ Every benchmark runs in a process of its own; those of what commands do, with th
 is how many times better ours is; "floor" is what operations and bytes allow this machine, and "from it" how many times
 that ours is; "the same" what was checked to be equal, or there is no row; "clean" says how many samples nobody
 disturbed. Rivals that are not installed are left out: `pip install sahi datasets` brings two more. expected.json has
-the ratios of --quick; without it some rows have another name, and those that it expects were not measured.
+the ratios of --quick, of two processors the lower one (a Xeon with AMX, an EPYC without); not in --quick some rows have
+another name, and those that it expects were not measured.
 """
 
 from __future__ import annotations

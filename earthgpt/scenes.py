@@ -514,7 +514,7 @@ def _area_km2(scene: Scene, rows: Sequence[dict[str, Any]]) -> float | None:
     """The area of the valid pixels of some tiles, each counted in its cell; None where it is not known."""
     boxes = [Box.from_pixels(x, y, x + w, y + h, scene.size) for x, y, w, h in (row["cell"] for row in rows)]
     areas = [one.values["area_m2"] for one in Layer(scene).of([Region(box, "") for box in boxes])]
-    if None in areas or not rows:
+    if None in areas or not scene.gsd_m:
         return None
     shares = (row["valid"] / math.prod(row["window"][2:]) for row in rows)
     return sum(share * area for share, area in zip(shares, areas, strict=True)) / 1e6

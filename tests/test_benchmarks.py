@@ -190,3 +190,11 @@ def test_the_benchmark_of_a_card_runs_in_toy_size_and_a_part_that_fails_costs_no
     with pytest.raises(SystemExit):
         gpu.main(["--quick", "decoding"])
     assert "no part decoding; there are ceilings" in capsys.readouterr().err
+
+
+def test_the_benchmark_of_building_builds_in_toy_size(monkeypatch):
+    monkeypatch.syspath_prepend(FOLDER)
+    import building
+
+    (row,) = building.rows(images=4, rounds=1, workers=1)
+    assert row.what == "32 images, 1 processes" and row.same == "all bytes"
