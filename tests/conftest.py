@@ -1,7 +1,10 @@
 """A model of toy size with random weights, made once: it says nonsense, but by the same rules as any other."""
 
 import copy
+import io
 import os
+import sys
+from pathlib import Path
 
 # Models of toy size are no work for two threads: they only wait for each other, and for long on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 from hypothesis import settings
+from PIL import Image
 
 settings.register_profile("house", deadline=None)  # a busy machine is no failure
 settings.load_profile("house")
@@ -98,3 +102,46 @@ def model_folder(shared_model, processor, tmp_path_factory):
 def squares():
     """Three squares of noise, uint8 [S, S, 3]."""
     return list(np.random.default_rng(0).integers(0, 256, (3, SQUARE, SQUARE, 3), np.uint8))
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs the program in this process; returns (exit code, standard output, standard error)."""
+    from earthgpt import cli
+
+    def call(*words, stdin=""):
+        monkeypatch.setattr(sys, "argv", ["earthgpt", *map(str, words)])
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        found = capsys.readouterr()
+        return stopped.value.code, found.out, found.err
+
+    return call
+
+
+@pytest.fixture
+def harbor(tmp_path) -> Path:
+    """A picture 200 pixels wide and 100 high."""
+    path = tmp_path / "harbor.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 200, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def says(monkeypatch):
+    """Makes the model say a text, each character a token with probability 0.5."""
+    from earthgpt import assistant, scenes
+    from earthgpt.generation import Answer
+
+    def script(text):
+        answer = Answer(text, tuple((i, i + 1) for i in range(len(text))), (0.5,) * len(text), True)
+        for module in (assistant, scenes):
+            monkeypatch.setattr(
+                module, "generate", lambda model, processor, asked, squares, **rest: [answer] * len(asked)
+            )
+
+    return script

@@ -1,9 +1,7 @@
 """Every command does its one thing, and every mistake is one line and exit code 1."""
 
 import csv
-import io
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +10,11 @@ import downloads
 import numpy as np
 import parts
 import pytest
+from commands import told
 from PIL import Image
 
-import earthgpt
-from earthgpt import assistant as assistant_module
-from earthgpt import cli, scenes
-from earthgpt.cli import console
+from earthgpt import cli
 from earthgpt.datasets import synthetic
-from earthgpt.generation import Answer
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.model import loading
 from earthgpt.types import Sensor
@@ -30,43 +25,6 @@ COMMANDS = (
     "validate", "datasets list", "datasets check", "datasets show", "tasks list", "models list", "models show",
     "models assemble", "models merge", "models export", "serve",
 )  # fmt: skip
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs the program in this process; returns (exit code, standard output, standard error)."""
-
-    def call(*words, stdin=""):
-        monkeypatch.setattr(sys, "argv", ["earthgpt", *map(str, words)])
-        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        found = capsys.readouterr()
-        return stopped.value.code, found.out, found.err
-
-    return call
-
-
-@pytest.fixture
-def harbor(tmp_path) -> Path:
-    """A picture 200 pixels wide and 100 high."""
-    path = tmp_path / "harbor.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (100, 200, 3), np.uint8)).save(path)
-    return path
-
-
-@pytest.fixture
-def says(monkeypatch):
-    """Makes the model say a text, each character a token with probability 0.5."""
-
-    def script(text):
-        answer = Answer(text, tuple((i, i + 1) for i in range(len(text))), (0.5,) * len(text), True)
-        for module in (assistant_module, scenes):
-            monkeypatch.setattr(
-                module, "generate", lambda model, processor, asked, squares, **rest: [answer] * len(asked)
-            )
-
-    return script
 
 
 # --- what works --------------------------------------------------------------------------------------------------
@@ -407,17 +365,6 @@ def test_what_cannot_be_scored_is_told(run, answers, tmp_path):
 # --- what does not work ------------------------------------------------------------------------------------------
 
 
-def told(result, *parts):
-    """One line on standard error, nothing on standard output, exit code 1."""
-    code, out, err = result
-    assert code == 1, err
-    assert out == ""
-    assert err.startswith("earthgpt: ") and err.count("\n") == 1 and err.endswith("\n"), err
-    for part in parts:
-        assert part in err
-    return True
-
-
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -529,168 +476,6 @@ def test_control_c_stops_with_its_own_exit_code(run, harbor, monkeypatch):
 
 def test_the_default_model_has_one_name():
     assert cli.options.DEFAULT == loading.DEFAULT  # said twice, for the command line starts without torch
-
-
-# --- large scenes and many images --------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def scene(tmp_path) -> Path:
-    """A GeoTIFF of 300 x 200 pixels of two metres."""
-    path = tmp_path / "scene.tif"
-    write_geotiff(path, np.full((200, 300, 3), 90, np.uint8), 500_000, 5_000_000, 2.0, 32633)
-    return path
-
-
-def test_a_large_scene_is_detected_in_tiles_and_written_with_its_place(run, scene, model_folder, says, tmp_path):
-    says("There is one ship [0.500,0.500,0.600,0.600] in the image.")
-    code, out, err = run(
-        "detect", scene, "-c", "ship", "-m", model_folder, "--tile", 100, "--overlap", 0, "-o", tmp_path / "s.geojson"
-    )
-    assert code == 0, err
-    assert "6 ship" in out and "in 6 tiles of 100" in err
-    features = json.loads((tmp_path / "s.geojson").read_text())["features"]
-    assert len(features) == 6 and features[0]["properties"]["area_m2"] == pytest.approx(20 * 20, rel=0.02)
-    assert not list(tmp_path.glob("*.tiles.jsonl")), "the record of a finished job goes"
-    again = run("detect", scene, "-c", "ship", "-m", model_folder, "-o", tmp_path / "s.geojson")
-    assert told(again, "is there already")
-    words = ("detect", scene, "-c", "ship", "-m", model_folder, "-o", tmp_path / "s.geojson")
-    assert run(*words, "--overwrite", "--tile", 0)[0] == 0
-    assert len(json.loads((tmp_path / "s.geojson").read_text())["features"]) == 1, "it fits in one tile"
-
-
-def test_answers_of_tiles_are_a_map_with_a_sum(run, scene, model_folder, says, tmp_path):
-    says("2")
-    code, out, _ = run("ask", scene, "How many cars?", "-m", model_folder, "--tile", 100, "-o", tmp_path / "c.gpkg")
-    assert code == 0 and "sum of the answers: 12" in out
-    assert (tmp_path / "c.gpkg").stat().st_size > 0
-    value = json.loads(run("ask", scene, "How many?", "-m", model_folder, "--tile", 100, "--json")[1])
-    assert (value["total"], value["tiles"], value["counts"]) == (12, 6, {"2": 6})
-    assert value["area_km2"] == pytest.approx(0.24, rel=0.01)
-
-
-def test_what_is_said_of_a_box_and_a_phrase_is_written_with_the_model_and_the_time(
-    run, scene, model_folder, says, tmp_path
-):
-    says("a ship [0.500,0.500,0.600,0.600]")
-    for name, words in (("describe", ("0,0,30,20",)), ("ground", ("the ship",))):
-        path = tmp_path / f"{name}.geojson"
-        code, _, err = run(name, scene, *words, "-m", model_folder, "-o", path)
-        assert code == 0 and "Wrote" in err, err
-        (feature,) = json.loads(path.read_text())["features"]
-        assert feature["properties"]["model"] == str(model_folder) and feature["properties"]["time"].endswith("Z")
-        assert told(run(name, scene, *words, "-m", model_folder, "-o", path), "is there already")
-    assert json.loads((tmp_path / "describe.geojson").read_text())["features"][0]["properties"]["pixels"] == [
-        [0, 0], [30, 0], [30, 20], [0, 20],
-    ]  # fmt: skip
-
-
-def test_the_way_an_image_is_read_leaves_the_probabilities_of_its_classes(run, scene, model_folder):
-    words = ("classify", scene, "-c", "harbor,airport", "-m", model_folder, "--json")
-    value = json.loads(run(*words, "--bands", "3,2,1", "--stretch", "minmax")[1])
-    assert set(value["probabilities"]) == {"harbor", "airport"}
-
-
-def test_a_window_is_all_that_is_looked_at(run, scene, model_folder, says):
-    says("forest")
-    words = ("classify", scene, "-m", model_folder, "--tile", 50, "--json")
-    assert json.loads(run(*words, "--window", "100,50,100,50")[1])["tiles"] == 2
-    assert told(run(*words, "--window", "100,50,300,50"), "is not inside", "of 300 x 200 pixels")
-    assert told(run(*words, "--window", "1,2,3"), "left,top,width,height")
-
-
-def test_a_box_of_degrees_is_all_that_is_asked_about(run, scene, model_folder, says, tmp_path):
-    """The scene begins at 15 degrees east, on the central meridian of its zone, at 45.16 degrees north."""
-    says("2")
-    corner = "15.0,45.1500,15.00250,45.1525"
-    words = ("ask", scene, "How many cars?", "-m", model_folder, "--tile", 50, "--json")
-    assert json.loads(run(*words)[1])["tiles"] == 24
-    code, out, err = run(*words, "--bbox", corner)
-    assert code == 0, err
-    assert json.loads(out)["tiles"] == 6, "197 x 278 metres of two metres a pixel"
-    far = run("caption", scene, "-m", model_folder, "-o", tmp_path / "c.csv", "--bbox", "1,1,2,2")
-    assert far[0] == 1 and "does not lie in" in (tmp_path / "c.csv").read_text()
-
-
-def test_a_folder_of_images_becomes_a_table_that_goes_on(run, harbor, model_folder, says, tmp_path):
-    says("a harbor, with ships")
-    (tmp_path / "broken.png").write_bytes(b"nothing")
-    code, _, err = run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "captions.csv")
-    assert code == 3 and "2 images, 1 of them failed" in err
-    rows = list(csv.reader((tmp_path / "captions.csv").open(newline="")))
-    assert rows[0] == ["image", "caption", "score", "prompt", "model", "reading", "error"]
-    assert rows[2] == [str(harbor), "a harbor, with ships", "0.5000", "", str(model_folder), "", ""]
-    assert "broken.png" in rows[1][6]
-    assert "broken.png is not" in err or "broken.png is damaged" in err
-    Image.new("RGB", (50, 50)).save(tmp_path / "later.png")
-    Image.new("RGB", (50, 50)).save(tmp_path / "broken.png")  # mended: what failed is asked again
-    assert run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "captions.csv")[0] == 0
-    rows = list(csv.reader((tmp_path / "captions.csv").open(newline="")))
-    assert [Path(row[0]).name for row in rows[1:]] == ["harbor.png", "broken.png", "later.png"]
-    assert all(row[1] for row in rows) and not any(row[6] for row in rows[1:])
-
-
-def test_a_table_of_another_question_is_not_taken_for_this_one(run, harbor, model_folder, says, tmp_path):
-    says("yes")
-    words = ("-m", model_folder, "-o", tmp_path / "answers.csv")
-    assert run("ask", harbor.parent, "Is there a ship?", *words)[0] == 0
-    told(run("ask", harbor.parent, "Is it raining?", *words), "'Is there a ship?'", "--overwrite")
-    told(run("ask", harbor.parent, "Is there a ship?", *words, "-s", "infrared"), "read with", "--overwrite")
-    assert "1 of them were there before" in run("ask", harbor.parent, "Is there a ship?", *words)[2]
-    assert run("ask", harbor.parent, "Is it raining?", *words, "--overwrite")[0] == 0
-    assert {row["prompt"] for row in csv.DictReader((tmp_path / "answers.csv").open(newline=""))} == {"Is it raining?"}
-
-
-def test_what_is_said_of_several_images_is_printed_with_their_names(run, harbor, model_folder, says, tmp_path):
-    says("a harbor, with ships")
-    Image.new("RGB", (50, 50)).save(tmp_path / "later.png")
-    code, out, err = run("caption", tmp_path, "-m", model_folder)
-    assert (code, err) == (0, "")
-    assert out.splitlines() == [f"{harbor}: a harbor, with ships", f"{tmp_path / 'later.png'}: a harbor, with ships"]
-    code, out, _ = run("ask", tmp_path, "What is this?", "-m", model_folder, "--json")
-    first = json.loads(out.splitlines()[0])
-    assert first == {
-        "image": str(harbor), "question": "What is this?", "answer": "a harbor, with ships", "score": 0.5,
-    }  # fmt: skip
-    told(run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "all.json"), "2 images", ".csv")
-    told(run("caption", tmp_path, "-m", model_folder, "-o", tmp_path / "no" / "all.csv"), "there is no folder")
-
-
-def test_the_version_is_shown(run):
-    assert run("--version")[:2] == (0, f"earthgpt {earthgpt.__version__}\n")
-
-
-def test_a_scene_without_a_valid_pixel_is_told(run, model_folder, tmp_path):
-    rasterio = pytest.importorskip("rasterio")
-    profile = {"driver": "GTiff", "width": 50, "height": 50, "count": 1, "dtype": "uint8", "nodata": 0}
-    profile |= {"crs": "EPSG:32631", "transform": rasterio.Affine(1, 0, 500_000, 0, -1, 0)}
-    with rasterio.open(tmp_path / "empty.tif", "w", **profile) as file:
-        file.write(np.zeros((1, 50, 50), np.uint8))
-    code, _, err = run("ask", tmp_path / "empty.tif", "What is this?", "-m", model_folder)
-    assert code == 0 and "every pixel is black or without data" in err
-    code, out, err = run("detect", tmp_path / "empty.tif", "-m", model_folder)
-    assert (code, out) == (0, "nothing found\n") and "no valid pixel" in err
-
-
-def test_each_of_many_images_has_an_output_by_its_name(run, scene, harbor, model_folder, says, tmp_path):
-    says("There is one ship [0.500,0.500,0.600,0.600] in the image.")
-    assert told(run("detect", scene, harbor, "-m", model_folder, "-o", tmp_path / "x.geojson"), "{name}")
-    assert run("detect", scene, harbor, "-m", model_folder, "-o", tmp_path / "{name}.geojson")[0] == 0
-    assert {path.name for path in tmp_path.glob("*.geojson")} == {"scene.geojson", "harbor.geojson"}
-    (tmp_path / "broken.png").write_bytes(b"nothing")
-    code, _, err = run("detect", scene, tmp_path / "broken.png", "-m", model_folder)
-    assert code == 3 and "1 of 2 images failed" in err and "broken.png" in err
-
-
-def test_threads_that_wait_soon_sleep_unless_somebody_chose_otherwise(monkeypatch):
-    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
-        monkeypatch.delenv(name, raising=False)
-    console.be_quiet()
-    assert (os.environ["OMP_WAIT_POLICY"], os.environ["GOMP_SPINCOUNT"]) == ("PASSIVE", "3000")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    console.be_quiet()
-    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE" and "GOMP_SPINCOUNT" not in os.environ
 
 
 # --- mistakes that people make -----------------------------------------------------------------------------------
