@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from earthgpt.coordinates import Frame
+import numpy as np
+
+from earthgpt.coordinates import FRAMES, Frame
 from earthgpt.outlines import rotated_rectangle
-from earthgpt.types import Box, OrientedBox, Point, Size
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Point, Size
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d*)?(?:[eE][-+]?\d{1,3})?|\.\d+|nan|inf(?:inity)?)"
 _NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
@@ -162,3 +165,78 @@ def box_of(written: Written, frame: Frame, size: Size, clockwise: bool = False) 
 def _pixels(frame: Frame, numbers: Point) -> Point:
     """Numbers of a frame as pixels of the image, not cut."""
     return tuple(numbers[i] * frame.unit[i] - frame.offset[i] for i in (0, 1))
+
+
+# --- frames ------------------------------------------------------------------------------------------------------
+
+
+def frames_of(
+    predictions: Iterable[tuple[Any, Size | None]],
+    truths: Iterable[tuple[Any, Size | None]],
+    frame: str | None = None,
+    truth_frame: str | None = None,
+) -> tuple[str, str]:
+    """The frames, names of ``coordinates.FRAMES``, that predictions and true answers are written in: those given, the
+    others guessed from all numbers. Each value comes with the (width, height) of its image, None where not known.
+
+    Raises EarthGPTError for a frame there is none of.
+    """
+    for name in (frame, truth_frame):
+        if name not in (None, *FRAMES):
+            raise EarthGPTError(f"A frame is one of {', '.join(FRAMES)}; not {name!r}.")
+    said, true = _numbers(predictions), _numbers(truths)
+    truth_frame = truth_frame or _frame_of(true) or frame or "image"
+    if frame is None:
+        limit = {"square": 1.0, "image": 1.0, "0-100": 100.0, "0-1000": 1000.0}.get(truth_frame)
+        largest = float(np.quantile(said[:, 0], 0.99)) if len(said) else math.nan
+        # Few boxes may lie far from the right and the bottom: the frame of the truth is kept where it is possible.
+        if not len(said) or (limit is not None and limit / 8 < largest <= 1.05 * limit):
+            frame = truth_frame
+        elif limit is None:
+            frame = _frame_beside_pixels(said, true)
+        else:
+            frame = _frame_of(said) or truth_frame
+    return frame, truth_frame
+
+
+def _numbers(values: Iterable[tuple[Any, Size | None]]) -> np.ndarray:
+    """All coordinates and the side of the image they run along (NaN where it is not known), [N, 2]."""
+    found = []
+    for value, size in values:
+        for box in written_boxes(value):
+            sides = size or (math.nan, math.nan)
+            found += [(number, sides[i % 2]) for i, number in enumerate(box.coordinates) if math.isfinite(number)]
+    return np.array(found, float).reshape(-1, 2)
+
+
+def _frame_of(numbers: np.ndarray) -> str | None:
+    """The frame that coordinates look like; None without any. Where 0-1000 and pixels are both possible they are
+    pixels if the sizes of the images are known; else it makes no difference to the overlap of two boxes.
+    """
+    if not len(numbers):
+        return None
+    largest = float(np.quantile(numbers[:, 0], 0.99))
+    if largest <= 1.05:
+        return "image"
+    if largest <= 105:
+        return "0-100"
+    sized = ~np.isnan(numbers[:, 1])
+    if sized.any() and (numbers[sized, 0] <= 1.01 * numbers[sized, 1]).mean() >= 0.99:
+        return "pixels"
+    return "0-1000" if largest <= 1050 else "pixels"
+
+
+def _frame_beside_pixels(said: np.ndarray, true: np.ndarray) -> str:
+    """The frame of predictions whose true answers are in pixels: of those that are possible the one in which both lie
+    at the same places of the images on average. Pixels where sizes are not known, and where that tells little.
+    """
+    largest = float(np.quantile(said[:, 0], 0.99))
+    if largest <= 1.05:
+        return "image"
+    middle, of_sides = (float(np.median(one[:, 0] / one[:, 1])) for one in (true, said))  # NaN where a size is missing
+    if not (middle > 0 and of_sides > 0) or largest > 1050:
+        return "pixels"
+    limits = {"0-100": 100.0, "0-1000": 1000.0} if largest <= 105 else {"0-1000": 1000.0}
+    apart = {name: abs(math.log(float(np.median(said[:, 0])) / limit / middle)) for name, limit in limits.items()}
+    best = min(apart, key=apart.__getitem__)
+    return best if abs(math.log(of_sides / middle)) > apart[best] + 0.2 else "pixels"

@@ -17,9 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from earthgpt.boxes import Written, box_of, number_of, says_nothing, written_boxes
+from earthgpt.boxes import Written, box_of, frames_of, number_of, says_nothing, written_boxes
 from earthgpt.coordinates import FRAMES
 from earthgpt.reports import Report, Scored, plain, printable, questions_of, report, task_of
 from earthgpt.tasks import Task
@@ -142,7 +140,8 @@ def read_predictions(
     frames: dict[str, str] = {}
     boxed = isinstance(task, VisualGrounding | ObjectDetection)
     if boxed:
-        frames = _frames(asked, frame, truth_frame)
+        said, true = ([(getattr(one, role), one.size) for one in asked] for role in ("prediction", "truth"))
+        frames = dict(zip(("prediction", "truth"), frames_of(said, true, frame, truth_frame), strict=True))
     values = (_Boxes(task, frames, asked, clockwise) if boxed else _Words(task)) if asked else None
     questions = [one for one in (values.scored(one, defects) for one in asked) if one is not None] if values else []
     if not allow_missing:
@@ -536,70 +535,6 @@ def _text(value: Any) -> str:
 # --- boxes -------------------------------------------------------------------------------------------------------
 
 
-def _frames(asked: Sequence[_Asked], frame: str | None, truth_frame: str | None) -> dict[str, str]:
-    """The frames of predictions and true answers, those not given guessed from all numbers."""
-    for name in (frame, truth_frame):
-        if name not in (None, *FRAMES):
-            raise EarthGPTError(f"A frame is one of {', '.join(FRAMES)}; not {name!r}.")
-    true = _numbers((one.truth, one.size) for one in asked)
-    said = _numbers((one.prediction, one.size) for one in asked)
-    truth_frame = truth_frame or _frame_of(true) or frame or "image"
-    if frame is None:
-        limit = {"square": 1.0, "image": 1.0, "0-100": 100.0, "0-1000": 1000.0}.get(truth_frame)
-        largest = float(np.quantile(said[:, 0], 0.99)) if len(said) else math.nan
-        # Few boxes may lie far from the right and the bottom: the frame of the truth is kept where it is possible.
-        if not len(said) or (limit is not None and limit / 8 < largest <= 1.05 * limit):
-            frame = truth_frame
-        elif limit is None:
-            frame = _frame_beside_pixels(said, true)
-        else:
-            frame = _frame_of(said) or truth_frame
-    return {"prediction": frame, "truth": truth_frame}
-
-
-def _numbers(values: Iterator[tuple[Any, Size | None]]) -> np.ndarray:
-    """All coordinates and the side of the image they run along (NaN where it is not known), [N, 2]."""
-    found = []
-    for value, size in values:
-        for box in written_boxes(value):
-            sides = size or (math.nan, math.nan)
-            found += [(number, sides[i % 2]) for i, number in enumerate(box.coordinates) if math.isfinite(number)]
-    return np.array(found, float).reshape(-1, 2)
-
-
-def _frame_of(numbers: np.ndarray) -> str | None:
-    """The frame that coordinates look like; None without any. Where 0-1000 and pixels are both possible they are
-    pixels if the sizes of the images are known; else it makes no difference to the overlap of two boxes.
-    """
-    if not len(numbers):
-        return None
-    largest = float(np.quantile(numbers[:, 0], 0.99))
-    if largest <= 1.05:
-        return "image"
-    if largest <= 105:
-        return "0-100"
-    sized = ~np.isnan(numbers[:, 1])
-    if sized.any() and (numbers[sized, 0] <= 1.01 * numbers[sized, 1]).mean() >= 0.99:
-        return "pixels"
-    return "0-1000" if largest <= 1050 else "pixels"
-
-
-def _frame_beside_pixels(said: np.ndarray, true: np.ndarray) -> str:
-    """The frame of predictions whose true answers are in pixels: of those that are possible the one in which both lie
-    at the same places of the images on average. Pixels where sizes are not known, and where that tells little.
-    """
-    largest = float(np.quantile(said[:, 0], 0.99))
-    if largest <= 1.05:
-        return "image"
-    middle, of_sides = (float(np.median(one[:, 0] / one[:, 1])) for one in (true, said))  # NaN where a size is missing
-    if not (middle > 0 and of_sides > 0) or largest > 1050:
-        return "pixels"
-    limits = {"0-100": 100.0, "0-1000": 1000.0} if largest <= 105 else {"0-1000": 1000.0}
-    apart = {name: abs(math.log(float(np.median(said[:, 0])) / limit / middle)) for name, limit in limits.items()}
-    best = min(apart, key=apart.__getitem__)
-    return best if abs(math.log(of_sides / middle)) > apart[best] + 0.2 else "pixels"
-
-
 class _Boxes:
     """Answers that are a box, or regions with labels."""
 
@@ -609,8 +544,8 @@ class _Boxes:
         self.side = 1
         if "pixels" in frames.values():
             parts = [value for one in asked if one.size is None for value in (one.truth, one.prediction)]
-            numbers = _numbers((value, None) for value in parts)
-            self.side = max(1, math.ceil(numbers[:, 0].max(initial=1.0)))
+            numbers = [number for value in parts for box in written_boxes(value) for number in box.coordinates]
+            self.side = max(1, math.ceil(max(filter(math.isfinite, numbers), default=1.0)))
         self.labelled = any(box.label is not None for one in asked for box in self._written(one.truth))
 
     def scored(self, one: _Asked, defects: _Defects) -> Scored | None:
