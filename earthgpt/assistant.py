@@ -16,7 +16,7 @@ from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import DEFAULT
 from earthgpt.model.loading import load as load_model
-from earthgpt.perception import Seen, deduce
+from earthgpt.perception import Seen, deduce, known_scenes
 from earthgpt.tasks import (
     Task,
     image_captioning,
@@ -107,7 +107,7 @@ class EarthGPT:
         heads = self.constrained and self.model.dense_heads is not None
         if heads and (found := Seen(self.model, self.processor, raster).choose(classes)):
             return found
-        classes = scene_classification.TASK.listed(classes)
+        classes = scene_classification.TASK.listed(classes, known_scenes(self.model))
         conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
         return choice_probabilities(self.model, self.processor, conversation, [self._square(raster)], classes)
 

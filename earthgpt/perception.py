@@ -106,6 +106,11 @@ class Seen:
                 yield Region(box, self.vocabulary.objects[kind], score)
 
 
+def known_scenes(model: EarthGPTForConditionalGeneration) -> Sequence[str]:
+    """The classes of scenes that a model's dense heads were trained on; none without heads."""
+    return () if model.dense_heads is None else model.dense_heads.vocabulary.scenes
+
+
 def deduce(
     model: EarthGPTForConditionalGeneration,
     processor: EarthGPTProcessor,

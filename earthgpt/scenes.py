@@ -25,7 +25,7 @@ from earthgpt.geo.scene import Scene
 from earthgpt.geo.tiles import Window, windows
 from earthgpt.grammar import Grammar
 from earthgpt.metrics.accuracy import number
-from earthgpt.perception import Seen, deduce
+from earthgpt.perception import Seen, deduce, known_scenes
 from earthgpt.tasks import (
     image_captioning,
     object_detection,
@@ -456,7 +456,7 @@ def _classify(assistant: EarthGPT, job: Job, tiles: Sequence[Tile], shown: Seque
     model, processor, found = assistant.model, assistant.processor, []
     heads = job.constrained and model.dense_heads is not None
     seen = Seen.together(model, processor, [one.raster for one in shown]) if heads else [None] * len(shown)
-    asked = task.listed(job.classes)
+    asked = task.listed(job.classes, known_scenes(model))
     conversation = Conversation.of((0,), task.question(asked))
     for one, facts in zip(shown, seen, strict=True):
         likely = facts and facts.choose(job.classes)
@@ -511,13 +511,18 @@ def collect(scene: Scene, job: Job, record: Record) -> Findings:
 
 
 def _area_km2(scene: Scene, rows: Sequence[dict[str, Any]]) -> float | None:
-    """The area of the valid pixels of some tiles, each counted in its cell; None where it is not known."""
+    """The area of the valid pixels of some tiles, each counted in its cell; None where the scene has no metres. Cells
+    that are too large to be measured, or reach beyond the Earth, have the pixels of the middle of the scene.
+    """
+    if not scene.gsd_m:
+        return None
     boxes = [Box.from_pixels(x, y, x + w, y + h, scene.size) for x, y, w, h in (row["cell"] for row in rows)]
     areas = [one.values["area_m2"] for one in Layer(scene).of([Region(box, "") for box in boxes])]
-    if None in areas or not scene.gsd_m:
-        return None
-    shares = (row["valid"] / math.prod(row["window"][2:]) for row in rows)
-    return sum(share * area for share, area in zip(shares, areas, strict=True)) / 1e6
+    square_m = 0.0
+    for row, area in zip(rows, areas, strict=True):
+        area = math.prod(row["cell"][2:]) * scene.gsd_m**2 if area is None else area
+        square_m += area * row["valid"] / math.prod(row["window"][2:])
+    return square_m / 1e6
 
 
 def _detections(rows: Sequence[dict[str, Any]], size: Size) -> Detections:

@@ -121,7 +121,7 @@ def test_an_input_is_never_written_over_and_an_option_is_not_given_twice(run, ha
     before = Path(harbor).read_bytes()
     for words in (("detect", "-o"), ("info", "--preview")):
         asked = (*words[:1], harbor, *(("-m", model_folder) if words[0] == "detect" else ()), words[1], harbor)
-        told(run(*asked, "--overwrite"), "is an image that is asked about")
+        told(run(*asked, "--overwrite"), "is one of the inputs")
     assert Path(harbor).read_bytes() == before
     told(run("detect", harbor, "-o", tmp_path / "a.kml", "-o", tmp_path / "a.csv"), "--output is given 2 times")
     assert run("info", harbor, "--preview", tmp_path / "p.png")[0] == 0

@@ -174,7 +174,7 @@ def _describe_places(image: str, places: Path, output: Path | None, overwrite: b
     from earthgpt.scenes import describe
 
     if output:
-        check_output(output, overwrite, [image])
+        check_output(output, overwrite, [image, places])
     areas, scene = read_areas(places), open_scene(image, how.sensor, **how.reading)
     found = describe(load_model(how.model), scene, areas)
     value = {"image": image, "regions": [region_value(feature.region, scene.size) for feature in found]}

@@ -25,14 +25,14 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
     from earthgpt.geo.scene import open_scene
     from earthgpt.geo.vectors import check_output
 
-    names = [Path(path).stem for path in paths]
+    names, inputs = [Path(path).stem for path in paths], [*paths, *([how.aoi] if how.aoi else [])]
     maps = wanted["task"] == "detect" or made.tile or made.preview
     if made.output and "{name}" in made.output.name:
         if made.output.suffix.lower() == ".csv" and not maps:
             raise EarthGPTError(f"A table is of all images: {made.output.name} without {{name}}.")
         made.output.parent.mkdir(parents=True, exist_ok=True)
     if made.output:
-        check_output(made.output, True, paths)  # its format and folder; a table that is there goes on
+        check_output(made.output, True, inputs)  # its format and folder; a table that is there goes on
     if made.output and made.output.suffix.lower() == ".csv" and not maps:
         _table(paths, wanted, made.output, how)
         return
@@ -40,7 +40,7 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
         raise EarthGPTError(f"There are {len(paths)} images: one table of all is .csv, not {made.output.suffix}.")
     outputs, previews = _for_each(made.output, names), _for_each(made.preview, names)
     for one in filter(None, (*outputs, *previews)):
-        check_output(one, how.overwrite, paths)
+        check_output(one, how.overwrite, inputs)
     assistant, failed = None, 0
     for path, output, preview in zip(paths, outputs, previews, strict=True):
         try:

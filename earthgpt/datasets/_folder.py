@@ -270,6 +270,8 @@ def yaml_names(path):
     except (yaml.YAMLError, KeyError, TypeError) as error:
         where = f": {' '.join(str(error).split())}" if isinstance(error, yaml.YAMLError) else ""
         raise EarthGPTError(f"{path} has no list of names{where}.") from None
+    if not isinstance(names, list | dict) or not names:
+        raise EarthGPTError(f"{path} has no list of names.")
     return names
 
 

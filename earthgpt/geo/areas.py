@@ -79,7 +79,7 @@ def to_pixels(scene: Scene, points: Sequence[Point]) -> np.ndarray:
     if not scene.place.on_earth:
         raise EarthGPTError(f"{scene.name} is not of the Earth: name a window in pixels.")
     points = np.asarray(points, float).reshape(-1, 2)
-    pixels = scene.place.to_pixels(points)
+    pixels = scene.place.to_pixels(points, together=True)
     if (lost := ~np.isfinite(pixels).all(axis=1)).any():
         lon, lat = points[lost][0]
         raise EarthGPTError(
@@ -117,7 +117,13 @@ def bounding_box(scene: Scene, text: str) -> Window:
     steps, east = np.linspace(0, 1, 9), east + 360 * (east < west)
     edges = [(west + s * (east - west), y) for s in steps for y in (south, north)]
     edges += [(x, south + s * (north - south)) for s in steps for x in (west, east)]
-    return window_of(scene, to_pixels(scene, edges))
+    pixels = to_pixels(scene, edges)
+    width, height = scene.size
+    if east > 180 and scene.place.meridian is not None and (pixels[:, 0].min() < -1 or pixels[:, 0].max() > width + 1):
+        there = scene.place.to_map([(0, height / 2), (width, height / 2)])
+        if np.ptp(there[:, 0]) > 350:  # a map of the world, in which it is two windows
+            raise EarthGPTError(f"The bounding box {text!r} has a part at either edge of {scene.name}: ask for each.")
+    return window_of(scene, pixels)
 
 
 class Outlines:

@@ -44,7 +44,8 @@ def _expand(one: str) -> Iterator[Path | str]:
     elif is_product(path):
         yield path
     elif path.is_dir():
-        yield from sorted(file for file in path.rglob("[!.]*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+        yield from sorted(file for file in below if not any(one[0] == "." for one in file.relative_to(path).parts))
     elif path.suffix.lower() == ".json" and path.is_file():
         yield from _assets(path)
     elif path.exists() or not glob.has_magic(one):

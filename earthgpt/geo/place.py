@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -63,16 +64,21 @@ class Place:
         self._on_earth()
         return _degrees(self.crs, self.to_map(points))
 
-    def to_pixels(self, points: Sequence[Point] | np.ndarray) -> np.ndarray:
+    def to_pixels(self, points: Sequence[Point] | np.ndarray, together: bool = False) -> np.ndarray:
         """Pixels, float64 [N, 2] as (column, row) at pixel corners, of points [N, 2] as longitude and latitude in
         degrees (WGS 84): the inverse of ``to_wgs84``.
 
-        NaN for a point that the CRS does not reach. Raises EarthGPTError where the image has no place on Earth.
+        together: the points are those of one shape, which goes whole to the turn of the Earth that is nearest to the
+        image; else each point does. NaN for a point that the CRS does not reach. Raises EarthGPTError where the image
+        has no place on Earth.
         """
         self._on_earth()
         there = _between("EPSG:4326", self.crs, np.asarray(points, np.float64).reshape(-1, 2))
         if self.meridian is not None:  # an image may reach from 170 to 190 degrees, or from 0 to 360
-            there[:, 0] += 360 * np.round((self.meridian - there[:, 0]) / 360)
+            low, high = (np.nanmin(there[:, 0]), np.nanmax(there[:, 0])) if together and len(there) else (0, 0)
+            middle = (low + high) / 2 if together else there[:, 0]
+            turns = (self.meridian - middle) / 360
+            there[:, 0] += 360 * (turns if high - low >= 360 else np.round(turns))
         if self.model is None:
             a, b, c, d, e, f = self.transform
             return np.linalg.solve([[a, b], [d, e]], (there - (c, f)).T).T
@@ -127,10 +133,11 @@ def _unwrapped(gcps: Sequence[Any], crs: Any) -> Sequence[Any]:
     from rasterio.control import GroundControlPoint
     from rasterio.crs import CRS
 
-    longitudes = [one.x for one in gcps]
-    if not CRS.from_user_input(crs).is_geographic or max(longitudes) - min(longitudes) <= 180:
+    longitudes = sorted({one.x for one in gcps})
+    gap, west = max(((east - west, west) for west, east in pairwise(longitudes)), default=(0, 0))
+    if not CRS.from_user_input(crs).is_geographic or gap <= 180:  # a map of the world has no such gap
         return gcps
-    return [GroundControlPoint(one.row, one.col, one.x + 360 * (one.x < 0), one.y, one.z) for one in gcps]
+    return [GroundControlPoint(one.row, one.col, one.x + 360 * (one.x <= west), one.y, one.z) for one in gcps]
 
 
 def place(crs: str | None, transform: Affine | None, size: Size, notes: Sequence[str] = (), model: Any = None) -> Place:

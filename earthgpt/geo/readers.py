@@ -320,6 +320,11 @@ class FileReader:
         nodata = bands[0].nodata if self.nodata is None else self.nodata
         if nodata is None or np.array_equal(nodata, file.nodatavals[bands[0].number - 1] or np.inf, equal_nan=True):
             return file
+        kind = np.dtype(file.dtypes[bands[0].number - 1])
+        if kind.kind in "iu":
+            bounds = np.iinfo(kind)
+            if not (float(nodata).is_integer() and bounds.min <= nodata <= bounds.max):
+                return file  # no value of this type is that number
         opened = vars(self._handles)[os.getpid()]
         if (path, nodata) not in opened:
             with warnings.catch_warnings(), rasterio.MemoryFile(ext=".vrt") as around:

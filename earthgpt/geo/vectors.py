@@ -165,12 +165,12 @@ def open_writer(
     return Writer(path, ending, Layer(raster, properties, columns, classes), style)
 
 
-def check_output(path: str | Path, overwrite: bool = False, images: Iterable[str | Path] = ()) -> str:
+def check_output(path: str | Path, overwrite: bool = False, inputs: Iterable[str | Path] = ()) -> str:
     """The ending of a name, one of ``FORMATS``; raises EarthGPTError where ``open_writer`` would, before the work, and
-    for one of the ``images`` that are asked about, whatever may be written over."""
+    for one of the ``inputs``, whatever may be written over."""
     path = Path(path)
-    if path.exists() and any(Path(one).exists() and path.samefile(one) for one in images):
-        raise EarthGPTError(f"{path} is an image that is asked about: choose another name for what is written.")
+    if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
+        raise EarthGPTError(f"{path} is one of the inputs: choose another name for what is written.")
     ending = next((ending for ending in FORMATS if path.name.lower().endswith(ending)), None)
     if ending is None:
         raise EarthGPTError(f"Results are written as {', '.join(FORMATS)}; not {path.suffix or path.name!r}.")

@@ -90,6 +90,9 @@ def make_folder(folder: Path) -> TextIO:
     except BlockingIOError:
         lock.close()
         raise EarthGPTError(f"Another server has the jobs of {folder}; give this one its own --jobs.") from None
+    except OSError as error:
+        lock.close()
+        raise EarthGPTError(f"Cannot lock the jobs in {folder}: {error.strerror}.") from None
     return lock
 
 

@@ -878,7 +878,7 @@ async function bringBack() {
     };
   });
   const found = await atShelf("readonly", store => store.get(tab));
-  if (!found || scene || !await show(new File([found.file], found.name, { type: found.file.type }), found.sensor)) return;
+  if (!found || scene || opening || !await show(new File([found.file], found.name, { type: found.file.type }), found.sensor)) return;
   entries = found.entries;
   keep();
   for (const entry of entries) {
@@ -899,16 +899,22 @@ function save(blob, name) {
 }
 function asFeature(box) {
   if (box.feature) return box.feature;
-  const places = scene.facts.grid ? box.corners.map(lonlat) : box.corners;
-  let geometry = null;
-  if (!scene.facts.grid) geometry = { type: "Polygon", coordinates: [[...places, places[0]]] };
-  else if (!places.includes(null)) geometry = onEarth(places);
+  let geometry = { type: "Polygon", coordinates: [[...box.corners, box.corners[0]]] };
+  if (scene.facts.grid) {
+    // Along the edges in steps, so that a region across the antimeridian is told from one around most of the Earth.
+    const steps = box.corners.flatMap(([x, y], i) => {
+      const [ex, ey] = box.corners[(i + 1) % box.corners.length];
+      return Array.from({ length: 16 }, (_, k) => lonlat([x + k / 16 * (ex - x), y + k / 16 * (ey - y)]));
+    });
+    let last = steps[0]?.[0];
+    geometry = steps.includes(null) ? null : onEarth(steps.map(([x, y]) => [last += (x - last + 540) % 360 - 180, y]).filter((_, i) => i % 16 === 0));
+  }
   return { type: "Feature", properties: { label: box.label, pixels: box.corners }, geometry };
 }
-function onEarth(corners) {
-  // As placing.rings_on_earth: counterclockwise, and cut in two at the antimeridian (RFC 7946, 3.1.6 and 3.1.9).
-  let last = corners[0][0];
-  const ring = corners.map(([x, y]) => [last += (x - last + 540) % 360 - 180, y]), xs = ring.map(([x]) => x);
+function onEarth(ring) {
+  // As placing.rings_on_earth: counterclockwise, and cut in two at the antimeridian, where longitudes go on beyond 180
+  // degrees (RFC 7946, 3.1.6 and 3.1.9); null where nothing is left.
+  const xs = ring.map(([x]) => x);
   const half = (points, inside) => points.flatMap(([x, y], i) => {
     const [px, py] = points.at(i - 1), before = inside(px), here = inside(x), part = before / (before - here);
     return [...(before * here < 0 ? [[px + part * (x - px), py + part * (y - py)]] : []), ...(here >= 0 ? [[x, y]] : [])];
@@ -921,8 +927,10 @@ function onEarth(corners) {
   const rings = [];
   for (let k = Math.floor((Math.min(...xs) + 180) / 360); k < Math.ceil((Math.max(...xs) + 180) / 360); k++) {
     const west = 360 * k - 180, part = half(half(ring, x => x - west), x => west + 360 - x).map(([x, y]) => [x - 360 * k, y]);
-    if (part.length > 2) rings.push([closed(part)]);
+    const wide = part.map(([x]) => x);
+    if (part.length > 2 && Math.max(...wide) - Math.min(...wide) > 1e-6) rings.push([closed(part)]);
   }
+  if (!rings.length) return null;
   return rings.length > 1 ? { type: "MultiPolygon", coordinates: rings } : { type: "Polygon", coordinates: rings[0] };
 }
 function saveGeoJSON() {

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from earthgpt.assistant import EarthGPT
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.vectors import Feature, features
+from earthgpt.perception import known_scenes
 from earthgpt.serve.engine import Engine
 from earthgpt.serve.guard import Reader, RefusedError
 from earthgpt.serve.requests import Decoding
@@ -49,7 +50,7 @@ class BatchedEarthGPT(EarthGPT):
         ends, heads = time.monotonic() + self.timeout_s, self.model.dense_heads is not None
         if heads and (found := self.engine.run(lambda: self.engine.seen(raster).choose(classes), self.timeout_s)):
             return found
-        classes = scene_classification.TASK.listed(classes)
+        classes = scene_classification.TASK.listed(classes, known_scenes(self.model))
         conversation = Conversation.of((raster,), scene_classification.TASK.question(classes))
         return self.engine.choices(conversation, self._square(raster), classes, ends - time.monotonic())
 

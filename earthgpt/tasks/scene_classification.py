@@ -31,10 +31,12 @@ class SceneClassification(Task):
         listed = self.list_template.format(choices=", ".join(choices)) if choices else ""
         return (template or self.template) + listed
 
-    def listed(self, choices: Sequence[str]) -> list[str]:
-        """Choices as they are put to a model, in small letters where they stay apart: it was trained on such."""
+    def listed(self, choices: Sequence[str], known: Sequence[str] = ()) -> list[str]:
+        """Choices as they are put to a model that was trained on ``known`` classes: in small letters where all of these
+        are, and the choices stay apart."""
         small = [choice.lower() for choice in choices]
-        return small if len(set(small)) == len(set(choices)) else list(choices)
+        fits = known and all(name == name.lower() for name in known) and len(set(small)) == len(set(choices))
+        return small if fits else list(choices)
 
     def turns(self, sample, rng):
         """One question; in training the list is whole, a shuffled part of it, or left out."""

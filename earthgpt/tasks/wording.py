@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from earthgpt.tasks import Facts
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region, Sample
@@ -68,25 +69,33 @@ def class_meant(noun: str, classes: Iterable[str]) -> str | None:
     """The class of some that is meant by who may have written the plural of what is in the singular there, or the
     other way round, with other capitals, or in one word; None where none is. Whoever reads "two axes" cannot know of
     axe and ax."""
-    classes = tuple(classes)
-    if noun in classes:
-        return noun
-    for form in (class_name, str.lower, _folded):
-        spelled = {form(name): name for name in reversed(classes)}
+    for form, spelled in zip(_FORMS, _spelled(tuple(classes)), strict=True):
         if found := spelled.get(form(noun)):
             return found
     return None
+
+
+@lru_cache(64)
+def _spelled(classes: tuple[str, ...]) -> list[dict[str, str]]:
+    """The classes by each of their forms."""
+    return [{form(name): name for name in reversed(classes)} for form in _FORMS]
 
 
 def _folded(noun: str) -> str:
     return singular(plural(re.sub(r"[\s_-]+", "", noun).lower()))
 
 
+_FORMS = (str, class_name, str.lower, _folded)
+
+
 def classes_meant(choices: Sequence[str], classes: Iterable[str]) -> list[str] | None:
     """The class that each of some choices means (``class_meant``); None unless all mean one, and none the same."""
-    classes = tuple(classes)
-    found = [class_meant(choice, classes) for choice in choices]
-    return None if None in found or len(set(found)) < len(found) else found
+    classes, found = tuple(classes), []
+    for choice in choices:
+        found.append(class_meant(choice, classes))
+        if found[-1] is None:
+            return None
+    return found if len(set(found)) == len(found) else None
 
 
 def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
@@ -94,7 +103,10 @@ def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
     means all, stays None; raises EarthGPTError where none is left."""
     if given is None:
         return None
-    names = (name.strip() for name in (given.split(",") if isinstance(given, str) else given))
+    given = given.split(",") if isinstance(given, str) else list(given)
+    if wrong := [name for name in given if not isinstance(name, str)]:
+        raise EarthGPTError(f"A class is one text, not a {type(wrong[0]).__name__}.")
+    names = (name.strip() for name in given)
     found = tuple(dict.fromkeys(name for name in names if name))
     if not found:
         raise EarthGPTError("The list of classes is empty; give at least one, or none at all.")

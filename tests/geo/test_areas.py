@@ -62,6 +62,38 @@ def test_degrees_are_found_in_images_beyond_the_antimeridian(tmp_path, west, cro
         assert bounding_box(open_scene(path), "178,-5,-178,5") == (80, 50, 40, 100)
 
 
+@pytest.mark.parametrize(
+    ("west", "text", "window"),
+    [
+        (-180.125, "-180,-90,180,90", (0, 0, 1440, 720)),
+        (-180.125, "90,0,180,45", (1080, 180, 360, 180)),
+        (-180.125, "0,0,180,10", (720, 320, 720, 40)),
+        (0, "-180,-90,180,90", (0, 0, 1440, 720)),
+        (0, "170,0,-170,10", (680, 320, 80, 40)),
+        (-180, "170,0,-170,10", "a part at either edge"),
+    ],
+)
+def test_boxes_of_a_map_of_the_world_are_whole(tmp_path, west, text, window):
+    transform = rasterio.Affine(0.25, 0, west, 0, -0.25, 90)
+    path = write(tmp_path / "a.tif", np.zeros((720, 1440), np.uint8), crs="EPSG:4326", transform=transform)
+    if isinstance(window, str):
+        with pytest.raises(EarthGPTError, match=window):
+            bounding_box(open_scene(path), text)
+    else:
+        assert bounding_box(open_scene(path), text) == pytest.approx(window, abs=1)
+
+
+def test_control_points_around_the_world_stay(tmp_path):
+    points = [
+        rasterio.control.GroundControlPoint(y, x, -180 + 1.8 * x, 50 - 0.5 * y)
+        for y in (0, 100, 200) for x in (0, 50, 100, 150, 200)
+    ]  # fmt: skip
+    options = {"driver": "GTiff", "width": 200, "height": 200, "count": 1, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "a.tif", "w", **options) as file:
+        file.gcps = points, rasterio.crs.CRS.from_epsg(4326)
+    assert open_scene(tmp_path / "a.tif").to_wgs84([(150, 60)]) == pytest.approx(np.array([[90.0, 20.0]]), abs=1e-6)
+
+
 def test_control_points_across_the_antimeridian_lead_on(tmp_path):
     def wrapped(x):
         return x - 360 if x > 180 else x
@@ -76,7 +108,7 @@ def test_control_points_across_the_antimeridian_lead_on(tmp_path):
     bent = open_scene(tmp_path / "a.tif")
     pixels = np.array([[25.0, 60.0], [99.0, 60.0], [150.0, 60.0]])
     assert bent.to_wgs84(pixels) == pytest.approx(np.array([[179.25, 49.4], [179.99, 49.4], [-179.5, 49.4]]))
-    assert to_pixels(bent, bent.to_wgs84(pixels)) == pytest.approx(pixels, abs=0.01)
+    assert bent.place.to_pixels(bent.to_wgs84(pixels)) == pytest.approx(pixels, abs=0.01)
     assert "off by up to 0.0 pixels" in bent.notes[0]
 
 

@@ -536,6 +536,12 @@ def test_averages_leave_out_what_the_user_says_is_no_data(tmp_path, nodata):
     assert found[1].all() and (found[0] == 128).all()
     other = open_scene(tmp_path / "a.tif", nodata=1e300)._reader.read((0, 0, 400, 400), (100, 100), smooth=True)
     assert not (other[0] == 128).any(), "no value of this type is that number"
+    whole = np.zeros((400, 400), np.uint8)
+    whole[:, ::2] = 100
+    write(tmp_path / "b.tif", whole)
+    for number in (0.5, -1, 256, np.nan):
+        read = open_scene(tmp_path / "b.tif", nodata=number)._reader.read((0, 0, 400, 400), (100, 100), smooth=True)
+        assert (read[0] == 50).all()
 
 
 @pytest.mark.parametrize("kind", ["png", "jpg", "gif", "webp"])

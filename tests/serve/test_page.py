@@ -407,9 +407,12 @@ def test_of_two_images_the_one_that_was_asked_for_last_is_shown(opened):
 
 def test_a_box_across_the_antimeridian_is_cut_in_two(opened, tmp_path):
     opened.evaluate("scene = { facts: { grid: [[0]] } }")
-    cut = opened.evaluate("onEarth([[179.5, 1], [-179.5, 1], [-179.5, 0], [179.5, 0]])")
+    cut = opened.evaluate("onEarth([[179.5, 1], [180.5, 1], [180.5, 0], [179.5, 0]])")
     assert cut["type"] == "MultiPolygon"
     assert [sorted({x for x, _ in ring}) for (ring,) in cut["coordinates"]] == [[179.5, 180], [-180, -179.5]]
+    world = opened.evaluate("onEarth([[-180, 80], [180, 80], [180, -80], [-180, -80]])")
+    assert world["type"] == "Polygon" and {x for x, _ in world["coordinates"][0]} == {-180, 180}
+    assert opened.evaluate("onEarth([[5, 1], [5, 1], [5, 0], [5, 0]])") is None
     for corners in ([[10, 1], [11, 1], [11, 0], [10, 0]], [[10, 0], [11, 0], [11, 1], [10, 1]]):  # north up, south up
         (ring,) = opened.evaluate(f"onEarth({corners})")["coordinates"]
         assert sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in pairwise(ring)) > 0
