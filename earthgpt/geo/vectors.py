@@ -158,8 +158,10 @@ def open_writer(
     killed leaves no more than that; the next one begins anew. Memory does not grow with the number of features, but
     for pictures.
     Raises EarthGPTError for a name of no known format, for a file that is there already, where nothing can be written,
-    and where a library is missing.
+    where a library is missing, and for what is no Raster or Scene.
     """
+    if not all(hasattr(raster, name) for name in ("size", "crs", "transform")):
+        raise EarthGPTError(f"Features belong to a Raster or a Scene (earthgpt.open), not a {type(raster).__name__}.")
     path, ending = Path(path), check_output(path, overwrite)
     style = style and (overwrite or not path.with_suffix(".qml").exists())
     return Writer(path, ending, Layer(raster, properties, columns, classes), style)
@@ -184,7 +186,14 @@ def check_output(path: str | Path, overwrite: bool = False, inputs: Iterable[str
     return ending
 
 
-def write(path: str | Path, regions: Iterable[Feature | Region], raster: Any, **options: Any) -> None:
-    """Writes regions or features of an image, complete or not at all; options and errors: see ``open_writer``."""
+def write(
+    path: str | Path, regions: Iterable[Feature | Region] | Feature | Region | None, raster: Any, **options: Any
+) -> None:
+    """Writes regions or features of an image, complete or not at all; options and errors: see ``open_writer``.
+
+    One region is written alone, and None, where nothing was found, as a layer without features.
+    """
+    if regions is None or isinstance(regions, Feature | Region):
+        regions = [] if regions is None else [regions]
     with open_writer(path, raster, **options) as writer:
         writer.add(regions)

@@ -103,6 +103,8 @@ def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
     means all, stays None; raises EarthGPTError where none is left."""
     if given is None:
         return None
+    if not isinstance(given, Iterable):
+        raise EarthGPTError(f"Classes are names with commas between them, or a list, not a {type(given).__name__}.")
     given = given.split(",") if isinstance(given, str) else list(given)
     if wrong := [name for name in given if not isinstance(name, str)]:
         raise EarthGPTError(f"A class is one text, not a {type(wrong[0]).__name__}.")

@@ -236,6 +236,15 @@ def test_without_a_crs_there_are_pixels_and_the_layer_says_so(tmp_path, ending):
     assert np.isnan(table["area_m2"].astype(float)[0])
 
 
+def test_one_region_or_none_is_written_too_and_a_path_is_no_raster(tmp_path):
+    raster = Raster(PIXELS, (200, 100))
+    for regions, count in ((Region(Box(0, 0, 1, 1), "ship"), 1), (None, 0)):
+        write(tmp_path / "a.geojson", regions, raster, overwrite=True)
+        assert len(json.loads((tmp_path / "a.geojson").read_text())["features"]) == count
+    with pytest.raises(EarthGPTError, match="belong to a Raster or a Scene"):
+        write(tmp_path / "b.geojson", [], "scene.tif")
+
+
 def test_what_crosses_the_antimeridian_is_cut_in_two(tmp_path):
     raster = Raster(PIXELS, (200, 100), crs="EPSG:4326", transform=(0.01, 0, 179.0, 0, -0.01, 1.0))  # 179 E to 179 W
     region = Region(Box(0.25, 0, 0.75, 1), "storm")  # 179.5 E to 179.5 W
