@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections import Counter
@@ -112,9 +113,11 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
     except OSError as error:
-        if error.filename is None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.filename is None and not full:
             raise
-        typer.echo(f"earthgpt: {error.filename}: {error.strerror}.", err=True)
+        place = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"earthgpt: {place}{error.strerror}.", err=True)
         code = 1
     except Exception as error:  # a wrong option or command; anything else is a bug and keeps its traceback
         if not (hasattr(error, "format_message") and hasattr(error, "exit_code")):

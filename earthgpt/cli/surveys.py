@@ -105,7 +105,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     options = {"sensor": how.sensor, **how.reading, "window": how.window, "bbox": how.bbox, "aoi": how.aoi}
     reading = " ".join(f"{name}={value}" for name, value in options.items() if value is not None)
     asked = [wanted.get("question") or ", ".join(wanted.get("classes", ())), str(how.model), reading]
-    if output.exists() and not how.overwrite:
+    if output.exists() and output.stat().st_size and not how.overwrite:  # a full disk leaves an empty one
         try:
             text = output.read_text(encoding="utf-8-sig")
             rows = list(csv.reader(io.StringIO(text, newline="")))

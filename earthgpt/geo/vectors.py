@@ -162,7 +162,8 @@ def open_writer(
     """
     if not all(hasattr(raster, name) for name in ("size", "crs", "transform")):
         raise EarthGPTError(f"Features belong to a Raster or a Scene (earthgpt.open), not a {type(raster).__name__}.")
-    path, ending = Path(path), check_output(path, overwrite)
+    name = getattr(raster, "name", None)
+    path, ending = Path(path), check_output(path, overwrite, [name] if name else ())
     style = style and (overwrite or not path.with_suffix(".qml").exists())
     return Writer(path, ending, Layer(raster, properties, columns, classes), style)
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.pictures import COLOURS
-from earthgpt.geo.raster import Raster
+from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.vectors import FORMATS, Feature, open_writer, write
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
 
@@ -243,6 +243,14 @@ def test_one_region_or_none_is_written_too_and_a_path_is_no_raster(tmp_path):
         assert len(json.loads((tmp_path / "a.geojson").read_text())["features"]) == count
     with pytest.raises(EarthGPTError, match="belong to a Raster or a Scene"):
         write(tmp_path / "b.geojson", [], "scene.tif")
+
+
+def test_the_image_itself_is_never_written_over(tmp_path):
+    write_geotiff(tmp_path / "a.tif", PIXELS, 0.0, 0.0, 1.0, 32631)
+    before = (tmp_path / "a.tif").read_bytes()
+    with pytest.raises(EarthGPTError, match="is one of the inputs"):
+        write(tmp_path / "a.tif", [], open_raster(tmp_path / "a.tif"), overwrite=True)
+    assert (tmp_path / "a.tif").read_bytes() == before
 
 
 def test_what_crosses_the_antimeridian_is_cut_in_two(tmp_path):
