@@ -149,9 +149,11 @@ class EarthGPT:
         """The objects of ``classes`` (names, or text with commas between them), one class after the other, or of all
         when None, with upright or oriented boxes and scores (of ``ground``).
 
-        Those with a score below ``min_score`` are left out. ``steps`` are asked first, in the same dialogue: "count",
-        "horizontal" (``ObjectDetection.steps``).
+        Those with a score below ``min_score``, in [0, 1], are left out. ``steps`` are asked first, in the same
+        dialogue: "count", "horizontal" (``ObjectDetection.steps``).
         """
+        if not (isinstance(min_score, int | float | np.number) and 0 <= min_score <= 1):
+            raise EarthGPTError(f"min_score is a number from 0 to 1, not {min_score!r}.")
         raster, classes, found = open_raster(image, sensor), class_names(classes), []
         for label in (None,) if classes is None else classes:
             label = None if label is None else _words(label, "class")
@@ -164,12 +166,14 @@ class EarthGPT:
             found += [replace(region, score=answer.probability(*span)) for region, span in spans]
         return [region for region in found if region.score >= min_score]
 
-    def unknown(self, classes: Iterable[str], sensor: Sensor | str) -> list[str]:
-        """Those of some classes of objects that the dense heads were not trained to find in images of a sensor: their
-        boxes are guessed by the language model. Empty for a model without dense heads, which says nothing of it."""
+    def unknown(self, classes: str | Iterable[str], sensor: Sensor | str) -> list[str]:
+        """Those of some classes of objects (as of ``detect``) that the dense heads were not trained to find in images
+        of a sensor: their boxes are guessed by the language model. Empty for a model without dense heads, which says
+        nothing of it."""
         heads = self.model.dense_heads if self.constrained else None
         known = heads.vocabulary.seen_by(sensor) if heads is not None else ()
-        return [one for one in classes if class_meant(one, known) is None] if known else []
+        names = class_names(classes) if known and classes else ()
+        return [one for one in names if class_meant(one, known) is None]
 
     def chat(self, image: Any = None, sensor: Sensor | str | None = None) -> Chat:
         """A dialogue of several turns about an image, or about none."""

@@ -186,6 +186,8 @@ def test_the_sensor_of_an_array_decides_its_radiometry(tiny):
         (lambda tiny: tiny.ask(WIDE, ""), "The question is empty"),
         (lambda tiny: tiny.ground(WIDE, " \n"), "The phrase is empty"),
         (lambda tiny: tiny.detect(WIDE, ""), "list of classes is empty"),
+        (lambda tiny: tiny.detect(WIDE, "ship", min_score=50), "from 0 to 1, not 50"),
+        (lambda tiny: tiny.detect(WIDE, "ship", min_score="0.5"), "from 0 to 1, not '0.5'"),
         (lambda tiny: tiny.describe(WIDE, (1, 2, 3, 4)), "Box.from_pixels"),
         (lambda tiny: tiny.caption(np.zeros((3, 64, 64), np.uint8)), "has its bands first"),
         (lambda tiny: tiny.classify(WIDE, [" ", ""]), "list of classes is empty"),

@@ -173,7 +173,7 @@ class Layer:
             **self.properties,
             **self._known(feature.properties),
             "label": region.label,
-            "score": None if region.score is None else round(region.score, 4),
+            "score": None if region.score is None or not math.isfinite(region.score) else round(float(region.score), 4),
             "area_m2": _number(area),
             "length_m": _number(length),
             "width_m": _number(width),

@@ -26,6 +26,7 @@ from earthgpt.types import Box, Conversation, Region, Sensor
 GEOJSON = "application/geo+json"
 _WHOLE = Box(0, 0, 1, 1)
 _CLASSES = 1000
+_DETECTED = 20  # classes that are looked for at once, each with an answer of its own
 
 
 class BatchedEarthGPT(EarthGPT):
@@ -161,8 +162,12 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
         accept: Accept = None,
     ) -> Any:
         """The objects of some classes, or of all. Large scenes are better submitted as jobs, which look at tiles."""
-        raster, names = opened(image, sensor), names_of(classes)
-        regions = assistant().detect(raster, names, oriented, min_score=min_score)
+        ends, regions = time.monotonic() + reader.limits.seconds, []
+        names, raster = names_of(classes, _DETECTED), opened(image, sensor)
+        for name in (None,) if names is None else names:
+            if time.monotonic() > ends:
+                raise TimeoutError("The answers took too long.")
+            regions += assistant().detect(raster, name, oriented, min_score=min_score)
         found, guessed = [_found(one, raster) for one in regions], assistant().unknown(names or (), raster.sensor)
         value = Detections(image=_picture(raster), regions=found, guessed=guessed)
         return _answered(value, regions, raster, format, accept)
@@ -244,11 +249,11 @@ def cleaned(text: str | None) -> str | None:
     return text
 
 
-def names_of(text: str | None) -> tuple[str, ...] | None:
+def names_of(text: str | None, most: int = _CLASSES) -> tuple[str, ...] | None:
     """Names with commas between them; None stays None. Raises EarthGPTError for none, and for too many."""
     names = class_names(cleaned(text))
-    if names and len(names) > _CLASSES:
-        raise RefusedError(f"Give 1 to {_CLASSES} classes, with commas between them.")
+    if names and len(names) > most:
+        raise RefusedError(f"Give 1 to {most} classes, with commas between them.")
     return names
 
 

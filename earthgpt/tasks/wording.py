@@ -99,8 +99,8 @@ def classes_meant(choices: Sequence[str], classes: Iterable[str]) -> list[str] |
 
 
 def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """The classes that somebody gives, each once: text with commas between them, or one after the other. None, which
-    means all, stays None; raises EarthGPTError where none is left."""
+    """The classes that somebody gives, each once whatever its capitals: text with commas between them, or one after the
+    other. None, which means all, stays None; raises EarthGPTError where none is left, and for what is no text."""
     if given is None:
         return None
     if not isinstance(given, Iterable):
@@ -108,8 +108,10 @@ def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
     given = given.split(",") if isinstance(given, str) else list(given)
     if wrong := [name for name in given if not isinstance(name, str)]:
         raise EarthGPTError(f"A class is one text, not a {type(wrong[0]).__name__}.")
-    names = (name.strip() for name in given)
-    found = tuple(dict.fromkeys(name for name in names if name))
+    names: dict[str, str] = {}  # of two that differ in capitals alone the first
+    for name in map(str.strip, given):
+        names.setdefault(name.lower(), name)
+    found = tuple(name for name in names.values() if name)
     if not found:
         raise EarthGPTError("The list of classes is empty; give at least one, or none at all.")
     return found

@@ -245,6 +245,13 @@ def test_one_region_or_none_is_written_too_and_a_path_is_no_raster(tmp_path):
         write(tmp_path / "b.geojson", [], "scene.tif")
 
 
+@pytest.mark.parametrize(("score", "kept"), [(np.float32(0.5), 0.5), (float("nan"), None), (0.25, 0.25)])
+def test_scores_of_any_kind_are_numbers_or_none(tmp_path, score, kept):
+    write(tmp_path / "a.geojson", Region(Box(0, 0, 1, 1), "ship", score), Raster(PIXELS, (200, 100)))
+    (feature,) = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    assert feature["properties"].get("score") == kept
+
+
 def test_the_image_itself_is_never_written_over(tmp_path):
     write_geotiff(tmp_path / "a.tif", PIXELS, 0.0, 0.0, 1.0, 32631)
     before = (tmp_path / "a.tif").read_bytes()

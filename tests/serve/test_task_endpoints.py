@@ -188,6 +188,9 @@ def test_several_classes_are_found_one_after_the_other(served, geotiff, assistan
     expected = [assistant.detect(geotiff, one) for one in ("ship", "car")]
     assert [one["label"] for one in reply["regions"]] == [one.label for found in expected for one in found]
     assert reply["guessed"] == [], "this model has no detector that could know them"
+    many = {"classes": ",".join(f"class {i}" for i in range(21))}
+    refused = served.client.post("/v1/detect", files=files, data=many)
+    assert refused.status_code == 400 and "1 to 20 classes" in refused.json()["error"]["message"]
 
 
 def test_a_server_without_jobs_says_how_it_would_have_them(assistant, geotiff):

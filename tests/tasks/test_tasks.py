@@ -267,6 +267,7 @@ def test_classes_are_given_as_text_with_commas_or_one_after_the_other(given):
 
 def test_a_list_without_classes_is_not_all_classes():
     assert class_names(None) is None and class_names(["ship, moored"]) == ("ship, moored",)
+    assert class_names("Ship,car,ship,SHIP") == ("Ship", "car")
     for wrong in (5, ["ship", None]):
         with pytest.raises(EarthGPTError, match=r"not a (int|NoneType)"):
             class_names(wrong)
