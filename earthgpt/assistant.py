@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from earthgpt.generation import Answer, Reading, choice_probabilities, generate
 from earthgpt.geo.raster import Raster, open_raster
@@ -70,6 +71,10 @@ class EarthGPT:
 
         memory: of the turns before; what was seen and read there is not looked at again.
         """
+        if not isinstance(conversation, Conversation):
+            raise EarthGPTError(
+                f"A Conversation is gone on with, not a {type(conversation).__name__}; see ask and chat."
+            )
         conversation = replace(conversation, images=tuple(open_raster(one, sensor) for one in conversation.images))
         memory = memory or Memory(self)
         if self.constrained:
@@ -143,7 +148,7 @@ class EarthGPT:
         classes: str | Sequence[str] | None = None,
         oriented: bool = False,
         sensor: Sensor | str | None = None,
-        steps: Sequence[str] = (),
+        steps: Sequence[str] | str | None = (),
         min_score: float = 0.0,
     ) -> list[Region]:
         """The objects of ``classes`` (names, or text with commas between them), one class after the other, or of all
@@ -243,14 +248,12 @@ def load(
     GPU, while on a processor it is "float32". compiled: answers are decoded by a program that is compiled now for this
     processor, in a few seconds, or on a CUDA GPU by graphs of its passes: faster, with the same answers to rounding.
     None: on a processor, where that can be; where not, a warning is logged.
-    Raises EarthGPTError when there is no such model, and where ``compiled`` cannot be: on another GPU, and on a
-    processor without a compiler.
+    Raises EarthGPTError when there is no such model, device or type of weights, and where ``compiled`` cannot be: on
+    another GPU, and on a processor without a compiler.
     """
-    import torch
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    model, processor = load_model(name, dtype or ("float32" if torch.device(device).type == "cpu" else "auto"))
-    model = model.to(device)
+    place = _device(device)
+    model, processor = load_model(name, dtype or ("float32" if place.type == "cpu" else "auto"))
+    model = model.to(place)
     if compiled or (compiled is None and model.device.type == "cpu"):
         try:
             model.compile_decoding()
@@ -259,6 +262,17 @@ def load(
                 raise
             _log.warning("Decoding is not compiled. %s", error)
     return EarthGPT(model, processor, constrained)
+
+
+def _device(name: str | torch.device | None) -> torch.device:
+    try:
+        found = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+        torch.empty(0, device=found)  # a name may be right where there is no such device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        reason = "" if reason.startswith("Expected one of") else f" ({reason})"  # a list of all that torch ever knew
+        raise EarthGPTError(f'There is no device {name!r} here{reason}: "cpu" is, and "cuda" with a GPU.') from None
+    return found
 
 
 def _words(text: str, what: str) -> str:

@@ -262,9 +262,11 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type[_Tre
     """A recipe of a kind from a TOML file; ``overrides`` are ``key=value`` with dots for what lies deeper
     (``sources.0.root=..``).
 
-    A value is read as TOML and, where that fails, taken as a string. Raises EarthGPTError for a missing or broken
-    file, an unknown key, a value of the wrong kind, and stages (``after``) that go in a circle.
+    A value is read as TOML and, where that fails, taken as a string. Raises EarthGPTError for what names no file, a
+    missing or broken one, an unknown key, a value of the wrong kind, and stages (``after``) that go in a circle.
     """
+    if not isinstance(path, str | Path):
+        raise EarthGPTError(f"A recipe is a {kind.__name__} or the path of its TOML file, not a {type(path).__name__}.")
     return _load(Path(path), overrides, kind, ())
 
 

@@ -108,6 +108,10 @@ def evaluate(
     data set has no facts for or whose answers no report can keep, when ``output`` is of another run or cannot be
     written, and where the model cannot be asked.
     """
+    if not isinstance(model, EarthGPT | Endpoint):
+        raise EarthGPTError(
+            f"What is evaluated is a model as earthgpt.load gives it, or an Endpoint; not {model!r:.60}."
+        )
     card, asked = lookup.find("datasets", dataset), _task(task, frame, options or {})
     if unknown := [one for one in blind if one not in BLIND]:
         raise EarthGPTError(f"A baseline is one of {', '.join(BLIND)}; not {unknown[0]!r}.")

@@ -45,6 +45,16 @@ class Sensor(StrEnum):
             raise EarthGPTError(f"The sensor is one of {', '.join(cls)}; not {name!r}.") from None
 
 
+def _sides(size: Size) -> tuple[float, float]:
+    try:
+        width, height = size
+        if width > 0 and height > 0:
+            return width, height
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"A size is (width, height) in pixels, both above 0; not {size!r}.")
+
+
 def _refuse_pixels(values: tuple[float, ...], kind: str) -> None:
     if not all(map(math.isfinite, values)):
         raise ValueError(f"{kind} corners must be finite numbers, not {values}.")
@@ -74,7 +84,7 @@ class Box:
     @classmethod
     def from_pixels(cls, left: float, top: float, right: float, bottom: float, size: Size) -> Box:
         """A box from pixel edges; ``size`` is (width, height). What lies outside the image is cut off."""
-        width, height = size
+        width, height = _sides(size)
         xs = [min(max(x / width, 0.0), 1.0) for x in (left, right)]
         ys = [min(max(y / height, 0.0), 1.0) for y in (top, bottom)]
         return cls(xs[0], ys[0], xs[1], ys[1])
@@ -85,9 +95,9 @@ class Box:
 
         Raises EarthGPTError for another text, and for a box that is smaller than a pixel or not inside the image.
         """
-        width, height = size
+        (width, height), text = size, str(text)
         try:
-            left, top, right, bottom = (float(value) for value in text.split(","))
+            left, top, right, bottom = (float(value) for value in text.strip("()[]").split(","))
             inside = 0 <= left < right <= width and 0 <= top < bottom <= height
         except ValueError:
             inside = False
@@ -150,10 +160,14 @@ class OrientedBox:
     corners: tuple[Point, Point, Point, Point]
 
     def __post_init__(self) -> None:
-        if len(self.corners) != 4:
-            raise ValueError(f"An OrientedBox has four corners, not {len(self.corners)}.")
-        _refuse_pixels(tuple(value for corner in self.corners for value in corner), "OrientedBox")
-        object.__setattr__(self, "corners", release_order(self.corners))
+        try:
+            corners = tuple((float(x), float(y)) for x, y in self.corners)
+        except (TypeError, ValueError):
+            raise ValueError(f"An OrientedBox has four corners (x, y), not {self.corners!r}.") from None
+        if len(corners) != 4:
+            raise ValueError(f"An OrientedBox has four corners, not {len(corners)}.")
+        _refuse_pixels(tuple(value for corner in corners for value in corner), "OrientedBox")
+        object.__setattr__(self, "corners", release_order(corners))
 
     @classmethod
     def from_pixels(cls, corners: tuple[Point, ...], size: Size) -> OrientedBox:
@@ -162,7 +176,7 @@ class OrientedBox:
         A corner outside the image is moved to the nearest point of its edge, so a box that is cut off becomes
         a quadrilateral.
         """
-        width, height = size
+        width, height = _sides(size)
         return cls(tuple((min(max(x / width, 0.0), 1.0), min(max(y / height, 0.0), 1.0)) for x, y in corners))
 
     def to_pixels(self, size: Size) -> tuple[Point, ...]:
@@ -272,6 +286,12 @@ class Region:
     label: str
     score: float | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.box, Box | OrientedBox):
+            raise ValueError(
+                f"The box of a Region is a Box or an OrientedBox (see from_pixels), not a {type(self.box).__name__}."
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -321,6 +341,8 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in ("user", "assistant"):
             raise ValueError(f"A message comes from 'user' or 'assistant', not {self.role!r}.")
+        if not isinstance(self.text, str):
+            raise ValueError(f"What is said is text, not {self.text!r}.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,6 +356,10 @@ class Conversation:
     messages: tuple[Message, ...] = field(default=())
 
     def __post_init__(self) -> None:
+        if not isinstance(self.images, tuple | list):
+            raise ValueError(
+                f"The images of a conversation are a tuple, (image,) of one; not a {type(self.images).__name__}."
+            )
         for i, message in enumerate(self.messages):
             if message.role != ("user", "assistant")[i % 2]:
                 raise ValueError(f"Messages alternate and start with the user; message {i} is from {message.role}.")

@@ -1,5 +1,7 @@
 """The model in the words of the six tasks: values come out, and mistakes are told in one line."""
 
+import io
+import re
 import shutil
 
 import numpy as np
@@ -93,6 +95,14 @@ def test_detection_in_steps_is_a_dialogue(scripted):
         "2",
         "Detect all ships shown in the image and describe using horizontal bounding boxes.",
     ]
+
+
+def test_a_step_may_be_named_alone(scripted):
+    tiny, texts, asked = scripted
+    texts += ["two", "", ""]
+    tiny.detect(WIDE, "ship", steps="count")
+    tiny.detect(WIDE, "ship", steps=None)
+    assert [len(one.messages) for one in asked] == [1, 3, 1]
 
 
 def test_nothing_found_and_nothing_readable_are_empty(scripted):
@@ -196,6 +206,12 @@ def test_the_sensor_of_an_array_decides_its_radiometry(tiny):
         (lambda tiny: tiny.ask(WIDE, "What?", sensor="lidar"), "optical, sar, infrared; not 'lidar'"),
         (lambda tiny: tiny.ask(np.zeros((0, 4)), "What?"), "An image is an array"),
         (lambda tiny: tiny.ask(WIDE, "Is <image> here?"), "<image>"),
+        (lambda tiny: tiny.ask(WIDE, None), "one text, not a NoneType"),
+        (lambda tiny: tiny.ask([[1, 2], [3, 4]], "What?"), "not a list: [[1, 2], [3, 4]]"),
+        (lambda tiny: tiny.ask(io.BytesIO(b"GIF8"), "What?"), "PIL.Image.open"),
+        (lambda tiny: tiny.ask("", "What?"), "the name of a file"),
+        (lambda tiny: tiny.ask("a\0b.png", "What?"), "embedded null byte"),
+        (lambda tiny: tiny.say("What?"), "not a str; see ask and chat"),
     ],
 )
 def test_a_mistake_is_told_in_one_line(tiny, mistake, says):
@@ -249,8 +265,28 @@ def test_weights_are_of_the_type_that_is_asked_for_and_float32_on_a_processor(mo
     asked = []
     monkeypatch.setattr(assistant_module, "load_model", lambda name, dtype: asked.append(dtype) or (half.model, None))
     monkeypatch.setattr(type(half.model), "to", lambda self, device: self)
+    monkeypatch.setattr(assistant_module.torch, "empty", lambda size, device: None)
     load(device="cuda")
     assert asked == ["auto"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"name": None}, "named by text"),
+        ({"device": "gpu"}, "no device 'gpu'"),
+        ({"device": "CPU"}, "no device 'CPU'"),
+        ({"device": "cuda:99"}, "no device 'cuda:99'"),
+        ({"dtype": "bf16"}, "auto, float32, bfloat16, float16; not 'bf16'"),
+    ],
+)
+def test_what_no_model_can_be_loaded_as_is_told(options, says):
+    with pytest.raises(EarthGPTError, match=re.escape(says)):
+        load(**options)
+
+
+def test_a_type_of_torch_is_a_type_of_weights():
+    assert load(device="cpu", dtype=torch.bfloat16).model.dtype == torch.bfloat16
 
 
 def test_a_name_that_is_no_folder_may_be_a_typing_error(monkeypatch):

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from earthgpt import lookup
-from earthgpt.config import NewModel, Recipe, load_recipe, save_recipe
+from earthgpt.config import BuildRecipe, NewModel, Recipe, load_recipe, save_recipe
 from earthgpt.types import EarthGPTError
 
 FOLDER = Path(__file__).parents[1] / "recipes"
@@ -149,3 +149,9 @@ def test_a_saved_recipe_is_the_same_recipe(small, tmp_path):
 def test_a_recipe_cannot_be_changed(small):
     with pytest.raises(ValueError, match="frozen"):
         load_recipe(small).steps = 5
+
+
+@pytest.mark.parametrize(("given", "kind"), [(None, Recipe), ({}, BuildRecipe)])
+def test_what_is_no_recipe_and_no_file_is_told(given, kind):
+    with pytest.raises(EarthGPTError, match=f"A recipe is a {kind.__name__} or the path of its TOML file"):
+        load_recipe(given, kind=kind)

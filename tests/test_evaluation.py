@@ -535,6 +535,8 @@ def test_pixels_are_those_of_the_image_as_it_is_sent():
 
 
 def test_an_unknown_frame_or_baseline_is_told(fake):
+    with pytest.raises(EarthGPTError, match=r"as earthgpt\.load gives it, or an Endpoint; not 'earthgpt-tiny'"):
+        evaluate("earthgpt-tiny", "synthetic", "visual_grounding")
     with pytest.raises(EarthGPTError, match="A frame is one of square, image, 0-100, 0-1000, pixels; not 'x'"):
         evaluate(fake, "synthetic", "visual_grounding", frame="x")
     with pytest.raises(EarthGPTError, match="A baseline is one of text-only, blank, shuffled-images; not 'x'"):

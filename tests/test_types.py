@@ -1,7 +1,9 @@
 """Boxes, regions and conversations."""
 
 import math
+import re
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from earthgpt.types import (
     EarthGPTError,
     Message,
     OrientedBox,
+    Region,
     convex_hull,
     polygon_area,
     release_order,
@@ -34,6 +37,31 @@ def turned_square(angle: float, side: float = 0.5) -> OrientedBox:
 def test_iou_is_the_overlap_over_the_union():
     # 0.25 x 0.25 over 2 x 0.5 x 0.5 - 0.25 x 0.25
     assert Box(0, 0, 0.5, 0.5).iou(Box(0.25, 0.25, 0.75, 0.75)) == pytest.approx(1 / 7)
+
+
+@pytest.mark.parametrize("size", [(0, 10), (10, -1), (float("nan"), 10), (10, 10, 3), 10, None])
+def test_a_size_is_a_width_and_a_height(size):
+    for of_pixels, corners in ((Box.from_pixels, (1, 1, 2, 2)), (OrientedBox.from_pixels, (DIAMOND,))):
+        with pytest.raises(ValueError, match=re.escape(f"both above 0; not {size!r}")):
+            of_pixels(*corners, size)
+
+
+def test_oriented_boxes_are_made_of_lists_and_arrays_too():
+    for corners in (list(map(list, DIAMOND)), np.array(DIAMOND, np.float32)):
+        made = OrientedBox(corners)
+        assert made == OrientedBox(DIAMOND) and type(made.corners[0][0]) is float
+
+
+def test_values_of_another_kind_are_refused_where_they_are_made():
+    wrong = (
+        lambda: OrientedBox((0, 0, 1, 0)),
+        lambda: Region((0, 0, 1, 1), "ship"),
+        lambda: Message("user", None),
+        lambda: Conversation.of("a.png", "What is this?"),
+    )
+    for make in wrong:
+        with pytest.raises(ValueError, match="not "):
+            make()
 
 
 def test_boxes_that_touch_have_zero_iou():

@@ -12,7 +12,9 @@ import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from earthgpt.files import whole_file
-from earthgpt.geo.raster import LARGEST_SIDE, Raster
+from earthgpt.geo.placing import Feature, each
+from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
+from earthgpt.geo.scene import Scene
 from earthgpt.types import EarthGPTError, Point, Region
 
 # Colours that people with any colour vision can tell apart (Okabe and Ito, 2008), the brightest first; and for more
@@ -27,17 +29,21 @@ CASING, PAPER, INK = "#000000", "#FFFFFF", "#1A1A1A"
 
 def draw(
     raster: Any,
-    regions: Sequence[Region],
+    regions: Iterable[Feature | Region] | Feature | Region | None,
     legend: bool = False,
     side: int = LARGEST_SIDE,
     gsd_m: float | None = None,
 ) -> Image.Image:
-    """A Raster or a Scene with boxes, labels and scores; a colour for a label.
+    """An image, which is anything that ``earthgpt.open`` takes, with the boxes, labels and scores of some regions, of
+    one, or of None where nothing was found; a colour for a label.
 
     The picture is the image at most ``side`` pixels a side, enlarged until its shorter side is ``SHORTEST_SIDE`` or its
     longer one ``side``. legend: whether a strip below it says what the colours mean and how often each label occurs,
     with a scale bar where the metres of a pixel are known: ``gsd_m``, or the scene's own.
+    Raises EarthGPTError for an image that cannot be read, and for what are no regions.
     """
+    raster = raster if isinstance(raster, Raster | Scene) else open_raster(raster)
+    regions = [one.region if isinstance(one, Feature) else one for one in each(regions)]
     picture = Image.fromarray(pixels_of(raster, side))
     scale = max(1.0, min(SHORTEST_SIDE / min(picture.size), side / max(picture.size)))
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)), Image.Resampling.BICUBIC)

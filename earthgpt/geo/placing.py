@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from earthgpt.geo.place import EARTH_RADIUS_M, ECCENTRICITY2, Place, place
-from earthgpt.types import Box, Point, Region
+from earthgpt.types import Box, EarthGPTError, Point, Region
 
 # The columns of every table of features, and their types; each may be empty but the label and the pixels.
 COLUMNS: dict[str, type] = {
@@ -42,6 +42,17 @@ class Feature:
 
     region: Region
     properties: Mapping[str, Any] = field(default_factory=dict)
+
+
+def each(features: Iterable[Feature | Region] | Feature | Region | None) -> Iterator[Feature | Region]:
+    """Features and regions as they come: one by itself, and none of None, as where nothing was found. Raises
+    EarthGPTError for what is neither."""
+    features = [] if features is None else features
+    several = isinstance(features, Iterable)
+    for one in features if several else [features]:
+        if not isinstance(one, Feature | Region):
+            raise EarthGPTError(f"Regions or Features are written and drawn, not a {type(one).__name__}: {one!r:.60}")
+        yield one
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +86,19 @@ class Layer:
         raster: Any,
         properties: Mapping[str, Any] | None = None,
         columns: Mapping[str, type] | None = None,
-        classes: Iterable[str] = (),
+        classes: Iterable[str] | None = (),
     ) -> None:
         self.raster, self.size = raster, raster.size
         self.place: Place = getattr(raster, "place", None) or place(raster.crs, raster.transform, raster.size)
-        self.columns = {**COLUMNS, **(columns or {})}
+        try:
+            self.columns = {**COLUMNS, **(columns or {})}
+            wrong = [kind for kind in self.columns.values() if kind not in (str, float, int, bool)]
+        except TypeError:
+            wrong = [columns]
+        if wrong:
+            raise EarthGPTError(f"Columns are names with their types, str, float, int or bool; not {wrong[0]!r:.80}.")
         self.properties = self._known(properties or {})
-        self.labels = {label: i for i, label in enumerate(dict.fromkeys(classes))}
+        self.labels = {label: i for i, label in enumerate(dict.fromkeys(classes or ()))}
         self.lost = 0
 
     @property
@@ -118,7 +135,7 @@ class Layer:
 
     def of(self, features: Iterable[Feature | Region]) -> list[Placed]:
         """Features with their places; many at once cost little more than one."""
-        features = [one if isinstance(one, Feature) else Feature(one) for one in features]
+        features = [one if isinstance(one, Feature) else Feature(one) for one in each(features)]
         if not features:
             return []
         for one in features:

@@ -94,7 +94,7 @@ def open_raster(
     sensor: Sensor | str | None = None,
     **options: Any,
 ) -> Raster:
-    """A Raster from a file, an array ([H, W] or [H, W, C] of any numeric type), a PIL image, or a Scene.
+    """A Raster from a file, an array or tensor ([H, W] or [H, W, C] of any numeric type), a PIL image, or a Scene.
 
     ``sensor`` decides how values that are not 8-bit are stretched; None to infer it from a map, or from the name of a
     picture. GeoTIFFs and other maps, folders and lists of bands keep their place when rasterio is there (extra "geo"),
@@ -110,10 +110,20 @@ def open_raster(
         source = source()
     if isinstance(source, Image.Image):
         return Raster(_pillow(source, taken), source.size, taken, "image")
+    if hasattr(source, "__array__"):  # of another library, as a tensor
+        source = np.asarray(source)
     if isinstance(source, np.ndarray) and not options:
         pixels = to_rgb8(source, taken)
         return Raster(pixels, (pixels.shape[1], pixels.shape[0]), taken, "array")
-    if options or not isinstance(source, (str, Path)) or not is_picture(source):
+    files = [source] if isinstance(source, str | Path) else source if isinstance(source, list | tuple) else ()
+    if not isinstance(source, np.ndarray) and not (
+        files and all(isinstance(one, str | Path) and str(one) for one in files)
+    ):
+        raise EarthGPTError(
+            f"An image is the name of a file or of several with a band each, an array, a PIL image or a Scene; not a "
+            f"{type(source).__name__}: {source!r:.60}. Bytes and open files are opened by PIL.Image.open."
+        )
+    if options or not isinstance(source, str | Path) or not is_picture(source):
         return _of_scene(open_scene(source, sensor, **options))
     path = Path(source)
     return _open_picture(path, taken if sensor else named_sensor([path.name])[0] or taken)
@@ -200,8 +210,8 @@ def _is_map(path: Path) -> bool:
         if able:
             return True
         raise EarthGPTError(f"{path} is a folder; name an image file.") from None
-    except OSError as error:
-        raise EarthGPTError(f"Cannot read {path}: {error.strerror}.") from None
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        raise EarthGPTError(f"Cannot read {path}: {getattr(error, 'strerror', error)}.") from None
     if not head:
         raise EarthGPTError(f"{path} is empty; copy or download it again.")
     beside = _WORLD_FILES.get(path.suffix.lower(), ())

@@ -17,6 +17,8 @@ from earthgpt.geo.speckle import LEE_SIDE, box_mean, equivalent_looks, lee
 from earthgpt.geo.tiles import Window, inside
 from earthgpt.types import EarthGPTError, Point, Sensor, Size
 
+_NUMBER = (int, float, np.integer, np.floating)
+
 
 class Scene:
     """A raster that is read in windows; ``open_scene`` makes one.
@@ -289,16 +291,19 @@ class _Options:
         speckle: str | None,
         black_hot: bool,
         gsd_m: float | None,
+        nodata: float | None,
     ) -> None:
         self.sensor = None if sensor is None else Sensor.of(sensor)
         if stretch not in (None, "none"):
             parse_limits(stretch)
         if speckle not in (None, "lee"):
             raise EarthGPTError(f"The speckle filter is lee; not {speckle!r}.")
-        if not 1 <= looks <= 64:
-            raise EarthGPTError(f"Multi-looking averages 1 to 64 pixels a side; not {looks}.")
-        if gsd_m is not None and not gsd_m > 0:
-            raise EarthGPTError(f"The ground sampling distance is a number of metres above 0; not {gsd_m:g}.")
+        if not (isinstance(looks, int | np.integer) and 1 <= looks <= 64):
+            raise EarthGPTError(f"Multi-looking averages 1 to 64 pixels a side; not {looks!r}.")
+        if not (gsd_m is None or (isinstance(gsd_m, _NUMBER) and gsd_m > 0)):
+            raise EarthGPTError(f"The ground sampling distance is a number of metres above 0; not {gsd_m!r}.")
+        if not (nodata is None or isinstance(nodata, _NUMBER)):
+            raise EarthGPTError(f"The value of no data is a number; not {nodata!r}.")
         self.stretch, self.units, self.looks, self.speckle = stretch, units, looks, speckle
         self.black_hot, self.gsd_m = black_hot, gsd_m
 
@@ -338,12 +343,20 @@ def open_scene(
     """
     if isinstance(source, Scene):
         return source
-    options = _Options(sensor, stretch, units, looks, speckle, black_hot, gsd_m)
+    options = _Options(sensor, stretch, units, looks, speckle, black_hot, gsd_m, nodata)
     if isinstance(source, np.ndarray):
         scene = Scene(ArrayReader(source, bands, nodata, options.sensor), "array", options)
     else:
         named = [str(one) for one in source] if isinstance(source, (list, tuple)) else str(source)
-        name = named if isinstance(named, str) else f"{named[0]} and {len(named) - 1} more" if named else ""
+        name = (
+            named
+            if isinstance(named, str)
+            else named[0]
+            if len(named) == 1
+            else f"{named[0]} and {len(named) - 1} more"
+            if named
+            else ""
+        )
         scene = Scene(_reader(named, bands, nodata, crs, options.sensor, remote), name, options)
     if options.filtered and scene.sensor is not Sensor.SAR:
         raise EarthGPTError(f"{scene.name} is {scene.sensor} ({scene.sensor_reason}); looks and speckle are for sar.")

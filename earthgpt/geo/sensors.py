@@ -235,9 +235,11 @@ def parse_limits(limits: str | Sequence[float]) -> tuple[str, float, float]:
             raise EarthGPTError(told)
         kind, low, high = found[0][2], float(found[0][1]), float(found[1][1])
     else:
-        if len(limits) != 2:
-            raise EarthGPTError(told)
-        kind, low, high = "", float(limits[0]), float(limits[1])
+        try:
+            low, high = map(float, limits)
+        except (TypeError, ValueError):
+            raise EarthGPTError(told) from None
+        kind = ""
     if not low < high or (kind == "%" and not 0 <= low < high <= 100):
         raise EarthGPTError(told)
     return kind, low, high

@@ -14,7 +14,7 @@ from typing import Any
 from earthgpt.geo.annotations import COCO, DOTA, YOLO, OrientedYOLO
 from earthgpt.geo.drawings import AnnotatedGeoTIFF, Picture
 from earthgpt.geo.layers import CSV, KML, PIXELS, FlatGeobuf, GeoJSON, GeoPackage, GeoParquet, Sink, geojson
-from earthgpt.geo.placing import Feature, Layer
+from earthgpt.geo.placing import Feature, Layer, each
 from earthgpt.geo.styles import qgis_style
 from earthgpt.geo.webmap import WebMap
 from earthgpt.types import EarthGPTError, Region
@@ -83,7 +83,7 @@ class Writer:
     def add(self, features: Iterable[Feature | Region]) -> None:
         """Adds some; many at once are faster. Raises ValueError for properties that are no columns, and EarthGPTError
         where they cannot be written."""
-        features = iter(features)
+        features = each(features)
         while placed := self._layer.of(islice(features, 2_000)):
             with self._told():
                 self._sink.add(placed)
@@ -142,7 +142,7 @@ def open_writer(
     *,
     properties: Mapping[str, Any] | None = None,
     columns: Mapping[str, type] | None = None,
-    classes: Iterable[str] = (),
+    classes: Iterable[str] | None = (),
     overwrite: bool = False,
     style: bool = True,
 ) -> Writer:
@@ -194,7 +194,5 @@ def write(
 
     One region is written alone, and None, where nothing was found, as a layer without features.
     """
-    if regions is None or isinstance(regions, Feature | Region):
-        regions = [] if regions is None else [regions]
     with open_writer(path, raster, **options) as writer:
         writer.add(regions)

@@ -15,6 +15,7 @@ from earthgpt.types import EarthGPTError
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT = "earthgpt-tiny"
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 def names() -> list[str]:
@@ -27,6 +28,8 @@ def locate(name: str | Path) -> str:
 
     Raises EarthGPTError when it can be none of them.
     """
+    if not isinstance(name, str | Path):
+        raise EarthGPTError(f"A model is named by text or the path of its folder, not by a {type(name).__name__}.")
     if (PRETRAINED / str(name) / "config.json").is_file():
         return str(PRETRAINED / str(name))
     if Path(name).is_dir():
@@ -58,9 +61,11 @@ def load(
 ) -> tuple[EarthGPTForConditionalGeneration, EarthGPTProcessor]:
     """A model in evaluation mode, with its processor. Raises EarthGPTError when there is none.
 
-    dtype: of the weights; "auto" takes them as they were saved.
+    dtype: of the weights, one of ``DTYPES``; "auto" takes them as they were saved.
     """
-    place = locate(name)
+    place, dtype = locate(name), str(dtype).removeprefix("torch.")
+    if dtype not in DTYPES:
+        raise EarthGPTError(f"The dtype of weights is one of {', '.join(DTYPES)}; not {dtype!r}.")
     logging.disable_progress_bar()
     try:
         processor = AutoProcessor.from_pretrained(place)

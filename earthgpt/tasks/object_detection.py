@@ -70,14 +70,14 @@ class ObjectDetection(Task):
             return (template or self.all_template).format(kind=kind)
         return (template or self.class_template).format(nouns=plural(class_name(label)), kind=kind)
 
-    def steps(self, names: Sequence[str], label: str | None = None, oriented: bool = False) -> list[str]:
+    def steps(self, names: Sequence[str] | str | None, label: str | None = None, oriented: bool = False) -> list[str]:
         """The questions that come before the one for boxes, where a model is prompted in steps (EarthGPT, section IV):
         "count" asks how many there are, "horizontal" for upright boxes before oriented ones.
 
         Raises EarthGPTError for another name, and for "horizontal" where boxes are not oriented.
         """
         questions = []
-        for name in names:
+        for name in [names] if isinstance(names, str) else names or ():
             if name == "count":
                 questions.append(VQA.question(VQA.count.format(nouns=plural(class_name(label or "object")))))
             elif name == "horizontal" and oriented:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from earthgpt.geo.pictures import COLOURS, SHORTEST_SIDE, _scale_bar, draw, save_picture, write_picture
+from earthgpt.geo.placing import Feature
 from earthgpt.geo.raster import Raster
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
 
@@ -56,6 +57,21 @@ def test_a_scale_bar_is_round_and_at_most_a_fifth_of_the_width(width, metres):
     for wide in range(width, width + 200):
         length, text = _scale_bar(wide, metres)
         assert 0 < length <= wide / 5 + 1 and text.split()[0].rstrip("0").rstrip(".")[-1:] in ("", "1", "2", "5")
+
+
+def test_whatever_opens_as_an_image_is_drawn_on_with_one_region_several_or_none(tmp_path):
+    sea = Image.new("RGB", (600, 600), "navy")
+    sea.save(tmp_path / "sea.png")
+    ship = Region(Box(0.2, 0.2, 0.6, 0.6), "ship")
+    pictures = [draw(one, ship) for one in (tmp_path / "sea.png", str(tmp_path / "sea.png"), np.asarray(sea), sea)]
+    assert {one.tobytes() for one in pictures} == {draw(sea, [Feature(ship)]).tobytes()}
+    assert draw(sea, None).tobytes() == sea.tobytes() != pictures[0].tobytes()
+
+
+@pytest.mark.parametrize("regions", [[None], Box(0, 0, 1, 1), [Box(0, 0, 1, 1)], 5])
+def test_what_is_no_region_is_told(regions):
+    with pytest.raises(EarthGPTError, match="Regions or Features"):
+        draw(Image.new("RGB", (64, 64)), regions)
 
 
 def test_every_label_has_a_colour():

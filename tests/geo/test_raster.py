@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from earthgpt.formats import image_size
@@ -100,7 +101,13 @@ def test_a_large_file_is_read_reduced_and_keeps_its_size(tmp_path, monkeypatch):
 
 
 def test_arrays_images_and_functions_open_too():
-    for source in (PICTURE, Image.fromarray(PICTURE), lambda: PICTURE, lambda: Image.fromarray(PICTURE)):
+    for source in (
+        PICTURE,
+        torch.from_numpy(PICTURE),
+        Image.fromarray(PICTURE),
+        lambda: PICTURE,
+        lambda: Image.fromarray(PICTURE),
+    ):
         found = open_raster(source, "sar")
         assert np.array_equal(found.pixels, PICTURE)
         assert (found.size, found.sensor) == ((4, 2), Sensor.SAR)

@@ -300,6 +300,11 @@ def test_temperatures_are_stretched_by_degrees(tmp_path):
         ({"looks": 0}, "1 to 64"),
         ({"black_hot": True}, "black-hot is for infrared"),
         ({"gsd_m": 0}, "metres above 0"),
+        ({"gsd_m": "0.5"}, "metres above 0; not '0.5'"),
+        ({"looks": "4"}, "1 to 64 pixels a side; not '4'"),
+        ({"nodata": "none"}, "no data is a number; not 'none'"),
+        ({"stretch": 5}, "A stretch is black:white"),
+        ({"stretch": ("a", "b")}, "A stretch is black:white"),
         ({"bands": "5"}, "'5' is not among them"),
     ],
 )

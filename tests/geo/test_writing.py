@@ -321,6 +321,12 @@ def test_an_angle_is_clockwise_from_north_along_the_longer_side(tmp_path):
     )
 
 
+@pytest.mark.parametrize("columns", [["name"], {"name": "str"}, {"name": list}, 5])
+def test_columns_that_are_no_names_and_types_are_told(tmp_path, columns):
+    with pytest.raises(EarthGPTError, match="names with their types"):
+        written(tmp_path, "port.geojson", regions=[TANK], columns=columns)
+
+
 def test_extra_columns_are_declared(tmp_path):
     geopandas = pytest.importorskip("geopandas")
     columns = {"name": str, "floors": int, "open": bool}
