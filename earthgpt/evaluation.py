@@ -20,6 +20,7 @@ from earthgpt.boxes import box_of, says_nothing, written_boxes
 from earthgpt.coordinates import FRAMES, Frame, padded_square
 from earthgpt.datasets import Dataset, at_hand
 from earthgpt.endpoints import Endpoint
+from earthgpt.files import named
 from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
 from earthgpt.parallel import whole
@@ -229,8 +230,9 @@ class Journal:
 
     def _write(self, row: dict[str, Any]) -> None:
         if self._file is not None:
-            self._file.write(json.dumps(row).encode() + b"\n")
-            self._file.flush()
+            with named(self.path):
+                self._file.write(json.dumps(row).encode() + b"\n")
+                self._file.flush()
 
     def remove(self) -> None:
         """Takes the file away: the report holds what it held."""
@@ -242,7 +244,8 @@ class Journal:
 
     def __exit__(self, *failure: object) -> None:
         if self._file is not None:
-            self._file.close()
+            with named(self.path):
+                self._file.close()
 
 
 def _said(text: str, scores: list[float] | None, unreadable: str | None) -> Said:

@@ -1,11 +1,23 @@
 """Files and folders that are there whole or not at all: written beside their place, and then put into it."""
 
+import errno
 import os
 import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+
+@contextmanager
+def named(path: Path | None) -> Iterator[None]:
+    """Gives the name of what is written to the error of a full disk, which has none."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(path)
+        raise
 
 
 @contextmanager
@@ -17,7 +29,8 @@ def whole_file(path: Path, several: bool = False) -> Iterator[Path]:
     """
     fresh = path.with_name(f".{path.name}.{secrets.token_hex(4) if several else 'new'}")
     try:
-        yield fresh
+        with named(path):
+            yield fresh
         os.replace(fresh, path)
     finally:
         with suppress(OSError):  # gone already, or never there; what went wrong is told by what was raised
@@ -35,7 +48,8 @@ def whole_folder(folder: Path) -> Iterator[Path]:
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         fresh.mkdir(parents=True)
-        yield fresh
+        with named(folder):
+            yield fresh
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
             os.replace(folder, old)

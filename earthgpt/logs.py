@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from earthgpt.files import named
 from earthgpt.types import EarthGPTError
 
 EVERY, SECONDS = 100, 30  # steps and seconds between lines where there is no terminal
@@ -71,12 +72,15 @@ class RunLog:
             text = "\n\n".join(f"{row['question']}\n**true** {row['true']}\n**said** {row['said']}" for row in rows)
             if self.tensorboard:
                 self.tensorboard.add_text(f"answers/{task}", text, step)
-            if self.file:
-                self.file.write(json.dumps({"step": step, "task": task, "answers": rows}) + "\n")
+            self._write({"step": step, "task": task, "answers": rows})
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        if self.file:
+            with named(Path(self.file.name)):
+                self.file.write(json.dumps(row) + "\n")
 
     def _keep(self, step: int, figures: Mapping[str, float]) -> None:
-        if self.file:
-            self.file.write(json.dumps({"step": step, **figures}) + "\n")
+        self._write({"step": step, **figures})
         if self.tensorboard:
             for name, value in figures.items():
                 self.tensorboard.add_scalar(name, value, step)

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from earthgpt.assistant import EarthGPT, load
+from earthgpt.files import named
 from earthgpt.generation import Answer, choice_probabilities, generate
 from earthgpt.geo.areas import Area, Outlines, to_pixels, window_of
 from earthgpt.geo.merging import Detections, detections, merge
@@ -339,20 +340,22 @@ class Record:
 
     def __exit__(self, *failure) -> None:
         if self.file:
-            self.file.close()
+            with named(self.path):
+                self.file.close()
 
     def add(self, rows: Iterable[dict[str, Any]]) -> None:
         """Keeps answers; what is in the file when this returns survives a killed process."""
-        for row in rows:
-            window = tuple(row["window"])
-            if window in self.done:  # a worker that came back says the same again
-                continue
-            self.rows.append(row)
-            self.done.add(window)
+        with named(self.path):
+            for row in rows:
+                window = tuple(row["window"])
+                if window in self.done:  # a worker that came back says the same again
+                    continue
+                self.rows.append(row)
+                self.done.add(window)
+                if self.file:
+                    self.file.write(json.dumps(row) + "\n")
             if self.file:
-                self.file.write(json.dumps(row) + "\n")
-        if self.file:
-            self.file.flush()
+                self.file.flush()
 
 
 # --- one batch of tiles ------------------------------------------------------------------------------------------

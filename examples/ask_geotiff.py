@@ -35,4 +35,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except earthgpt.EarthGPTError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -7,9 +7,10 @@ python examples/openai_client.py [IMAGE] [--url URL]
 import argparse
 import base64
 import io
+import os
 from pathlib import Path
 
-from openai import APIConnectionError, OpenAI
+from openai import APIConnectionError, APIError, OpenAI
 from PIL import Image
 
 from earthgpt.datasets.synthetic import scene
@@ -29,14 +30,15 @@ def as_url(image: Path | None) -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("image", nargs="?", type=Path)
-    options.add_argument("--url", default="http://127.0.0.1:8000")
+    options.add_argument("--url", default="http://127.0.0.1:8000", help="of the server, with or without /v1")
     given = options.parse_args()
 
-    client = OpenAI(base_url=f"{given.url}/v1", api_key="none")
+    url = given.url.rstrip("/").removesuffix("/v1")
+    client = OpenAI(base_url=f"{url}/v1", api_key=os.environ.get("OPENAI_API_KEY", "none"))
     try:
         model = client.models.list().data[0].id
     except APIConnectionError:
-        raise SystemExit(f"No server answers at {given.url}; start one: earthgpt serve") from None
+        raise SystemExit(f"error: No server answers at {url}; start one: earthgpt serve") from None
     messages = []
     for question in QUESTIONS:
         content = [{"type": "text", "text": question}]
@@ -54,4 +56,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (APIError, OSError) as error:  # what the server refuses, and an image that cannot be read
+        raise SystemExit(f"error: {error}") from None

@@ -8,11 +8,15 @@ import argparse
 import csv
 from pathlib import Path
 
-import ray
 from PIL import Image
 
 import earthgpt
 from earthgpt.datasets.synthetic import scene
+
+try:
+    import ray
+except ImportError:
+    raise SystemExit("error: Ray is missing: pip install 'earthgpt[ray]'") from None
 
 IMAGES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
 
@@ -41,6 +45,8 @@ def main() -> None:
     options.add_argument("-m", "--model", default="earthgpt-tiny")
     options.add_argument("--workers", type=int, default=2)
     given = options.parse_args()
+    if given.folder and not given.folder.is_dir():
+        options.error(f"{given.folder} is no folder")
     folder = given.folder or given.output.with_name("pictures")
     if given.folder is None:
         folder.mkdir(exist_ok=True)
@@ -48,6 +54,8 @@ def main() -> None:
             Image.fromarray(scene(seed, earthgpt.Sensor.OPTICAL, (256, 256)).image()).save(folder / f"{seed}.png")
 
     paths = sorted(str(path.absolute()) for path in folder.iterdir() if path.suffix.lower() in IMAGES)
+    if not paths:
+        options.error(f"{folder} has no image ({', '.join(IMAGES)})")
     found = ray.data.from_items(paths).map_batches(
         Captioner,
         fn_constructor_args=(given.model,),
@@ -63,4 +71,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except earthgpt.EarthGPTError as error:
+        raise SystemExit(f"error: {error}") from None

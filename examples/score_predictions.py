@@ -7,6 +7,7 @@ import argparse
 import json
 from pathlib import Path
 
+from earthgpt import EarthGPTError
 from earthgpt.predictions import score
 
 # As GeoChat writes them: one JSON object a line.
@@ -40,4 +41,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EarthGPTError as error:
+        raise SystemExit(f"error: {error}") from None

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -533,6 +534,14 @@ def test_a_list_whose_quotes_the_shell_took_is_told(run, tmp_path, request):
     recipe = request.config.rootpath / "recipes" / "build_mmrs.toml"
     result = run("build", recipe, f"output={tmp_path}", "sources=[{dataset = rsscn7}]")
     assert told(result, "is no TOML", "Single quotes")
+
+
+def test_a_port_that_is_taken_is_told_before_a_model_is_loaded(run, monkeypatch):
+    monkeypatch.setattr("earthgpt.cli.serving.load_model", None)  # it is not come to that
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert told(run("serve", "--port", port), f"Cannot listen at 127.0.0.1:{port}: Address already in use.")
+    assert told(run("serve", "--host", "no.such.host.invalid"), "Cannot listen at no.such.host.invalid:8000")
 
 
 def test_a_server_whose_jobs_cannot_be_kept_says_so_in_one_line(run, model_folder):

@@ -62,8 +62,33 @@ def test_the_openai_client_is_answered(example, shared_model, processor):
     from earthgpt.assistant import EarthGPT
 
     with running(EarthGPT(shared_model, processor)) as served:
-        said = example("openai_client", "--url", served.url)
+        said = example("openai_client", "--url", f"{served.url}/v1/")
     assert said.startswith("What is this?") and "How many ships" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "says"),
+    [
+        ("ask_geotiff", ["nowhere.tif"], "There is no file nowhere.tif"),
+        ("ships_in_sar", ["nowhere.tif"], "There is no file nowhere.tif"),
+        ("score_predictions", ["nowhere.jsonl"], "Cannot read nowhere.jsonl"),
+        ("finetune_folder", ["."], "No folders with images in"),
+        ("openai_client", ["--url", "http://127.0.0.1:9/v1/"], "No server answers at http://127.0.0.1:9;"),
+    ],
+)
+def test_a_mistake_in_an_example_is_told_in_one_line(example, name, words, says):
+    pytest.importorskip("openai")
+    with pytest.raises(SystemExit) as told:
+        example(name, *words)
+    assert str(told.value).startswith(f"error: {says}") and "\n" not in str(told.value)
+
+
+def test_ray_is_not_started_on_a_folder_without_images(example, capsys):
+    pytest.importorskip("ray")
+    for folder, says in ((".", ". has no image"), ("nowhere", "nowhere is no folder")):
+        with pytest.raises(SystemExit):
+            example("ray_folder", folder)
+        assert says in capsys.readouterr().err
 
 
 def test_ray_captions_a_folder(example):

@@ -1,5 +1,7 @@
 """What is written is there whole or not at all."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,16 @@ def test_what_fails_leaves_the_file_that_was_there_and_nothing_beside_it(tmp_pat
         fresh.write_text("ne")
         raise error
     assert path.read_text() == "old" and names(tmp_path) == ["ships.csv"]
+
+
+@pytest.mark.parametrize("whole", [whole_file, whole_folder])
+def test_a_full_disk_is_named_by_what_was_written_on_it(tmp_path, whole):
+    with pytest.raises(OSError, match="No space left") as full, whole(tmp_path / "ships"):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert full.value.filename == str(tmp_path / "ships")
+    with pytest.raises(ConnectionResetError) as other, whole(tmp_path / "ships"):
+        raise ConnectionResetError(errno.ECONNRESET, "of something else")
+    assert other.value.filename is None
 
 
 def test_what_went_wrong_is_told_not_that_there_is_nothing_to_clean_up(tmp_path):

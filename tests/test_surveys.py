@@ -170,6 +170,20 @@ def test_each_of_many_images_has_an_output_by_its_name(run, scene, harbor, model
     assert code == 3 and "1 of 2 images failed" in err and "broken.png" in err
 
 
+def test_images_of_one_name_are_named_and_a_format_that_needs_a_place_is_refused_before_the_work(
+    run, harbor, model_folder, tmp_path, monkeypatch
+):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.open(harbor).save(tmp_path / folder / "port.png")
+    pictures = [tmp_path / folder / "port.png" for folder in ("a", "b")]
+    monkeypatch.setattr("earthgpt.cli.surveys.load_model", None)  # it is not come to that
+    words = ("detect", *pictures, "-c", "ship", "-m", model_folder, "-o")
+    assert told(run(*words, tmp_path / "{name}.geojson"), "Several images are called port, and so would")
+    assert told(run("detect", harbor, "-c", "ship", "-o", tmp_path / "port.kml"), "KML has longitude and latitude only")
+    assert not (tmp_path / "port.kml").exists()
+
+
 def test_threads_that_wait_soon_sleep_unless_somebody_chose_otherwise(monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)

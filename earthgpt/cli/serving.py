@@ -50,13 +50,14 @@ def serve(
     Example: earthgpt serve --port 8000 --jobs jobs
     """
     try:
-        from earthgpt.serve.app import Settings, run
+        from earthgpt.serve.app import Settings, check_address, run
     except ImportError as error:
         raise EarthGPTError(f"The server needs its libraries ({error.name}): pip install 'earthgpt[serve]'.") from None
     from earthgpt.serve.guard import Limits
 
     if not api_key and KEYS in os.environ:  # set, but to nothing: meant to be closed
         raise EarthGPTError(f"{KEYS} is empty: give it a key, or unset it where all may ask.")
+    check_address(host, port)
     limits = Limits(max_upload_mb * 2**20, max_pixels, max_images, max_tokens, timeout, remote)
     settings = Settings(
         name=name or Path(model).name, api_keys=tuple(api_key or ()), limits=limits, rate=rate, jobs=jobs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -45,6 +46,8 @@ def survey(paths: Sequence[Path | str], wanted: dict[str, Any], made: Made, how:
     for path, output, preview in zip(paths, outputs, previews, strict=True):
         try:
             scene = open_scene(path, how.sensor, **how.reading)
+            for one in filter(None, (output, preview)):
+                check_output(one, how.overwrite, inputs, scene)
             assistant = assistant or load_model(how.model)
             one = replace(made, output=output, preview=preview)
             _survey_one(assistant, scene, wanted, one, how, f"{path}: " if len(paths) > 1 else "")
@@ -68,8 +71,11 @@ def _for_each(path: Path | None, names: Sequence[str]) -> list[Path | None]:
     many = path is not None and len(names) > 1
     if many and "{name}" not in path.name:
         raise EarthGPTError(f"There are {len(names)} images: put {{name}} into it, as in {{name}}{path.suffix}.")
-    if many and len(set(names)) < len(names):
-        raise EarthGPTError("Several images have the same name, and so would their outputs.")
+    if many and (same := [name for name, count in Counter(names).items() if count > 1]):
+        some = ", ".join(same[:3]) + (", ..." if len(same) > 3 else "")
+        raise EarthGPTError(
+            f"Several images are called {some}, and so would their outputs: name each folder by itself."
+        )
     return [path and path.with_name(path.name.replace("{name}", name)) for name in names]
 
 
@@ -88,7 +94,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
 
     from rich.progress import track
 
-    from earthgpt.files import whole_file
+    from earthgpt.files import named, whole_file
     from earthgpt.geo.raster import is_picture, open_raster
     from earthgpt.geo.scene import open_scene
     from earthgpt.scenes import LEAST_TILE, Job, each
@@ -128,7 +134,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
             with whole_file(output) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([header, *kept])
     assistant, failed = load_model(how.model), 0
-    with output.open("a" if done else "w", newline="", encoding="utf-8") as file:
+    with named(output), output.open("a" if done else "w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         if not done:
             lines.writerow(header)

@@ -28,10 +28,11 @@ class Sink:
     """A file in the making. ``add`` hands over ``batch`` features at a time to ``write``; ``finish`` completes it.
 
     path: where it grows. name: the final name without its ending. Each may raise OSError and EarthGPTError.
-    beside: suffixes of what is written with it.
+    needs_place: whether there must be longitude and latitude. beside: suffixes of what is written with it.
     """
 
     batch = 1
+    needs_place = False
     beside: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()  # what else is left beside ``path``, to be removed
 
@@ -153,9 +154,9 @@ def middle(lonlat: Sequence[Point]) -> Point:
 class KML(Text):
     """OGC KML 2.2 (07-147r2), for Google Earth and others; a colour for a class, every column as ``Data``."""
 
+    needs_place = True
+
     def head(self) -> None:
-        if not self.layer.on_earth:
-            raise EarthGPTError(f"KML has longitude and latitude only; write .csv or .geojson. {self.layer.notes[0]}")
         self.file.write(
             '<?xml version="1.0" encoding="UTF-8"?>\n<kml xmlns="http://www.opengis.net/kml/2.2"><Document>\n'
         )

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
+from shutil import disk_usage
 from types import TracebackType
 from typing import Any
 
@@ -41,6 +42,7 @@ FORMATS: dict[str, type[Sink]] = {
     ".tif": AnnotatedGeoTIFF,
     ".tiff": AnnotatedGeoTIFF,
 }
+_LITTLE = 100 * 2**20  # bytes of a disk that is nearly full
 STYLED = (GeoJSON, GeoPackage, FlatGeobuf, GeoParquet)  # layers that QGIS opens; it looks for a style beside them
 
 
@@ -121,6 +123,8 @@ class Writer:
             yield
         except OSError as error:
             reason = str(error.strerror or error).rstrip(".")
+            if error.errno is None and (free := disk_usage(self.path.parent).free) < _LITTLE:
+                reason += f" (the disk has {free / 2**20:.1f} MB left)"  # GDAL does not say so
             raise EarthGPTError(f"Cannot write {self.path}: {reason}.") from None
 
     def __enter__(self) -> Writer:
@@ -163,20 +167,26 @@ def open_writer(
     if not all(hasattr(raster, name) for name in ("size", "crs", "transform")):
         raise EarthGPTError(f"Features belong to a Raster or a Scene (earthgpt.open), not a {type(raster).__name__}.")
     name = getattr(raster, "name", None)
-    path, ending = Path(path), check_output(path, overwrite, [name] if name else ())
+    path, ending = Path(path), check_output(path, overwrite, [name] if name else (), raster)
     style = style and (overwrite or not path.with_suffix(".qml").exists())
     return Writer(path, ending, Layer(raster, properties, columns, classes), style)
 
 
-def check_output(path: str | Path, overwrite: bool = False, inputs: Iterable[str | Path] = ()) -> str:
+def check_output(
+    path: str | Path, overwrite: bool = False, inputs: Iterable[str | Path] = (), raster: Any = None
+) -> str:
     """The ending of a name, one of ``FORMATS``; raises EarthGPTError where ``open_writer`` would, before the work, and
-    for one of the ``inputs``, whatever may be written over."""
+    for one of the ``inputs``, whatever may be written over. raster: whose features they are, where that is known."""
     path = Path(path)
     if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
         raise EarthGPTError(f"{path} is one of the inputs: choose another name for what is written.")
     ending = next((ending for ending in FORMATS if path.name.lower().endswith(ending)), None)
     if ending is None:
         raise EarthGPTError(f"Results are written as {', '.join(FORMATS)}; not {path.suffix or path.name!r}.")
+    if raster is not None and FORMATS[ending].needs_place and not (layer := Layer(raster)).on_earth:
+        raise EarthGPTError(
+            f"{ending[1:].upper()} has longitude and latitude only; write .csv or .geojson. {layer.notes[0]}"
+        )
     if not path.parent.is_dir():
         raise EarthGPTError(f"Cannot write {path}: there is no folder {path.parent}.")
     for one in (path, *(path.with_suffix(suffix) for suffix in FORMATS[ending].beside)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import html
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -180,6 +181,21 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
         local=settings.local,
     )
     return app
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises EarthGPTError where nothing can listen, before a model is loaded."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+        with socket.socket(family, kind) as one:
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(address)
+    except OSError as error:
+        raise EarthGPTError(
+            f"Cannot listen at {host}:{port}: {error.strerror}. Name another --port or --host."
+        ) from None
 
 
 def run(settings: Settings, assistant: EarthGPT, host: str, port: int) -> None:
