@@ -35,7 +35,8 @@ _log = logging.getLogger("earthgpt")
 
 @dataclass(frozen=True)
 class Classification:
-    """The class of a scene, and how likely each class is (they sum to 1; without a list, only what was said)."""
+    """The class of a scene, and how likely each class of the list is: they sum to 1. Without a list there is only what
+    was said, with its score."""
 
     label: str
     probabilities: dict[str, float]
@@ -160,9 +161,10 @@ class EarthGPT:
         if not (isinstance(min_score, int | float | np.number) and 0 <= min_score <= 1):
             raise EarthGPTError(f"min_score is a number from 0 to 1, not {min_score!r}.")
         raster, classes, found = open_raster(image, sensor), class_names(classes), []
+        memory = Memory(self)  # the image is looked at once for all classes
         for label in (None,) if classes is None else classes:
             label = None if label is None else _words(label, "class")
-            chat = Chat(self, (raster,))
+            chat = Chat(self, (raster,), memory)
             for question in object_detection.TASK.steps(steps, label, oriented):
                 chat.ask(question)
             grammar = object_detection.TASK.grammar(label, oriented)
@@ -213,9 +215,10 @@ class Memory:
 class Chat:
     """A dialogue: what was said before is part of what is asked next, and is not read again."""
 
-    def __init__(self, assistant: EarthGPT, images: tuple[Raster, ...]):
+    def __init__(self, assistant: EarthGPT, images: tuple[Raster, ...], memory: Memory | None = None):
+        """memory: of another dialogue about the same images, which goes on to be its own."""
         self.assistant = assistant
-        self._memory = Memory(assistant)
+        self._memory = memory or Memory(assistant)
         self.conversation = Conversation(images)
 
     def __repr__(self) -> str:

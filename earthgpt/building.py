@@ -65,7 +65,8 @@ class _Job:
 
 @dataclass
 class _Tally:
-    """What was counted on the way: ``leaks`` by where the image also is and how that is known."""
+    """What was counted on the way: ``leaks`` by where the image also is and how that is known, with some examples, and
+    of ``near`` copies too."""
 
     images: int = 0
     records: int = 0
@@ -74,6 +75,7 @@ class _Tally:
     defects: Counter = field(default_factory=Counter)
     leaks: Counter = field(default_factory=Counter)
     examples: list[str] = field(default_factory=list)
+    near: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 
 
@@ -164,8 +166,9 @@ def _leaks(sample: Sample, job: _Job, tally: _Tally, compare: Literal["names", "
         return False
     near = _near(leak, job.source.dataset)
     tally.leaks[f"{leak.origin}, {'near copies' if near else f'by {leak.how}'}"] += 1
-    if len(tally.examples) < 5:
-        tally.examples.append(f"{sample.name} is {leak.other} of {leak.origin} (by {leak.how})")
+    examples = tally.near if near else tally.examples
+    if len(examples) < 5:
+        examples.append(f"{sample.name} is {leak.other} of {leak.origin} (by {leak.how})")
     return not near and action(job.recipe) != "report"
 
 
@@ -262,7 +265,7 @@ def _report(card: Dataset, job: _Job, tally: _Tally, path: Path) -> dict[str, An
     return {
         "dataset": job.source.dataset,
         "title": card.title,
-        "sensors": [sensor for sensor in card.sensors if sensor in tally.sensors],
+        "sensors": [sensor for sensor in Sensor if sensor in tally.sensors],
         "licence": card.licence,
         "homepage": card.homepage,
         "citation": card.citation,
@@ -278,7 +281,7 @@ def _report(card: Dataset, job: _Job, tally: _Tally, path: Path) -> dict[str, An
         "turns_of_the_paper": expected,
         "defects": dict(sorted((+tally.defects).items())),
         "leaks": dict(sorted(tally.leaks.items())),
-        "leak_examples": tally.examples,
+        "leak_examples": [*tally.examples, *tally.near][:5],
         "bytes": path.stat().st_size,
         "sha256": _digest(path),
     }
@@ -421,9 +424,8 @@ def _evaluation_index(
     named = {(one.dataset, Path(one.root).resolve(), split) for one in wanted for split in _evaluated(one)}
     for source in sources:
         tests = (split for split in lookup.find("datasets", source.dataset).splits if split.startswith("test"))
-        rest = tuple(split for split in tests if (source.dataset, Path(source.root).resolve(), split) not in named)
-        if rest:
-            wanted.append(Evaluation(dataset=source.dataset, root=source.root, splits=rest))
+        rest = [split for split in tests if (source.dataset, Path(source.root).resolve(), split) not in named]
+        wanted += [Evaluation(dataset=source.dataset, root=source.root, splits=(split,)) for split in rest]
     asked_for = len(recipe.evaluation)
     futures = [pool.submit(_fingerprints, one, recipe.compare) for one in wanted]
     index, unread = Index(), []
@@ -434,7 +436,7 @@ def _evaluation_index(
         except EarthGPTError:
             if i < asked_for:
                 raise  # what a recipe names must be there
-            unread.append(f"{one.dataset} {' and '.join(one.splits)}")
+            unread.append(f"{one.dataset} {one.splits[0]}")
     if not index.names:
         return None, unread
     path = parts / "evaluation.pickle"

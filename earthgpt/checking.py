@@ -28,6 +28,7 @@ ACTIONS = {
     r".* regions|objects that nobody could name": "left out as its owners say; the paper asks for DontCare of HIT-UAV",
     r"crowds|shapes without area|objects cut by tiling": "left out; absence is not asked about in that image",
     r"unreadable lines": "the line is left out",
+    r"scores of boxes": "what a model wrote is taken as it is, without its scores",
     r"empty captions|questions without an answer": "left out",
     r"annotations of unlisted images|annotations without an image": "left out",
     r"missing annotations|images without annotations": "the image is left out",

@@ -30,7 +30,7 @@ class Source(_Tree):
         set supports.
     records: conversations in the form of MMRS-1M: a .json or .jsonl file, with ``root`` as the folder that its image
         paths start from and ``sensor`` for images that are not 8-bit; or the folder of a built instruction set.
-    shards: a folder, pattern or list file of WebDataset tars, as img2dataset writes them (``shards``).
+    shards: a folder or pattern of WebDataset tars, as img2dataset writes them (``shards``).
     repeat: how often each image comes in an epoch; may be a fraction.
     rare: images of a data set come more often where they show a class that fewer than this share of its images show:
         sqrt(rare / its share) times (repeat factor sampling, Gupta et al., LVIS, 2019, section 4.2). 0 repeats none.
@@ -114,7 +114,7 @@ class Recipe(_Tree):
     decimals: of the coordinates. augment: turn, mirror, crop and re-light the images, with their facts.
     precision: of the arithmetic and of frozen weights; trained weights are kept in float32.
     pixels_gb: memory in which each process that prepares batches keeps images of data sets once they are read, with
-        sides of at most three times ``image_size``.
+        sides of at most three times ``image_size`` (512 where that is not named).
     save_every: steps between checkpoints. keep: how many of them stay. workers: processes that prepare batches for each
         that trains; 0 prepares them in this one, and None takes the cores that are to spare (``machine.spare_cores``).
     broken: what is done about an image that cannot be read: "stop", or "left_out": the next one comes in its place, and
@@ -226,8 +226,8 @@ class BuildRecipe(_Tree):
     tile, overlap, visible: pixels of a tile's side, pixels that neighbours share, and the part of an object that must
         lie in a tile for it to stay (``geo.tiles``). tiles: "windows" into the originals (``image.png#xywh=...``), or
         "files".
-    images: "link" the folders of the sets into ``data/``, "copy" what is used, or "none": records are written without
-        looking for images.
+    images: "link" the folders of the sets into ``data/``, "copy" what is used, or "none": records are written of images
+        that are not there, too. Those that are there are compared with evaluation sets all the same.
     broken: whether missing images, and with ``verify`` those that do not decode, "stop" the set or are "left_out".
     go_on: builds the other sets when one fails.
     purpose: "commercial" leaves out sets whose licence does not clearly allow it.
@@ -330,4 +330,5 @@ def _first(error: ValidationError, kind: type[_Tree]) -> str:
         known = {name for tree in (kind, *inner) for name in tree.model_fields}
         close = difflib.get_close_matches(str(found["loc"][-1]), known, 1)
         return f"unknown key {where!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
-    return f"{where}: {found['msg']}."
+    message = found["msg"].removeprefix("Value error, ").rstrip(".")
+    return f"{where}: {message}." if where else f"{message}."

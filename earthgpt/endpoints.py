@@ -75,6 +75,10 @@ class Endpoint:
             raise EarthGPTError(f"{self.url!r} is no address of a server, such as http://localhost:8000/v1.")
         if not (self.key.isascii() and self.key.isprintable()) or " " in self.key:
             raise EarthGPTError("The key for the server holds blanks or other characters that no key has.")
+        least = {"concurrency": 1, "attempts": 1, "timeout_s": 1e-3, "wait_s": 0}
+        for name, value in least.items():
+            if not getattr(self, name) >= value:
+                raise EarthGPTError(f"{name} of a server is at least {value:g}, not {getattr(self, name)!r}.")
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url}#{self.name})"  # without the key
@@ -97,7 +101,7 @@ class Endpoint:
                 if self._told.setdefault(str(failed), failed) is failed:
                     _log.warning("%s gave no answer and is asked again: %s", self.url, failed)
                 time.sleep(min(wait, _LONGEST_WAIT_S))
-        raise ValueError(f"attempts is at least 1, not {self.attempts}.")
+        raise AssertionError("there is a last attempt")
 
     def ask_all(
         self, conversations: Iterable[tuple[Hashable, Conversation]], max_new_tokens: int = 512
@@ -231,7 +235,7 @@ def _landed(landed: queue.SimpleQueue) -> tuple[Any, Answer]:
 
 
 def _read(reply: Any, ends: float) -> bytes:
-    """All of a reply. Raises _AskAgainError when it is too long or still comes when the time is over."""
+    """All of a reply. Raises _AskAgainError when it is too long, and TimeoutError when it still comes at ``ends``."""
     parts, length = [], 0
     while part := reply.read1(65536):
         parts.append(part)

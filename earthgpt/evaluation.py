@@ -466,8 +466,9 @@ def value_of(task: Task, said: Said, size: Size) -> Any | None:
         found = [(box_of(one, frame, size)[0], one) for one in written_boxes(said.text)]
         if isinstance(task, VisualGrounding):
             return next((box for box, _ in found if box is not None), None)
-        regions = tuple(Region(box, one.label, one.score) for box, one in found if box is not None and one.label)
-        return regions if regions or says_nothing(said.text) else None
+        regions = tuple(Region(box, one.label or "", one.score) for box, one in found if box is not None)
+        named = any(region.label for region in regions)  # a box without a name beside others is of no class, and wrong
+        return regions if named else () if says_nothing(said.text) else None
     if said.scores and isinstance(value, tuple):
         return tuple(replace(region, score=score) for region, score in zip(value, said.scores, strict=True))
     return value

@@ -494,16 +494,19 @@ def dota(path: Path) -> AnnotatedImage:
 def yolo(path: Path, size: Size) -> AnnotatedImage:
     """The image of a YOLO text, in pixels of an image of ``size``; a label is the number of a class, from "0".
 
-    A line is a class and center x, center y, width, height, or the points of a polygon, in fractions of the image;
-    lines that are neither are counted in its ``defects``.
+    A line is a class and center x, center y, width, height, or the points of a polygon, in fractions of the image, and
+    a score where a model wrote it; scores, and lines that are neither, are counted in its ``defects``.
     """
     width, height = size
     annotations, defects = [], Counter()
     for line in lines(path):
-        values = floats(line.split()) or ()
-        if not values or values[0] != int(values[0]) or not (len(values) == 5 or (len(values) > 6 and len(values) % 2)):
+        values = yolo_line(line)
+        if values is None:
             defects["unreadable lines"] += 1
             continue
+        if len(values) % 2 == 0:
+            defects["scores of boxes"] += 1
+            values = values[:-1]
         label, numbers = str(int(values[0])), values[1:]
         if len(numbers) == 4:
             x, y, w, h = numbers
@@ -513,6 +516,13 @@ def yolo(path: Path, size: Size) -> AnnotatedImage:
             outline = tuple(number * (height if i % 2 else width) for i, number in enumerate(numbers))
             annotations.append(Annotation(label, (), outline))
     return AnnotatedImage(path.stem, size, tuple(annotations), defects)
+
+
+def yolo_line(line: str) -> Sequence[float] | None:
+    """The numbers of a line of YOLO: a class, four numbers or the points of a polygon, and a score or none; None of
+    another line."""
+    values = floats(line.split()) or ()
+    return values if len(values) > 4 and values[0] >= 0 and values[0] == int(values[0]) else None
 
 
 def labelme(path: Path) -> AnnotatedImage:

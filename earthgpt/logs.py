@@ -80,7 +80,8 @@ class RunLog:
                 self.file.write(json.dumps(row) + "\n")
 
     def _keep(self, step: int, figures: Mapping[str, float]) -> None:
-        self._write({"step": step, **figures})
+        known = {name: value if math.isfinite(value) else None for name, value in figures.items()}  # JSON has no NaN
+        self._write({"step": step, **known})
         if self.tensorboard:
             for name, value in figures.items():
                 self.tensorboard.add_scalar(name, value, step)

@@ -260,7 +260,8 @@ def _open(source: Source, recipe: Recipe) -> Iterator[Part]:
         records, start = Records(path / "mmrs.jsonl"), 0
         for report in manifest["sets"]:
             stop, repeat = start + report["records"], source.repeat * report["weight"]
-            yield FromRecords(records, path, start, stop, repeat, Sensor(report["sensors"][0]), report["dataset"])
+            sensor = Sensor(report["sensors"][0]) if report["sensors"] else Sensor.OPTICAL  # a set without images
+            yield FromRecords(records, path, start, stop, repeat, sensor, report["dataset"])
             start = stop
 
 
@@ -368,6 +369,8 @@ class Mixture:
         if self.vocabulary and image is not None:
             dense = self.vocabulary.targets(shown.sample, len(image) // self.processor.patch_size)
         if not recipe.text_tokens:
+            if image is None:
+                raise UnreadableError(f"{shown.name} has no image, and without text there is nothing to learn from it.")
             return Item(None, number, image, Counter(), dense)
         branches = rng.random() >= recipe.dialogue
         chosen, missed = self.fill(shown.turns)

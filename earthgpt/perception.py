@@ -34,7 +34,7 @@ class Seen:
         raster: Raster,
         least: float = LEAST,
     ):
-        """``least``: the score of an object."""
+        """``least``: the score that an object has at least."""
         self.model, self.processor, self.raster, self.least = model, processor, raster, least
         self.vocabulary, self.size = model.dense_heads.vocabulary, raster.size
         self.classes = self.vocabulary.seen_by(raster.sensor)

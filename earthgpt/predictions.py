@@ -436,7 +436,7 @@ def _size(row: Mapping[str, Any], names: Mapping[str, str]) -> Size | None:
     if "width" in names and "height" in names:
         values = [row.get(names["width"]), row.get(names["height"])]
     else:
-        values = row.get(names["size"]) if "size" in names else None
+        values = _several(row.get(names["size"])) if "size" in names else None
         if isinstance(values, list) and _plain(names["size"]) == "hw":
             values = values[::-1]
     if not isinstance(values, list) or len(values) != 2:
@@ -444,6 +444,16 @@ def _size(row: Mapping[str, Any], names: Mapping[str, str]) -> Size | None:
     numbers = [number_of(value) for value in values]
     good = all(number is not None and 1 <= number < 1e9 for number in numbers)
     return (int(numbers[0]), int(numbers[1])) if good else None
+
+
+def _several(value: Any) -> list[Any] | None:
+    """Numbers that a row states, as a list: of one number that alone, of text what it holds (a cell of a table has
+    "[800, 600]", "800x600" or "0.9"); None of nothing."""
+    if isinstance(value, str):
+        value = re.findall(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?|nan", value, re.IGNORECASE)
+    if value is None or value == []:
+        return None
+    return value if isinstance(value, list) else [value]
 
 
 def _joined(
@@ -593,7 +603,8 @@ class _Boxes:
             return () if nothing and isinstance(self.task, ObjectDetection) else None
         size = one.size or (self.side, self.side)
         frame = FRAMES[self.frames[role]](size)
-        scores = one.scores if role == "prediction" and isinstance(one.scores, list) else [None] * len(written)
+        scores = _several(one.scores) if role == "prediction" else None
+        scores = [None] * len(written) if scores is None else scores
         if len(scores) != len(written):
             defects.add("scores that are not as many as the boxes: left out", one.line)
             scores = [None] * len(written)

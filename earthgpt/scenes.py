@@ -495,8 +495,9 @@ def collect(scene: Scene, job: Job, record: Record) -> Findings:
         features = _features(merge(_detections(asked, scene.size)), scene.size)
     else:
         features = [_cell(row, scene.size) for row in asked]
-    if job.outlines and job.task == "detect":
-        outlines, (width, height) = Outlines(job.outlines), scene.size
+    outlines = Outlines(job.outlines) if job.outlines and job.task == "detect" else None
+    if outlines:
+        width, height = scene.size
         middles = [feature.region.box.center for feature in features]
         inside = [outlines.hold((x * width, y * height)) for x, y in middles]
         features = [feature for feature, fine in zip(features, inside, strict=True) if fine]
@@ -508,14 +509,15 @@ def collect(scene: Scene, job: Job, record: Record) -> Findings:
         tiles=len(rows),
         empty=len(rows) - len(asked),
         total=sum(numbers) if numbers else None,
-        area_km2=_area_km2(scene, [row for row in asked if tuple(row["window"]) in first]),
+        area_km2=_area_km2(scene, [row for row in asked if tuple(row["window"]) in first], outlines),
         seconds=time.perf_counter() - record.began,
     )
 
 
-def _area_km2(scene: Scene, rows: Sequence[dict[str, Any]]) -> float | None:
-    """The area of the valid pixels of some tiles, each counted in its cell; None where the scene has no metres. Cells
-    that are too large to be measured, or reach beyond the Earth, have the pixels of the middle of the scene.
+def _area_km2(scene: Scene, rows: Sequence[dict[str, Any]], outlines: Outlines | None) -> float | None:
+    """The area of the valid pixels of some tiles, each counted in its cell, as far as it lies in outlines where there
+    are some; None where the scene has no metres. Cells that are too large to be measured, or reach beyond the Earth,
+    have the pixels of the middle of the scene.
     """
     if not scene.gsd_m:
         return None
@@ -524,7 +526,8 @@ def _area_km2(scene: Scene, rows: Sequence[dict[str, Any]]) -> float | None:
     square_m = 0.0
     for row, area in zip(rows, areas, strict=True):
         area = math.prod(row["cell"][2:]) * scene.gsd_m**2 if area is None else area
-        square_m += area * row["valid"] / math.prod(row["window"][2:])
+        inside = 1.0 if outlines is None else outlines.share(tuple(row["cell"]))
+        square_m += area * inside * row["valid"] / math.prod(row["window"][2:])
     return square_m / 1e6
 
 
@@ -598,8 +601,8 @@ def around(window: Window, side: int, size: Size) -> Window:
 def tile_for(scene: Scene, seen: int, gsd_m: float | None = None) -> int:
     """The side of a tile in pixels of the scene, for a model that sees ``seen`` pixels a side.
 
-    gsd_m: metres that a pixel of what the model sees shall have. Without it, four pixels of the scene become one: the
-    scale of the images that the model learned from, which it sees whole.
+    gsd_m: metres that a pixel of what the model sees shall have. Without it, four pixels a side of the scene become
+    one: the scale of the images that the model learned from, which it sees whole.
     Raises EarthGPTError where the scene's own is not known.
     """
     if gsd_m is None:

@@ -47,7 +47,7 @@ def comma_separated(tables: Sequence[Table]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     for i, table in enumerate(tables):
         rows = ([] if i == 0 else [()]) + [(table.title,), table.header, *table.rows]
-        writer.writerows([_no_formula(cell) for cell in row] for row in rows)
+        writer.writerows([no_formula(cell) for cell in row] for row in rows)
     return text.getvalue()
 
 
@@ -103,6 +103,6 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _no_formula(cell: str) -> str:
-    """A cell that a spreadsheet would run gets an apostrophe in front."""
+def no_formula(cell: str) -> str:
+    """A cell of a CSV; one that a spreadsheet would run gets an apostrophe in front."""
     return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not _NUMBER.fullmatch(cell) else cell

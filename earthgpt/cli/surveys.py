@@ -98,6 +98,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     from earthgpt.geo.raster import is_picture, open_raster
     from earthgpt.geo.scene import open_scene
     from earthgpt.scenes import LEAST_TILE, Job, each
+    from earthgpt.tables import no_formula
 
     whole = all(one is None for one in (how.window, how.bbox, how.aoi))
 
@@ -146,7 +147,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
             if error:
                 failed += 1
                 note(_of(path, str(error)))
-            lines.writerow([path, said, "" if score is None else f"{score:.4f}", *asked, error])
+            lines.writerow([path, no_formula(said), "" if score is None else f"{score:.4f}", *asked, error])
             file.flush()
     before = f", {len(paths) - len(left):,} of them were there before" if len(left) < len(paths) else ""
     note(f"Wrote {output}: {len(paths):,} images{before}, {failed:,} of them failed.")

@@ -149,7 +149,7 @@ def kind_of(path, kinds=KINDS):
             return "dota"
         if len(fields) > 8 and floats(fields[:8]) and floats(fields[8:9]) is None:
             return "dota"
-        if floats(fields) and fields[0].isdecimal() and (len(fields) == 5 or (len(fields) > 6 and len(fields) % 2)):
+        if fields and fields[0].isdecimal() and formats.yolo_line(line):
             return "yolo"
     return None if content else next((kind for kind in ("yolo", "dota") if kind in kinds), None)
 

@@ -142,6 +142,13 @@ class Outlines:
         left, top, width, height = window
         return bool(self.shape.intersects(box(left, top, left + width, top + height)))
 
+    def share(self, window: Window) -> float:
+        """The part of a window that lies in them, in [0, 1]."""
+        from shapely import box
+
+        left, top, width, height = window
+        return float(self.shape.intersection(box(left, top, left + width, top + height)).area / (width * height))
+
     def hold(self, point: Point) -> bool:
         """Whether a point lies in one of them."""
         import shapely

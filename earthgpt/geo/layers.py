@@ -17,6 +17,7 @@ import numpy as np
 
 from earthgpt.geo.pictures import COLOURS
 from earthgpt.geo.placing import Layer, Placed, closed, rings_on_earth
+from earthgpt.tables import no_formula
 from earthgpt.types import EarthGPTError, Point
 
 _FORBIDDEN = re.compile("[\ud800-\udfff\ufffe\uffff]")
@@ -139,7 +140,8 @@ class CSV(Text):
             ]
             wkt = f"POLYGON {rings[0]}" if len(rings) == 1 else f"MULTIPOLYGON ({', '.join(rings)})" if rings else ""
             center = [f"{value:.7f}" for value in middle(one.lonlat)] if one.lonlat else ["", ""]
-            self.rows.writerow([*one.values.values(), *center, wkt])
+            values = [no_formula(value) if isinstance(value, str) else value for value in one.values.values()]
+            self.rows.writerow([*values, *center, wkt])
 
     def finish(self) -> None:
         self.file.close()

@@ -126,7 +126,10 @@ class Layer:
         """What a reader of the coordinates has to know, in sentences."""
         notes = list(self.place.notes)
         if self.lost:
-            notes.append(f"{self.lost} features lie where the CRS has no place; they have pixels and no geometry.")
+            notes.append(
+                f"{self.lost} features lie where the CRS has no place: they have pixels alone, and FlatGeobuf has no "
+                "room for them."
+            )
         return notes
 
     def projjson(self) -> dict[str, Any] | None:

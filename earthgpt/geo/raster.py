@@ -19,6 +19,7 @@ from earthgpt.geo.place import Place
 from earthgpt.geo.readers import MOST_PIXELS, named_sensor
 from earthgpt.geo.scene import Scene, open_scene
 from earthgpt.geo.sensors import to_8bit, to_rgb8
+from earthgpt.geo.sources import MAPS
 from earthgpt.geo.tiles import Window, inside
 from earthgpt.types import EarthGPTError, Sensor, Size
 
@@ -48,7 +49,6 @@ _MAPS = (
     b"CDF\x02",
     b"NITF",
 )
-_MAP_ENDINGS = (".img", ".dat", ".bil", ".bip", ".bsq", ".vrt", ".nc", ".hdf", ".h5", ".ntf")
 _WORLD_FILES = {".png": (".pgw", ".wld"), ".jpg": (".jgw", ".wld"), ".jpeg": (".jgw", ".wld"), ".bmp": (".bpw", ".wld")}
 
 
@@ -99,17 +99,21 @@ def open_raster(
     ``sensor`` decides how values that are not 8-bit are stretched; None to infer it from a map, or from the name of a
     picture. GeoTIFFs and other maps, folders and lists of bands keep their place when rasterio is there (extra "geo"),
     and ``options`` are those of ``open_scene``; without rasterio TIFFs open as plain pictures.
-    Raises EarthGPTError for a file that is missing, empty, damaged or no image, and for an unknown sensor.
+    Raises EarthGPTError for a file that is missing, empty, damaged or no image, for an unknown sensor, and for a Raster
+    or Scene that was opened as something else.
     """
-    if isinstance(source, Raster):
-        return source
-    if isinstance(source, Scene):
-        return _of_scene(source)
     taken = Sensor.of(sensor or Sensor.OPTICAL)
+    if isinstance(source, Raster | Scene):
+        if options or (sensor and source.sensor is not taken):
+            asked = ", ".join([*([f"sensor {taken}"] if sensor else []), *options])
+            raise EarthGPTError(f"{source.name} is open already, as {source.sensor}: open it with {asked} at once.")
+        return source if isinstance(source, Raster) else _of_scene(source)
     if callable(source):
         source = source()
     if isinstance(source, Image.Image):
-        return Raster(_pillow(source, taken), source.size, taken, "image")
+        if not options:
+            return Raster(_pillow(source, taken), source.size, taken, "image")
+        source = np.asarray(_plain(source))
     if hasattr(source, "__array__"):  # of another library, as a tensor
         source = np.asarray(source)
     if isinstance(source, np.ndarray) and not options:
@@ -215,7 +219,7 @@ def _is_map(path: Path) -> bool:
     if not head:
         raise EarthGPTError(f"{path} is empty; copy or download it again.")
     beside = _WORLD_FILES.get(path.suffix.lower(), ())
-    like = head.startswith(_MAPS) or path.suffix.lower() in _MAP_ENDINGS
+    like = head.startswith(_MAPS) or path.suffix.lower() in MAPS
     return able and (like or any(path.with_suffix(ending).exists() for ending in beside))
 
 

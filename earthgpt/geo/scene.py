@@ -296,6 +296,8 @@ class _Options:
         self.sensor = None if sensor is None else Sensor.of(sensor)
         if stretch not in (None, "none"):
             parse_limits(stretch)
+        if units is not None and units not in (known := sorted({one for kinds in UNITS.values() for one in kinds})):
+            raise EarthGPTError(f"The units of values are one of {', '.join(known)}; not {units!r}.")
         if speckle not in (None, "lee"):
             raise EarthGPTError(f"The speckle filter is lee; not {speckle!r}.")
         if not (isinstance(looks, int | np.integer) and 1 <= looks <= 64):

@@ -46,8 +46,9 @@ _STORES = {
 _NAMING = ("sourcefilename", "sourcedataset", "indexdataset")  # what has the name of a file in a VRT
 _PART = re.compile(r"(NETCDF|HDF5|HDF4_EOS|HDF4_SDS|HDF4_GR|GTIFF_DIR):(?:(\d+):)?\"?(.+?)\"?(:[^:]*)?")
 
-# Of files that are images, where a folder is looked through.
-SUFFIXES = frozenset((".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img", ".webp", ".bmp", ".gif"))
+# Of maps, whatever their first bytes; and of all files that are images, where a folder is looked through.
+MAPS = (".img", ".dat", ".bil", ".bip", ".bsq", ".vrt", ".nc", ".hdf", ".h5", ".ntf")
+SUFFIXES = frozenset((*MAPS, ".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ class StepCost:
 
     Counted are the products that the step asks for, each once: what activation checkpointing computes again is not
     counted, as in the usual definition of model FLOPs utilisation (PaLM, Chowdhery et al., 2022, appendix B). Numbers
-    of weights are those of linear layers; ``trained`` of those whose gradients are computed.
+    of weights are those of linear layers; ``trained`` of those whose gradients are computed. Not counted are dense
+    heads, and what is projected of images whose features are known.
     """
 
     vision: float  # of one image of side x side pixels, forward

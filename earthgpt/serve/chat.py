@@ -21,7 +21,8 @@ _STRICT = ConfigDict(extra="forbid")
 
 
 class ImageURL(BaseModel):
-    """An image as a data URL. ``detail`` is taken and has no effect: the model sees every image at its one size."""
+    """An image as a data URL, or at a public address where the server takes such. ``detail`` is taken and has no
+    effect: the model sees every image at its one size."""
 
     model_config = _STRICT
     url: str
