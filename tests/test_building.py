@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -317,6 +318,17 @@ def test_tests_of_a_source_are_compared_with_whatever_split_of_it_is_evaluated(t
     options = {"policy": "clean", "evaluation": [{"dataset": "rsicd", "root": str(roots["rsicd"]), "splits": ["val"]}]}
     with told(r"evaluated on: 1 of rsicd test, by name"):
         build(recipe(tmp_path / "out", {"rsicd": roots["rsicd"]}, **options))
+
+
+def test_a_test_split_that_is_missing_hides_no_other(tmp_path):
+    root = downloads.rsvqa_hr(tmp_path / "in")  # it has the second test, not the first
+    for kind in ("questions", "answers"):
+        for split in ("train", "val"):
+            shutil.copy(root / f"USGS_split_test_phili_{kind}.json", root / f"USGS_split_{split}_{kind}.json")
+    with told("4 of rsvqa_hr test_phili, by name"):
+        build(recipe(tmp_path / "out", {"rsvqa_hr": root}, policy="clean"))
+    manifest = build(recipe(tmp_path / "out", {"rsvqa_hr": root}, policy="clean", leaks="report")).manifest
+    assert manifest["evaluation_sets_not_there"] == ["rsvqa_hr test"]
 
 
 def test_near_copies_within_one_set_are_reported_and_kept(tmp_path, roots):

@@ -124,6 +124,8 @@ def test_a_wrong_override_is_told_in_one_line(small, override, says):
         (SMALL.replace('"earthgpt-tiny"', "{vit={}, cnn={}, text={}, vocab=9}").encode(), "unknown key 'model.vocab'"),
         (SMALL.replace('"earthgpt-tiny"', "{vit={}, text={}}").encode(), "model.cnn: Field required"),
         (SMALL.replace("root =", "rot =").encode(), "did you mean 'root'?"),
+        ((SMALL.replace("steps", "cache = true\naugment = true\nsteps", 1)).encode(), "broken.toml: cache keeps what"),
+        ((SMALL.replace("root =", "shards =")).encode(), "sources.0: name one of dataset, records and shards."),
     ],
 )
 def test_a_broken_recipe_is_told_in_one_line_with_its_name(tmp_path, content, says):

@@ -203,6 +203,13 @@ def test_several_requests_are_in_flight_and_no_more():
     assert [key for key, _ in found] != list(range(24))  # as they come
 
 
+@pytest.mark.parametrize("given", [{"concurrency": 0}, {"attempts": 0}, {"timeout_s": 0}, {"wait_s": -1}])
+def test_numbers_of_a_server_that_cannot_be_are_told(given):
+    ((name, value),) = given.items()
+    with pytest.raises(EarthGPTError, match=f"{name} of a server is at least .*, not {value}"):
+        Endpoint("http://localhost:8000/v1", "mine", **given)
+
+
 def test_what_goes_wrong_in_flight_is_raised_where_answers_are_awaited():
     with (
         serve(lambda request, number: completion("yes") if number < 3 else (401, {}, b"no")) as server,

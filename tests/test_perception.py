@@ -130,6 +130,13 @@ def test_images_that_are_seen_together_are_looked_at_in_one_pass(model, processo
         assert one.scenes == pytest.approx(likely, abs=1e-5)
 
 
+def test_an_image_is_looked_at_once_for_all_classes(seeing):
+    assistant, asked = seeing
+    found = assistant.detect(WIDE, ["ship", "bridge", "car"])
+    assert [region.label for region in found][:2] == ["ship", "ship"]
+    assert len(asked) == 1
+
+
 def test_the_tokens_of_a_deduced_answer_are_its_boxes(seeing):
     assistant, asked = seeing
     raster, task = open_raster(WIDE), object_detection.TASK

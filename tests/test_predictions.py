@@ -212,6 +212,18 @@ def test_scores_of_boxes_rank_them(write):
     assert found.defects == {"scores that are not as many as the boxes: left out": (1,)}
 
 
+@pytest.mark.parametrize(("score_of", "read_as"), [(0.9, 0.9), ("0.9", 0.9), ("[0.9]", 0.9), ([0.9], 0.9), ("", None)])
+def test_a_score_may_stand_alone_and_in_a_cell(write, score_of, read_as):
+    (one,) = read(write({"prediction": "[50,50,60,60]", "truth": "[50,50,60,60]", "score": score_of}), DETECT).questions
+    assert [region.score for region in one.prediction] == [read_as]
+
+
+@pytest.mark.parametrize("size", [[800, 600], "[800, 600]", "800x600", "800, 600"])
+def test_a_size_may_stand_in_a_cell(write, size):
+    (one,) = read(write({"prediction": "[0,0,400,300]", "truth": "[0,0,400,300]", "size": size}), GROUND).questions
+    assert one.size == (800, 600) and one.truth == Box(0, 0, 0.5, 0.5)
+
+
 def test_a_true_answer_of_several_boxes_is_no_grounding(write):
     one, two = "[[0,0,10,10]]", "[[0,0,10,10],[50,50,60,60]]"
     report, found = score(GROUND, write({"prediction": two, "truth": one}, {"prediction": one, "truth": two}))

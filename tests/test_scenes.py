@@ -349,6 +349,17 @@ def test_objects_and_tiles_outside_the_outlines_are_left_out(detector, pixels):
     assert found.tiles == detector.asked < len(list(plan(Job("detect", 100, 20), SIZE)))
 
 
+def test_the_area_of_objects_in_outlines_is_that_of_the_outlines(detector, pixels, tmp_path):
+    scene = open_scene(write(tmp_path / "scene.tif", pixels))
+    ring = ((0.0, 0.0), (150.0, 0.0), (0.0, 100.0), (0.0, 0.0))  # half of 150 x 100 pixels of 4 square metres
+    found = scan(detector, scene, Job("detect", 100, 20, outlines=(ring,)))
+    assert found.area_km2 == pytest.approx(150 * 100 / 2 * 4 / 1e6, rel=0.01)
+    asked = scan(detector, scene, Job("ask", 100, outlines=(ring,), question="How many?"))
+    assert asked.area_km2 == pytest.approx(asked.tiles * 100 * 100 * 4 / 1e6, rel=0.01), (
+        "of whole tiles, as answers are"
+    )
+
+
 def test_places_are_described_in_a_window_round_them(model, processor, pixels, tmp_path, monkeypatch):
     from earthgpt.assistant import EarthGPT
     from earthgpt.geo.areas import Area

@@ -5,8 +5,9 @@ from collections import Counter
 import pytest
 from fakes import DIAMOND, SIZE, dota_text, picture, turned, upright, voc, write
 
+import earthgpt
 from earthgpt.lookup import find
-from earthgpt.types import Box, EarthGPTError, OrientedBox, Sensor
+from earthgpt.types import Box, EarthGPTError, OrientedBox, Region, Sensor
 
 
 def labels(sample):
@@ -164,6 +165,20 @@ def test_own_yolo_names_its_classes_in_any_of_the_usual_files(file, text, tmp_pa
     assert boat.bounds.to_pixels(SIZE) == pytest.approx((4, 2, 12, 6))
     assert dam.area * 40 * 20 == pytest.approx(128)
     assert not defects
+
+
+@pytest.mark.parametrize("ending", [".yolo.txt", ".yolo-obb.txt"])
+def test_own_yolo_is_what_the_writer_writes_with_its_scores(tmp_path, ending):
+    picture(tmp_path / "a.png")
+    boxes = Box(0.2, 0.2, 0.6, 0.8), OrientedBox(((0.5, 0.1), (0.9, 0.3), (0.8, 0.5), (0.4, 0.3)))
+    regions = [Region(box, "dam", 0.7) for box in boxes]
+    earthgpt.write(tmp_path / f"a{ending}", regions, earthgpt.open(tmp_path / "a.png"))
+    (tmp_path / f"a{ending}").rename(tmp_path / "a.txt")
+    (tmp_path / f"a{ending[:-4]}.names").rename(tmp_path / "classes.txt")
+    (sample,), defects = own("yolo", tmp_path)
+    for found, made in zip(sample.regions, boxes, strict=True):
+        assert found.box.iou(made if ending == ".yolo-obb.txt" else made.bounds) > 0.999
+    assert defects == {"scores of boxes": 2}
 
 
 def test_names_of_a_yaml_file_may_hold_commas_and_marks(tmp_path):

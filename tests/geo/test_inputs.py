@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from earthgpt.geo.inputs import expand
+from earthgpt.geo.sources import MAPS
 from earthgpt.types import EarthGPTError
 
 
@@ -84,6 +85,12 @@ def test_a_name_that_is_not_utf_8_is_told(tmp_path):
     Path(os.fsdecode(bytes(tmp_path) + b"/sh\xf6re.png")).touch()
     with pytest.raises(EarthGPTError, match=r"sh\ufffdre\.png is not UTF-8: rename it"):
         expand([tmp_path])
+
+
+def test_maps_of_every_format_that_opens_are_images_of_a_folder(tmp_path):
+    for ending in MAPS:
+        (tmp_path / f"a{ending}").write_bytes(b"?")
+    assert [path.suffix for path in expand([tmp_path])] == sorted(MAPS)
 
 
 def test_nothing_is_told(folder):

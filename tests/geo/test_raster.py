@@ -115,7 +115,17 @@ def test_arrays_images_and_functions_open_too():
 
 def test_a_raster_is_returned_as_it_is():
     found = Raster(PICTURE, (4, 2))
-    assert open_raster(found) is found
+    assert open_raster(found) is open_raster(found, "optical") is found
+
+
+def test_options_of_a_picture_count_and_those_of_what_is_open_already_are_refused():
+    warm = np.full((4, 4), 30, np.uint8)
+    cold = open_raster(Image.fromarray(warm), "infrared", black_hot=True)
+    assert (cold.pixels == 225).all() and not np.array_equal(cold.pixels, open_raster(warm, "infrared").pixels)
+    for one in (Raster(PICTURE, (4, 2)), open_scene(PICTURE)):
+        for given in ({"sensor": "sar"}, {"bands": "1"}):
+            with pytest.raises(EarthGPTError, match=f"open already, as optical: open it with {next(iter(given))}"):
+                open_raster(one, **given)
 
 
 # --- what cannot be opened ---------------------------------------------------------------------------------------

@@ -300,6 +300,7 @@ def test_temperatures_are_stretched_by_degrees(tmp_path):
         ({"looks": 0}, "1 to 64"),
         ({"black_hot": True}, "black-hot is for infrared"),
         ({"gsd_m": 0}, "metres above 0"),
+        ({"units": "furlongs"}, "amplitude, celsius, .*; not 'furlongs'"),
         ({"gsd_m": "0.5"}, "metres above 0; not '0.5'"),
         ({"looks": "4"}, "1 to 64 pixels a side; not '4'"),
         ({"nodata": "none"}, "no data is a number; not 'none'"),

@@ -321,6 +321,12 @@ def test_an_angle_is_clockwise_from_north_along_the_longer_side(tmp_path):
     )
 
 
+def test_no_cell_of_a_table_is_read_as_a_formula(tmp_path):
+    ship = replace(SHIP, label="=HYPERLINK(1)")
+    rows = list(csv.DictReader(written(tmp_path, "port.csv", regions=[ship]).open()))
+    assert rows[0]["label"] == "'=HYPERLINK(1)"
+
+
 @pytest.mark.parametrize("columns", [["name"], {"name": "str"}, {"name": list}, 5])
 def test_columns_that_are_no_names_and_types_are_told(tmp_path, columns):
     with pytest.raises(EarthGPTError, match="names with their types"):
