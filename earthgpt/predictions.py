@@ -7,60 +7,27 @@ projects, and so does the frame of boxes; both are guessed from the whole file w
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from earthgpt.boxes import Written, box_of, frames_of, number_of, says_nothing, written_boxes
 from earthgpt.coordinates import FRAMES
-from earthgpt.reports import Report, Scored, plain, printable, questions_of, report, task_of
+from earthgpt.reports import Report, Scored, plain, questions_of, report, task_of
+from earthgpt.rows import NAMES, Defects, Row, of_results, plain_name, read_rows
 from earthgpt.tasks import Task
 from earthgpt.tasks.image_captioning import ImageCaptioning
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding
 from earthgpt.types import EarthGPTError, OrientedBox, Region, Size
 
-FORMATS = ("jsonl", "json", "csv", "tsv", "report")
-# What fields are called, the surest names first; case, spaces and hyphens do not matter. "answer" is the prediction
-# beside a field of the truth (GeoChat, EarthDial, InternVL) and the truth beside one of the prediction (VLMEvalKit).
-NAMES: Mapping[str, tuple[str, ...]] = {
-    "prediction": (
-        "prediction", "predictions", "predicted", "pred", "predict", "prediction_text", "output", "outputs", "response",
-        "model_output", "model_answer", "pred_answer", "generated", "filtered_resps", "resps", "text", "caption",
-    ),
-    "truth": (
-        "ground_truth", "groundtruth", "truth", "gt", "gt_answer", "gt_bbox", "gt_boxes", "annotation", "annotations",
-        "target", "references", "reference", "captions", "answers", "label", "labels",
-    ),
-    "id": ("id", "question_id", "qid", "sample_id", "index", "doc_id"),
-    "image": ("image", "image_id", "image_name", "image_path", "img", "img_id", "img_path", "file_name", "filename"),
-    "question": ("question", "prompt", "query", "instruction", "input"),
-    "kind": ("kind", "type", "vqa_type", "question_type", "category", "task_type"),
-    "size": ("size", "image_size", "hw"),
-    "width": ("width", "image_width"),
-    "height": ("height", "image_height"),
-    "scores": ("scores", "score", "confidence", "confidences"),
-}  # fmt: skip
 # Several true captions in fields of their own, as EarthDial has them.
 _CAPTION = re.compile(r"caption_?\d+")
-# What makes a file no answer to its questions; the others make an answer wrong, or are mended.
-MISMATCHES = (
-    "row that cannot be read",
-    "no prediction",
-    "prediction without a question",
-    "no true answer",
-    "true answer that cannot be read",
-    "id that was there before",
-)
 _OBJECT = "object"  # the label of a box that nobody gave one
-
-Row = tuple[int, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -103,8 +70,8 @@ def read_predictions(
     Raises EarthGPTError where the file cannot be read, for a field or frame there is none of, for mismatches, for files
     that belong together by place where a row cannot be read, and for a report of which anything else is said.
     """
-    defects = _Defects(Path(path).name)
-    rows, found = _rows(path, kind, defects)
+    defects = Defects(Path(path).name)
+    rows, found = read_rows(path, kind, defects)
     if found == "report":
         said = {
             "--truth": truth, "--field": fields, "--frame": frame, "--truth-frame": truth_frame,
@@ -115,18 +82,31 @@ def read_predictions(
         return _of_report(path)
     if not rows:
         raise EarthGPTError(f"{path} has no row that can be read{defects.told()}.")
-    names = _fields(rows, fields or {}, truth is not None, path)
+    if found == "coco":
+        raise EarthGPTError(f"{path} holds annotations: name it with --truth, and give the predictions.")
+    if found == "results" and truth is None:
+        raise EarthGPTError(f"{path} holds results in COCO's form: name their annotations with --truth instances.json.")
+    names = {} if found == "results" else _fields(rows, fields or {}, truth is not None, path)
     pairs = [(row, row) for row in rows]
     truth_names = names
     if truth is not None:
-        rest = _Defects(Path(truth).name)
-        true_rows, form = _rows(truth, None, rest)
+        rest = Defects(Path(truth).name)
+        true_rows, form = read_rows(truth, None, rest)
         if form == "report":
-            if truth_frame not in (None, "image"):
-                raise EarthGPTError(f"{truth} is a report, with boxes in fractions: leave out --truth-frame.")
-            true_rows, truth_frame = _rows_of_report(truth), "image"
+            true_rows = _rows_of_report(truth)
+        truth_frame = _frame_of(form, truth, truth_frame)
+        if found == "results":
+            if form != "coco":
+                raise EarthGPTError(f"{path} holds results in COCO's form, and {truth} no COCO annotations.")
+            rows, frame = of_results(rows, Path(truth), defects), _frame_of("coco", path, frame)
+            names = _fields(rows, {}, True, path)
         truth_names = _truth_fields(true_rows, fields or {}, truth)
         roles = [role for role in ("id", "image", "question") if role in names and role in truth_names]
+        if not roles and "map" in (found, form):
+            one, other = (path, truth) if found == "map" else (truth, path)
+            raise EarthGPTError(
+                f"{one} says whose answers it has, and {other} does not: --field image=NAME, or id=NAME."
+            )
         if broken := [one for one in (defects, rest) if one.found and not roles]:
             raise EarthGPTError(
                 f"{path} and {truth} belong together by place, and rows cannot be read: mend them, or give both an id. "
@@ -149,6 +129,14 @@ def read_predictions(
     if not questions:
         raise EarthGPTError(f"{path} has no question that can be scored{defects.told()}.")
     return Predictions(tuple(questions), names, frames, defects.lines(), len(rows))
+
+
+def _frame_of(form: str, path: str | Path, given: str | None) -> str | None:
+    """What boxes are written in: as is given, but in files that say it."""
+    known = {"coco": "pixels", "report": "image"}.get(form)
+    if known and given not in (None, known):
+        raise EarthGPTError(f"{path} has its boxes in {known}, as its form says: leave out the frame that is given.")
+    return known or given
 
 
 def score(
@@ -197,152 +185,13 @@ def _again(
     return replace(made, baselines=baselines, versions={**made.versions, **old.versions})
 
 
-class _Defects:
-    """What is wrong, by kind and line."""
-
-    def __init__(self, name: str):
-        self.name = name
-        self.found: dict[str, list[int]] = {}
-
-    def add(self, what: str, line: int) -> None:
-        self.found.setdefault(what, []).append(line)
-
-    def lines(self) -> dict[str, tuple[int, ...]]:
-        return {what: tuple(lines) for what, lines in self.found.items()}
-
-    def told(self) -> str:
-        parts = (f"{len(lines)} {what} (line {_few(lines)})" for what, lines in self.found.items())
-        return ": " + "; ".join(parts) if self.found else ""
-
-    def refuse(self) -> None:
-        """Raises EarthGPTError for what makes predictions and true answers not fit together."""
-        wrong = {what: lines for what, lines in self.found.items() if what.startswith(MISMATCHES)}
-        if wrong:
-            parts = "; ".join(f"{len(lines)} {what} (line {_few(lines)})" for what, lines in wrong.items())
-            raise EarthGPTError(
-                f"{self.name} does not fit: {parts}. Mend it, or pass --allow-missing: then what cannot be scored is "
-                "left out and counted, and a missing prediction is wrong."
-            )
-
-
-def _few(lines: Sequence[int], most: int = 5) -> str:
-    return ", ".join(map(str, lines[:most])) + (", ..." if len(lines) > most else "")
-
-
-# --- rows --------------------------------------------------------------------------------------------------------
-
-
-def _rows(path: str | Path, kind: str | None, defects: _Defects) -> tuple[list[Row], str]:
-    """The rows of a file with their lines, and its format. An empty file is refused."""
-    path = Path(path)
-    if kind not in (None, *FORMATS):
-        raise EarthGPTError(f"The format is one of {', '.join(FORMATS)}; not {kind!r}.")
-    try:
-        content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
-    except OSError as error:
-        raise EarthGPTError(f"Cannot read {path}: {error.strerror}.") from None
-    start = content.lstrip()[:1]
-    if not start:
-        raise EarthGPTError(f"{path} is empty.")
-    if kind is None and path.suffix.lower() in (".csv", ".tsv"):
-        kind = path.suffix.lower()[1:]
-    if kind in ("csv", "tsv"):
-        return list(_table(content, "," if kind == "csv" else "\t", path, defects)), kind
-    if kind in (None, "json", "report") and start in (b"[", b"{"):
-        value = _json(content)
-        if isinstance(value, dict) and {"task", "metrics", "answers"} <= set(value):
-            return [], "report"
-        listed = _listed(value)
-        if listed is not None:
-            return list(_objects(enumerate(listed, 1), defects)), "json"
-        if kind == "json" or (start == b"[" and b"\n" not in content.strip()):
-            raise EarthGPTError(f"{path} is no list of answers in JSON{_why(content)}.")
-    if kind == "report":
-        raise EarthGPTError(f"{path} is no report of earthgpt.")
-    if start == b"[" and _json(content.lstrip().split(b"\n", 1)[0]) is _BROKEN:  # an array over several lines
-        raise EarthGPTError(f"{path} is no list of answers in JSON{_why(content)}.")
-    lines = ((number, _json(line)) for number, line in enumerate(content.split(b"\n"), 1) if line.strip())
-    return list(_objects(lines, defects)), "jsonl"
-
-
-_BROKEN = object()
-
-
-def _json(content: bytes) -> Any:
-    """A value of JSON; ``_BROKEN`` for what is none."""
-    try:
-        return json.loads(content)
-    except (ValueError, RecursionError):  # what is no UTF-8 is a ValueError too
-        return _BROKEN
-
-
-def _why(content: bytes) -> str:
-    try:
-        json.loads(content)
-    except json.JSONDecodeError as error:
-        return f": {error.msg} in line {error.lineno}, column {error.colno}"
-    except (ValueError, RecursionError):
-        return ""
-    return ""
-
-
-def _listed(value: Any) -> list[Any] | None:
-    """The rows in a value: a list, the one list of objects in an object, or an object of objects by id."""
-    if isinstance(value, list):
-        return value
-    if not isinstance(value, dict):
-        return None
-    lists = [one for one in value.values() if isinstance(one, list) and one and isinstance(one[0], dict)]
-    if len(lists) == 1 and not _looks_like_a_row(value):
-        return lists[0]
-    if len(value) > 1 and all(isinstance(one, dict) for one in value.values()):
-        return [{"id": key, **one} for key, one in value.items()]
-    return None
-
-
-def _looks_like_a_row(value: Mapping[str, Any]) -> bool:
-    return not {_plain(name) for name in value}.isdisjoint((*NAMES["prediction"], "answer"))
-
-
-def _objects(values: Any, defects: _Defects) -> Iterator[Row]:
-    for line, value in values:
-        if not isinstance(value, dict):
-            defects.add("row that cannot be read", line)
-            continue
-        if isinstance(value.get("doc"), dict):  # lmms-eval keeps the question and its type in there
-            value = {**value["doc"], **value}
-        yield line, printable(value)
-
-
-def _table(content: bytes, delimiter: str, path: Path, defects: _Defects) -> Iterator[Row]:
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise EarthGPTError(f"{path} is no UTF-8 in line {line}; save it as UTF-8.") from None
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        header = next(reader)
-        for cells in reader:
-            if len(cells) == len(header):
-                yield reader.line_num, dict(zip(header, cells, strict=True))
-            elif cells:
-                defects.add("row that cannot be read", reader.line_num)
-    except csv.Error as error:
-        raise EarthGPTError(f"{path}, line {reader.line_num}: {error}.") from None
-
-
 # --- fields ------------------------------------------------------------------------------------------------------
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def _named(rows: Sequence[Row], given: Mapping[str, str], path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
     """Fields by role, but for "answer", and all names of fields by their plain form."""
     names = list(dict.fromkeys(name for _, row in rows for name in row))
-    plain = {_plain(name): name for name in reversed(names)}
+    plain = {plain_name(name): name for name in reversed(names)}
     if wrong := [role for role in given if role not in NAMES]:
         raise EarthGPTError(f"The role of a field is one of {', '.join(NAMES)}; not {wrong[0]!r}.")
     for role, name in given.items():
@@ -353,7 +202,7 @@ def _named(rows: Sequence[Row], given: Mapping[str, str], path: str | Path) -> t
         match = next((plain[name] for name in known if name in plain and plain[name] not in found.values()), None)
         if role not in found and match is not None:
             found[role] = match
-    captions = [name for name in names if _CAPTION.fullmatch(_plain(name))]
+    captions = [name for name in names if _CAPTION.fullmatch(plain_name(name))]
     if "truth" not in found and captions:
         found["truth"] = ", ".join(captions)
     return found, plain
@@ -404,7 +253,7 @@ class _Asked:
 
 
 def _question(
-    row: Row | None, true: Row | None, names: Mapping[str, str], truth_names: Mapping[str, str], defects: _Defects
+    row: Row | None, true: Row | None, names: Mapping[str, str], truth_names: Mapping[str, str], defects: Defects
 ) -> _Asked | None:
     """None where there is no true answer."""
     line = (row or true)[0]
@@ -437,7 +286,7 @@ def _size(row: Mapping[str, Any], names: Mapping[str, str]) -> Size | None:
         values = [row.get(names["width"]), row.get(names["height"])]
     else:
         values = _several(row.get(names["size"])) if "size" in names else None
-        if isinstance(values, list) and _plain(names["size"]) == "hw":
+        if isinstance(values, list) and plain_name(names["size"]) == "hw":
             values = values[::-1]
     if not isinstance(values, list) or len(values) != 2:
         return None
@@ -462,7 +311,7 @@ def _joined(
     true: Sequence[Row],
     truth_names: Mapping[str, str],
     roles: Sequence[str],
-    defects: _Defects,
+    defects: Defects,
 ) -> list[tuple[Row | None, Row | None]]:
     """The rows of two files that belong together by some roles, without any by place; in the order of the true ones."""
 
@@ -493,7 +342,7 @@ def _joined(
     return pairs
 
 
-def _without_repeats(asked: Sequence[_Asked], defects: _Defects) -> list[_Asked]:
+def _without_repeats(asked: Sequence[_Asked], defects: Defects) -> list[_Asked]:
     """The first question of each id; without ids all."""
     found: dict[Any, _Asked] = {}
     for number, one in enumerate(asked):
@@ -514,7 +363,7 @@ class _Words:
         self.task = task
         self.several = isinstance(task, ImageCaptioning)
 
-    def scored(self, one: _Asked, defects: _Defects) -> Scored | None:
+    def scored(self, one: _Asked, defects: Defects) -> Scored | None:
         truths = one.truth if isinstance(one.truth, list) else [one.truth]
         texts = [text for text in (_text(truth) for truth in truths) if text.strip()]
         if not texts:
@@ -558,7 +407,7 @@ class _Boxes:
             self.side = max(1, math.ceil(max(filter(math.isfinite, numbers), default=1.0)))
         self.labelled = any(box.label is not None for one in asked for box in self._written(one.truth))
 
-    def scored(self, one: _Asked, defects: _Defects) -> Scored | None:
+    def scored(self, one: _Asked, defects: Defects) -> Scored | None:
         truth = self._read(one, one.truth, "truth", defects)
         said = None if one.prediction is None else _text(one.prediction)
         if truth is None:
@@ -595,7 +444,7 @@ class _Boxes:
                 return [replace(box, label=region.label) for box, (region, _) in zip(found, spans, strict=True)]
         return found
 
-    def _read(self, one: _Asked, value: Any, role: str, defects: _Defects) -> tuple[Region, ...] | None:
+    def _read(self, one: _Asked, value: Any, role: str, defects: Defects) -> tuple[Region, ...] | None:
         """The regions; None where nothing can be read, and in the truth also where one of them is wrong."""
         written = self._written(value)
         if not written:

@@ -18,6 +18,7 @@ from earthgpt import lookup
 from earthgpt.cards import versions
 from earthgpt.files import whole_file
 from earthgpt.metrics import statistics
+from earthgpt.rows import printable
 from earthgpt.tasks import Task
 from earthgpt.tasks.image_captioning import ImageCaptioning
 from earthgpt.tasks.object_detection import ObjectDetection
@@ -251,15 +252,6 @@ def questions_of(report: Report, path: str | Path = "the report") -> Iterator[Sc
             yield Scored(**texts, truth=truth, prediction=read, text=said, size=tuple(size) if size else None)
         except (KeyError, TypeError, ValueError):
             raise EarthGPTError(f"{path} is damaged: answer {number} cannot be read.") from None
-
-
-def printable(value: Any) -> Any:
-    """A value of JSON without halves of UTF-16 characters, which cannot be printed or written."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {printable(key): printable(one) for key, one in value.items()}
-    return [printable(one) for one in value] if isinstance(value, list) else value
 
 
 def _fits(task: Task, value: Any) -> bool:

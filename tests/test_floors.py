@@ -41,6 +41,7 @@ FLOORS = {
     "perception": 3,
     "calibration": 3,
     "predictions": 3,
+    "rows": 2,
     "suites": 4,
     "vllm_plugin": 4,
     "lmms_plugin": 4,

@@ -1,8 +1,11 @@
 """Anybody's predictions are read as they are found in the wild, and what is wrong in a file is named by its line."""
 
+import contextlib
 import csv
+import io
 import json
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -315,11 +318,117 @@ def test_nothing_more_can_be_said_of_a_report(write, tmp_path, given, told):
         assert read(tmp_path / "report.json", GROUND, kind=kind, fields={}).report == report
 
 
+# --- files of other forms ----------------------------------------------------------------------------------------
+
+COCO = {
+    "images": [{"id": 7, "file_name": "sea/a.jpg", "width": 100, "height": 50}, {"id": 9, "file_name": "b.jpg"}],
+    "categories": [{"id": 3, "name": "ship"}, {"id": 5, "name": "bridge"}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 3, "bbox": [10, 10, 20, 10], "area": 200, "iscrowd": 0},
+        {"id": 2, "image_id": 9, "category_id": 5, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0},
+    ],
+}
+
+
+@pytest.fixture
+def coco(tmp_path):
+    (tmp_path / "instances.json").write_text(json.dumps(COCO))
+    return tmp_path / "instances.json"
+
+
+def results(tmp_path, *rows):
+    keys = ("image_id", "category_id", "bbox", "score")
+    (tmp_path / "results.json").write_text(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+    return tmp_path / "results.json"
+
+
+@pytest.mark.parametrize("name", [7, "sea/a.jpg", "a"])
+def test_results_of_coco_are_scored_on_their_annotations(tmp_path, coco, name):
+    path = results(tmp_path, (name, 3, [11, 10, 20, 10], 0.8), (name, 5, [0, 0, 5, 5], 0.9))
+    first, second = read(path, DETECT, truth=coco).questions
+    assert (first.image, first.size, second.image) == ("sea/a.jpg", (100, 50), "b.jpg")
+    assert first.truth == (Region(Box(0.1, 0.2, 0.3, 0.4), "ship"),)
+    assert first.prediction[0] == Region(Box(0.11, 0.2, 0.31, 0.4), "ship", 0.8)
+    assert second.prediction == () and second.truth[0].label == "bridge"
+
+
+def test_average_precision_of_results_of_coco_is_that_of_pycocotools(tmp_path):
+    """Only the images of the annotations count, and each class by itself."""
+    coco_api = pytest.importorskip("pycocotools.coco")
+    cocoeval = pytest.importorskip("pycocotools.cocoeval")
+    rng, images, truths, said = random.Random(0), [], [], []
+    for number in range(12):
+        images.append({"id": number, "file_name": f"{number}.jpg", "width": 200, "height": 200})
+        for _ in range(4):
+            x, y, kind = rng.uniform(0, 150), rng.uniform(0, 150), rng.randint(1, 2)
+            truths.append({"id": len(truths) + 1, "image_id": number, "category_id": kind, "iscrowd": 0,
+                           "bbox": [x, y, 30, 30], "area": 900})  # fmt: skip
+            if rng.random() < 0.8:
+                moved = [x + rng.uniform(-9, 9), y + rng.uniform(-9, 9), 30, 30]
+                said.append((number, rng.choice((kind, kind, 3 - kind)), moved, rng.random()))
+    content = {"images": images, "annotations": truths, "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}
+    (tmp_path / "true.json").write_text(json.dumps(content))
+    path = results(tmp_path, *said)
+    report, _ = score(DETECT, path, truth=tmp_path / "true.json", rounds=0)
+    with contextlib.redirect_stdout(io.StringIO()):
+        true = coco_api.COCO(str(tmp_path / "true.json"))
+        judge = cocoeval.COCOeval(true, true.loadRes(str(path)), "bbox")
+        for step in (judge.evaluate, judge.accumulate, judge.summarize):
+            step()
+    assert report.metrics["ap_50"] == pytest.approx(judge.stats[1], abs=1e-6)
+
+
+def test_what_is_not_in_the_annotations_of_results_is_counted(tmp_path, coco):
+    path = results(tmp_path, (7, 99, [0, 0, 1, 1], 0.5), (8, 3, [0, 0, 1, 1], 0.5), (7, 3, [0, 0, 1], 0.5))
+    with pytest.raises(EarthGPTError, match=r"1 prediction without a question \(line 2\); 1 row that cannot be read"):
+        read(path, DETECT, truth=coco)
+    found = read(path, DETECT, truth=coco, allow_missing=True)
+    assert found.defects["result of a category that is not listed: left out"] == (1,)
+
+
+def test_results_and_annotations_without_each_other_are_told(tmp_path, write, coco):
+    path = results(tmp_path, (7, 3, [11, 10, 20, 10], 0.8))
+    for file, options, says in (
+        (path, {}, "name their annotations with --truth"),
+        (path, {"truth": write(LINE)}, "no COCO annotations"),
+        (path, {"truth": coco, "frame": "0-100"}, "has its boxes in pixels"),
+        (coco, {}, "name it with --truth"),
+    ):
+        with pytest.raises(EarthGPTError, match=says):
+            read(file, DETECT, **options)
+
+
+def test_captions_are_scored_on_those_of_coco(tmp_path):
+    said = [{"image_id": i, "caption": f"a port of {i} ships"} for i in (1, 2)]
+    true = [{"image_id": i, "id": 10 * i + k, "caption": f"port {k} of {i} ships"} for i in (1, 2) for k in range(5)]
+    (tmp_path / "said.json").write_text(json.dumps(said))
+    (tmp_path / "true.json").write_text(json.dumps({"images": [{"id": 1}, {"id": 2}], "annotations": true}))
+    found = read(tmp_path / "said.json", "image_captioning", truth=tmp_path / "true.json")
+    assert [(one.prediction, len(one.truth)) for one in found.questions] == [(one["caption"], 5) for one in said]
+
+
+def test_an_answer_for_each_image_may_be_a_map(tmp_path, write):
+    (tmp_path / "map.json").write_text(json.dumps({"a.png": "yes", "b.png": "no"}))
+    truth = write({"image": "x/b.png", "truth": "no"}, {"image": "x/a.png", "truth": "no"})
+    found = read(tmp_path / "map.json", VQA, truth=truth)
+    assert [(one.image, one.prediction) for one in found.questions] == [("x/b.png", "no"), ("x/a.png", "yes")]
+    turned = read(truth, VQA, truth=tmp_path / "map.json", fields={"prediction": "truth"})
+    assert [(one.truth, one.prediction) for one in turned.questions] == [("yes", "no"), ("no", "no")]
+    with pytest.raises(EarthGPTError, match="says whose answers it has"):
+        read(tmp_path / "map.json", VQA, truth=write({"truth": "no"}, {"truth": "no"}))
+
+
+def test_a_table_of_a_spreadsheet_may_have_semicolons(tmp_path):
+    (tmp_path / "a.csv").write_text('image;prediction;truth\na.png;"yes, one";yes\n')
+    (one,) = read(tmp_path / "a.csv", VQA).questions
+    assert (one.image, one.text) == ("a.png", "yes, one")
+
+
 def test_true_answers_of_a_report_are_in_its_frame(write, tmp_path):
     report, _ = score(GROUND, write({"id": "1", "prediction": "[0,0,1,1]", "truth": "[0,0,1,1]"}), rounds=0)
     report.write(tmp_path / "report.json")
     path = write({"id": "1", "prediction": "[0,0,1,1]"})
-    with pytest.raises(EarthGPTError, match=r"report\.json is a report.*leave out --truth-frame"):
+    with pytest.raises(EarthGPTError, match=r"report\.json has its boxes in image, as its form says"):
         score(GROUND, path, truth=tmp_path / "report.json", truth_frame="pixels")
 
 

@@ -159,9 +159,9 @@ def _asked(model: str, concurrency: int, timeout: float, probabilities: bool, fi
 
 def score(
     task: Annotated[str, typer.Argument(help="See: earthgpt tasks list")],
-    predictions: Annotated[Path, typer.Argument(help="JSON lines, a JSON array, CSV, TSV, or a report.")],
+    predictions: Annotated[Path, typer.Argument(help="JSON lines, JSON, CSV, TSV, COCO's results, or a report.")],
     truth: Annotated[
-        Path | None, typer.Option(help="A file of the true answers, where they are apart; or a report.")
+        Path | None, typer.Option(help="A file of the true answers, where they are apart: any of these, or COCO's.")
     ] = None,
     kind: Annotated[str | None, typer.Option("--format", help="jsonl, json, csv, tsv or report.")] = None,
     fields: Annotated[
