@@ -26,8 +26,8 @@ from earthgpt.calibration import judge
 from earthgpt.config import Source
 from earthgpt.evaluation import ask
 from earthgpt.geo.raster import open_raster
-from earthgpt.metrics.calibration import expected_calibration_error
 from earthgpt.metrics.detection import match_detections
+from earthgpt.metrics.reliability import expected_calibration_error
 from earthgpt.tasks.object_detection import TASK as DETECTION
 from earthgpt.tasks.visual_grounding import TASK as GROUNDING
 from earthgpt.training import held_out

@@ -30,7 +30,6 @@ def write_run_card(
     data: Mapping[str, Any] | None = None,
     counts: Mapping[str, int] | None = None,
     notes: Sequence[str] = (),
-    skipped: Mapping[str, str] | None = None,
     time: str = "",
     seconds: float | None = None,
 ) -> Path:
@@ -38,7 +37,7 @@ def write_run_card(
 
     command: the words of the command line. settings: what was asked, with defaults filled in. model: its name. data:
     name, size, CRS and the like of what was looked at. counts: results of each class. notes: what was said about the
-    data. skipped: what was left out, and why. time: when, as text; seconds: how long. Versions of the interpreter and
+    data. time: when, as text; seconds: how long. Versions of the interpreter and
     of the libraries that are installed are added.
     Raises EarthGPTError where nothing can be written.
     """
@@ -51,7 +50,6 @@ def write_run_card(
         "data": dict(data or {}),
         "counts": dict(counts or {}),
         "notes": list(notes),
-        "skipped": dict(skipped or {}),
         "time": time,
         "seconds": seconds,
         "versions": {name: version or "not installed" for name, version in versions(LIBRARIES).items()},

@@ -18,7 +18,7 @@ from earthgpt.geo.pictures import write_picture
 from earthgpt.geo.raster import open_raster
 from earthgpt.geo.vectors import write
 from earthgpt.tasks.wording import plural
-from earthgpt.types import Region, Sensor
+from earthgpt.types import Region, Sample, Sensor
 
 # Scenes of the test split, which no recipe trains on, and where the tour puts them (UTM, metres).
 SCENES = {Sensor.OPTICAL: 300, Sensor.SAR: 301, Sensor.INFRARED: 302}
@@ -27,20 +27,26 @@ PLACES = {
     Sensor.SAR: (372_000.0, 142_000.0, 3.0, 32648),
     Sensor.INFRARED: (505_000.0, 4_420_000.0, 0.25, 32650),
 }
-RESOLUTION = (256, 256)
+SIZE = (256, 256)
+
+
+def write_scene(path: Path, sensor: Sensor) -> Sample:
+    """The scene of a sensor as a GeoTIFF at its place, and what is true of it."""
+    sample = scene(SCENES[sensor], sensor, SIZE)
+    pixels = sample.image()
+    if sensor is Sensor.SAR:
+        pixels = pixels.astype(np.uint16) * 40  # amplitude, as radar products come
+    write_geotiff(path, pixels, *PLACES[sensor])
+    return sample
 
 
 def run(assistant: EarthGPT, folder: Path, console: Console) -> None:
     """Writes scenes as GeoTIFF, asks about each, and writes a picture and a GeoJSON of what was found."""
     folder.mkdir(parents=True, exist_ok=True)
     console.print("Synthetic example scenes; the truth is in parentheses.", style="dim")
-    for sensor, seed in SCENES.items():
-        sample = scene(seed, sensor, RESOLUTION)
+    for sensor in SCENES:
         path = folder / f"{sensor}.tif"
-        pixels = sample.image()
-        if sensor is Sensor.SAR:
-            pixels = pixels.astype(np.uint16) * 40  # amplitude, as radar products come
-        write_geotiff(path, pixels, *PLACES[sensor])
+        sample = write_scene(path, sensor)
         raster = open_raster(path, sensor)
 
         label = max(sorted(CLASSES[sensor]), key=lambda name: sum(r.label == name for r in sample.regions))

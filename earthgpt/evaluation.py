@@ -25,7 +25,7 @@ from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
 from earthgpt.parallel import whole
 from earthgpt.perception import deduce
-from earthgpt.reports import Report, Scored, fingerprint, report, task_of
+from earthgpt.reports import Report, Scored, digest_of, report, task_of
 from earthgpt.tasks import Task, Turn
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding
@@ -136,10 +136,10 @@ def evaluate(
         "frame": frame, "decimals": asked.decimals, "instruction": instruction, "options": dict(options or {}),
         "blind": list(blind), "rounds": rounds, "example": _worded(questions[0], instruction),
     }  # fmt: skip
-    begun = {"settings": json.loads(json.dumps(settings)), "fingerprint": fingerprint(questions)}
+    begun = {"settings": json.loads(json.dumps(settings)), "digest": digest_of(questions)}
     if output is not None and output.is_file():
         finished = Report.read(output)
-        _same(output, {"settings": finished.settings, "fingerprint": finished.data.get("fingerprint")}, begun)
+        _same(output, {"settings": finished.settings, "digest": finished.data.get("digest")}, begun)
         return finished
 
     # Questions about an image together, for it is read once for all in a batch; and images with long questions
@@ -344,7 +344,7 @@ def _same(path: Path, old: Any, new: dict[str, Any]) -> None:
     for key, value in new["settings"].items():
         if (was := old["settings"].get(key)) != value:
             raise EarthGPTError(f"{path} was begun with {key} = {was!r}, not {value!r}: {again}.")
-    if old["fingerprint"] != new["fingerprint"]:
+    if old["digest"] != new["digest"]:
         raise EarthGPTError(f"{path} was begun on other images, questions or true answers: {again}.")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,9 @@ def find(kind: str, name: str) -> Any:
         return _load(name, ATTRIBUTES[kind])
     known = names(kind)
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
         raise EarthGPTError(
-            f"No {name!r} among the {kind}.{hint} There are: {', '.join(known)}; or name a module of yours, with a dot."
+            f"No {name!r} among the {kind}.{hint(name, known)} There are: {', '.join(known)}; or name a module of "
+            "yours, with a dot."
         )
     return _load(f"earthgpt.{kind}.{name}", ATTRIBUTES[kind])
 
@@ -48,3 +48,9 @@ def _load(path: str, attribute: str) -> Any:
     if not hasattr(module, attribute):
         raise EarthGPTError(f"Module {path!r} defines no {attribute}.")
     return getattr(module, attribute)
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """A sentence that asks for the known name that was meant, with a blank before it; empty where none is like it."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" Did you mean {close[0]!r}?" if close else ""

@@ -62,7 +62,7 @@ class Report:
     of answers that never saw the image. by_kind, by_class: figures of the questions of one kind, of one class.
     confusion: ``classes``, and ``counts``, how often class i was answered with class j, last no class; None where
     answers are no classes. left_out: of each metric that is missing why. settings: how it was asked. data: what was
-    asked (``fingerprint``, ``images``, 0 where they have no names, ``defects``). versions: of the libraries.
+    asked (``digest``, ``images``, 0 where they have no names, ``defects``). versions: of the libraries.
     answers: of each question ``id``, ``image``, ``question``, ``kind``, ``size``, ``truth`` and ``read`` (values, boxes
     in fractions of the image), ``prediction`` (what was said), ``score`` in [0, 1], and ``right`` where an answer is
     right or wrong.
@@ -156,7 +156,7 @@ def report(
         left_out=dict(found.left_out),
         settings=dict(settings or {}),
         data={
-            "fingerprint": fingerprint(questions),
+            "digest": digest_of(questions),
             "images": len({one.image for one in questions if one.image}),
             **(data or {}),
         },
@@ -193,7 +193,7 @@ def chance(
     return found
 
 
-def fingerprint(questions: Sequence[Scored]) -> str:
+def digest_of(questions: Sequence[Scored]) -> str:
     """A hash of what is asked, whatever was answered: images, questions and true answers in their order."""
     found = hashlib.sha256()
     for one in questions:

@@ -385,7 +385,7 @@ def test_other_weights_are_another_run(scenes, says, processor, tmp_path):
     "line", [b"{}", b"[]", b"nonsense", b'{"pass": "x", "answers": []}', b'{"pass": "image", "answers": [[1]]}']
 )
 def test_a_damaged_line_is_told(tmp_path, line):
-    begun = {"settings": {"a": 1}, "fingerprint": "x"}
+    begun = {"settings": {"a": 1}, "digest": "x"}
     path = tmp_path / "a.jsonl"
     path.write_bytes(json.dumps(begun).encode() + b"\n" + line + b"\n" + line)
     with pytest.raises(EarthGPTError, match="damaged in line 2"):

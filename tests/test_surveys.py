@@ -184,6 +184,25 @@ def test_images_of_one_name_are_named_and_a_format_that_needs_a_place_is_refused
     assert not (tmp_path / "port.kml").exists()
 
 
+def test_places_keep_their_properties_in_what_is_written(run, scene, model_folder, says, tmp_path):
+    says("a quay")
+    ring = [[15.0, 45.15], [15.003, 45.15], [15.003, 45.148], [15.0, 45.15]]
+    own = ({"fid": 4, "name": "north", "area": 2.5, "label": "P1", "tags": ["a"]}, {"fid": 5, "name": None, "area": 3})
+    features = [
+        {"type": "Feature", "properties": one, "geometry": {"type": "Polygon", "coordinates": [ring]}} for one in own
+    ]
+    (tmp_path / "parcels.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    words = ("describe", scene, "--places", tmp_path / "parcels.geojson", "-m", model_folder, "-o")
+    for name in ("told.geojson", "told.gpkg"):
+        code, _, err = run(*words, tmp_path / name)
+        assert code == 0, err
+    one, other = (one["properties"] for one in json.loads((tmp_path / "told.geojson").read_text())["features"])
+    assert (one["label"], one["place_label"], one["name"], one["place_fid"]) == ("a quay", "P1", "north", 4)
+    assert (one["area"], one["tags"], other["area"], "name" in other) == (2.5, '["a"]', 3.0, False)
+    table = pytest.importorskip("pyogrio").read_dataframe(tmp_path / "told.gpkg")
+    assert list(table["place_fid"]) == [4, 5] and list(table["name"].isna()) == [False, True]
+
+
 def test_threads_that_wait_soon_sleep_unless_somebody_chose_otherwise(monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -168,7 +169,7 @@ def describe(
 
 
 def _describe_places(image: str, places: Path, output: Path | None, overwrite: bool, how: Look) -> None:
-    from earthgpt.geo.areas import read_areas
+    from earthgpt.geo.areas import columns_of, read_areas
     from earthgpt.geo.scene import open_scene
     from earthgpt.geo.vectors import check_output
     from earthgpt.scenes import describe
@@ -180,7 +181,9 @@ def _describe_places(image: str, places: Path, output: Path | None, overwrite: b
     value = {"image": image, "regions": [region_value(feature.region, scene.size) for feature in found]}
     say(value, how.as_json, "\n".join(region_line(feature.region, scene.size) for feature in found))
     if output:
-        write_features(output, found, scene, made_with(how.model), overwrite)
+        columns, rows = columns_of(areas)
+        found = [replace(one, properties={**one.properties, **row}) for one, row in zip(found, rows, strict=True)]
+        write_features(output, found, scene, made_with(how.model), overwrite, columns)
 
 
 @grouped

@@ -302,9 +302,16 @@ def made_with(model: str) -> dict[str, str]:
     return {"model": model, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
 
 
-def write_features(path: Path, features: Sequence[Any], scene: Any, common: dict[str, Any], overwrite: bool) -> None:
+def write_features(
+    path: Path,
+    features: Sequence[Any],
+    scene: Any,
+    common: dict[str, Any],
+    overwrite: bool,
+    columns: dict[str, type] | None = None,
+) -> None:
     from earthgpt.geo.vectors import open_writer
 
-    with open_writer(path, scene, properties=common, overwrite=overwrite) as writer:
+    with open_writer(path, scene, properties=common, columns=columns, overwrite=overwrite) as writer:
         writer.add(features)
     note(f"Wrote {path}")

@@ -11,6 +11,9 @@ from pathlib import Path, PurePosixPath
 
 from earthgpt.types import EarthGPTError, Sample, Sensor
 
+# The tasks that boxes with classes answer.
+DETECTION = ("object_detection", "visual_grounding", "visual_question_answering", "region_captioning")
+
 
 @dataclass(frozen=True)
 class Paper:

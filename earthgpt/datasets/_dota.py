@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from earthgpt.datasets import Dataset, images_of
+from earthgpt.datasets import DETECTION, Dataset, images_of
 from earthgpt.formats import detected, dota, files, images_below, layout, paired, quadrilateral, spellings
 from earthgpt.types import Sensor
 
@@ -29,7 +29,7 @@ def card(version, further, counts, paper=None):
     return Dataset(
         title=f"DOTA {version}",
         sensors=(Sensor.OPTICAL,),
-        tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+        tasks=DETECTION,
         licence="academic use only; imagery terms of Google Earth",
         homepage="https://captain-whu.github.io/DOTA/",
         citation="Xia et al., DOTA: A Large-Scale Dataset for Object Detection in Aerial Images, 2018; 2.0: Ding et "

@@ -15,7 +15,7 @@ from pathlib import Path
 import yaml
 
 from earthgpt import formats
-from earthgpt.datasets import Dataset, Paper, part_of
+from earthgpt.datasets import DETECTION, Dataset, Paper, part_of
 from earthgpt.formats import IMAGES, AnnotatedImage, files
 from earthgpt.outlines import floats
 from earthgpt.types import EarthGPTError, Sensor
@@ -282,9 +282,6 @@ def sensor_of(root):
     if said not in set(Sensor):
         raise EarthGPTError(f"{path} says {said!r}; it may say {', '.join(Sensor)}.")
     return Sensor(said)
-
-
-DETECTION = ("object_detection", "visual_grounding", "visual_question_answering", "region_captioning")
 
 
 def own(title, reader, tasks=DETECTION):

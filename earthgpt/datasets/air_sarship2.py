@@ -1,6 +1,6 @@
 """AIR-SARShip-2.0: ships in 300 Gaofen-3 scenes."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import DETECTION, Dataset, Paper
 from earthgpt.formats import above, detected, either, files, images_below, layout, paired, spellings, voc
 from earthgpt.types import Sensor
 
@@ -23,7 +23,7 @@ def read(root, split, defects):
 DATASET = Dataset(
     title="AIR-SARShip-2.0",
     sensors=(Sensor.SAR,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="research use; terms on its web site",
     homepage="https://radars.ac.cn/web/data/getData?dataType=SARDataset",
     citation="Sun et al., AIR-SARShip-1.0: High-resolution SAR Ship Detection Dataset, 2019",

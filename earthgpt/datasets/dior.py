@@ -1,6 +1,6 @@
 """DIOR: 20 classes of objects in 23,463 optical images, upright boxes."""
 
-from earthgpt.datasets import Dataset, Paper, images_of
+from earthgpt.datasets import DETECTION, Dataset, Paper, images_of
 from earthgpt.formats import detected, either, layout, listed, search, spellings, upright
 from earthgpt.types import Sensor
 
@@ -34,7 +34,7 @@ def read(root, split, defects, kind="Horizontal", box=upright):
 DATASET = Dataset(
     title="DIOR",
     sensors=(Sensor.OPTICAL,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="CC BY-NC 4.0",
     homepage="https://gcheng-nwpu.github.io/#Datasets",
     citation="Li et al., Object detection in optical remote sensing images: A survey and a new benchmark, 2020",

@@ -1,6 +1,6 @@
 """FAIR1M: 37 fine classes of ships, vehicles, airplanes, courts and roads, oriented boxes."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import DETECTION, Dataset, Paper
 from earthgpt.formats import detected, files, images_below, layout, paired, quadrilateral, spellings, voc
 from earthgpt.types import Sensor
 
@@ -29,7 +29,7 @@ def read(root, split, defects):
 DATASET = Dataset(
     title="FAIR1M",
     sensors=(Sensor.OPTICAL,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="CC BY-NC-SA 3.0",
     homepage="https://www.gaofen-challenge.com/benchmark",
     citation="Sun et al., FAIR1M: A benchmark dataset for fine-grained object recognition in high-resolution remote "

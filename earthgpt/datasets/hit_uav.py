@@ -1,6 +1,6 @@
 """HIT-UAV: people and vehicles in thermal images from a drone, upright boxes."""
 
-from earthgpt.datasets import Dataset, Paper, images_of
+from earthgpt.datasets import DETECTION, Dataset, Paper, images_of
 from earthgpt.formats import coco, detected, either, layout, spellings, upright
 from earthgpt.outlines import floats, oriented_box, rotated_rectangle
 from earthgpt.types import Sensor
@@ -45,7 +45,7 @@ def hull(annotation, size, defects):
 DATASET = Dataset(
     title="HIT-UAV",
     sensors=(Sensor.INFRARED,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="CC BY 4.0",
     homepage="https://github.com/suojiashun/HIT-UAV-Infrared-Thermal-Dataset",
     citation="Suo et al., HIT-UAV: A high-altitude infrared thermal dataset for Unmanned Aerial Vehicle-based object "

@@ -1,6 +1,6 @@
 """HRSID: ships in SAR images, oriented boxes from their outlines."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import DETECTION, Dataset, Paper
 from earthgpt.formats import coco, detected, either, layout, rectangle, spellings
 from earthgpt.types import Sensor
 
@@ -19,7 +19,7 @@ def read(root, split, defects):
 DATASET = Dataset(
     title="HRSID",
     sensors=(Sensor.SAR,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="GPL-3.0",
     homepage="https://github.com/chaozhong2010/HRSID",
     citation="Wei et al., HRSID: A High-Resolution SAR Images Dataset for Ship Detection and Instance "

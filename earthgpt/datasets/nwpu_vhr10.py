@@ -2,7 +2,7 @@
 
 import re
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import DETECTION, Dataset, Paper
 from earthgpt.formats import (
     AnnotatedImage,
     Annotation,
@@ -50,7 +50,7 @@ def texts(folder):
 DATASET = Dataset(
     title="NWPU VHR-10",
     sensors=(Sensor.OPTICAL,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="CC BY-NC 4.0",
     homepage="https://gcheng-nwpu.github.io/#Datasets",
     citation="Cheng et al., Multi-class geospatial object detection and geographic image classification based on "

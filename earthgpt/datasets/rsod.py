@@ -1,6 +1,6 @@
 """RSOD: aircraft, oil tanks, overpasses and playgrounds, one class for each image."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import DETECTION, Dataset, Paper
 from earthgpt.formats import above, detected, files, images_below, layout, spellings, voc
 from earthgpt.types import Sensor
 
@@ -28,7 +28,7 @@ def read(root, split, defects):
 DATASET = Dataset(
     title="RSOD",
     sensors=(Sensor.OPTICAL,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="none stated",
     homepage="https://github.com/RSIA-LIESMARS-WHU/RSOD-Dataset-",
     citation="Long et al., Accurate Object Localization in Remote Sensing Images Based on Convolutional Neural "

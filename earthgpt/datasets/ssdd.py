@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from earthgpt.datasets import Dataset, Paper, images_of
+from earthgpt.datasets import DETECTION, Dataset, Paper, images_of
 from earthgpt.formats import MissingFilesError, coco, detected, either, layout, listed, spellings, upright
 from earthgpt.types import Sensor
 
@@ -44,7 +44,7 @@ def images(found, split, defects):
 DATASET = Dataset(
     title="SSDD",
     sensors=(Sensor.SAR,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="Apache-2.0",
     homepage="https://github.com/TianwenZhang0825/Official-SSDD",
     citation="Zhang et al., SAR Ship Detection Dataset (SSDD): Official Release and Comprehensive Data Analysis, 2021",

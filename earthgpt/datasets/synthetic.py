@@ -51,9 +51,7 @@ def _captions(layout: Layout, sensor: Sensor) -> tuple[str, ...]:
             f"There is nothing but {where.removeprefix('a ').removeprefix('an ')} in the image.",
         )
     verb = "is" if sum(counts.values()) == 1 else "are"
-    preposition = {"open sea": "on", "road": "on", "square": "on", "parking lot": "in", "farmland": "in"}.get(
-        layout.kind, "in"
-    )
+    preposition = "on" if layout.kind in ("open sea", "road", "square") else "in"
     objects_first = f"{objects[0].upper()}{objects[1:]} {verb} {preposition} {where}."
     return objects_first, f"{view.capitalize()} of {where} with {objects}."
 

@@ -1,6 +1,6 @@
 """UCAS-AOD: cars and airplanes in 1,510 optical images, oriented boxes."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import DETECTION, Dataset, Paper
 from earthgpt.formats import (
     AnnotatedImage,
     Annotation,
@@ -47,7 +47,7 @@ def labelled(path, label):
 DATASET = Dataset(
     title="UCAS-AOD",
     sensors=(Sensor.OPTICAL,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="none stated; research use",
     homepage="https://hyper.ai/datasets/5419",
     citation="Zhu et al., Orientation robust object detection in aerial images using deep convolutional neural "

@@ -1,6 +1,6 @@
 """VisDrone2019-DET: ten classes of people and vehicles in images from drones."""
 
-from earthgpt.datasets import Dataset, Paper
+from earthgpt.datasets import DETECTION, Dataset, Paper
 from earthgpt.formats import (
     AnnotatedImage,
     Annotation,
@@ -49,7 +49,7 @@ def label_of(row):
 DATASET = Dataset(
     title="VisDrone2019-DET",
     sensors=(Sensor.OPTICAL,),
-    tasks=("object_detection", "visual_grounding", "visual_question_answering", "region_captioning"),
+    tasks=DETECTION,
     licence="CC BY-NC-SA 3.0 by its web site; check there",
     homepage="https://github.com/VisDrone/VisDrone-Dataset",
     citation="Zhu et al., Detection and Tracking Meet Drones Challenge, 2021",

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from earthgpt.geo.placing import COLUMNS
 from earthgpt.geo.scene import Scene
 from earthgpt.geo.tiles import Window
 from earthgpt.types import EarthGPTError, Point
@@ -26,6 +27,36 @@ class Area:
 
     rings: tuple[Ring, ...]
     properties: dict[str, Any]
+
+
+def columns_of(areas: Sequence[Area]) -> tuple[dict[str, type], list[dict[str, Any]]]:
+    """The properties of areas as columns of a table and their types, and as a row for each: numbers, yes and no where
+    all are that, else text (JSON of lists and objects). Names that features have themselves, and the "fid" of GDAL,
+    begin with "place_"."""
+    names = {}
+    for name in dict.fromkeys(name for area in areas for name in area.properties):
+        taken = {*map(str.lower, (*COLUMNS, "fid", "geom", "wkt", "longitude", "latitude", *names.values()))}
+        own = name
+        while own.lower() in taken:
+            own = f"place_{own}"
+        names[name] = own
+    kinds: dict[str, type] = {}
+    for name, own in names.items():
+        found = {type(one) for area in areas if (one := area.properties.get(name)) is not None}
+        kinds[own] = found.pop() if len(found) == 1 else float if found == {int, float} else str
+        if kinds[own] not in (int, float, bool):
+            kinds[own] = str
+    rows = []
+    for area in areas:
+        row = {names[name]: value for name, value in area.properties.items() if value is not None}
+        rows.append({own: _cell(value, kinds[own]) for own, value in row.items()})
+    return kinds, rows
+
+
+def _cell(value: Any, kind: type) -> Any:
+    if kind is not str:
+        return kind(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def read_areas(path: str | Path) -> list[Area]:

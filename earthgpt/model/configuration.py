@@ -9,6 +9,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 import earthgpt.model.efficientnet  # noqa: F401, so that transformers knows it by name
 
+IGNORED = -100  # the label that cross entropy leaves out
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BatchFeature
 
 from earthgpt.model.attention import Segment
+from earthgpt.model.configuration import IGNORED
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
 from earthgpt.model.vision import VisionEncoder
 
@@ -69,7 +70,7 @@ class StepCost:
         if "input_ids" in batch:
             tokens = batch["input_ids"].numel()
             pairs = sum(segment.pairs for segment in batch["segments"])
-            labelled = int((batch["labels"] != -100).sum())
+            labelled = int((batch["labels"] != IGNORED).sum())
         images = len(batch["pixel_values"]) if "pixel_values" in batch else 0
         encoded = images if encoded is None else encoded
         larger = (batch["pixel_values"].shape[2] / self.side) ** 2 if images else 1.0

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 from transformers.utils import logging
 
+from earthgpt.lookup import hint
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
 from earthgpt.model.processing import EarthGPTProcessor
 from earthgpt.types import EarthGPTError
@@ -35,15 +35,14 @@ def locate(name: str | Path) -> str:
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             inside = Path(name) / "model"  # of a training run
-            hint = f" Did you mean {inside}?" if (inside / "config.json").is_file() else ""
-            raise EarthGPTError(f"{name} is not a model: the folder has no config.json.{hint}")
+            meant = f" Did you mean {inside}?" if (inside / "config.json").is_file() else ""
+            raise EarthGPTError(f"{name} is not a model: the folder has no config.json.{meant}")
         return str(name)
     if str(name).count("/") == 1 and not str(name).startswith((".", "/")):
         return str(name)
-    close = difflib.get_close_matches(str(name), names(), 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
     raise EarthGPTError(
-        f"No model {str(name)!r}.{hint} Name one of {', '.join(names())}, a folder, or a hub id owner/name."
+        f"No model {str(name)!r}.{hint(str(name), names())} Name one of {', '.join(names())}, a folder, or a hub id "
+        "owner/name."
     )
 
 

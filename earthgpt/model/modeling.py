@@ -15,7 +15,7 @@ from transformers.modeling_outputs import ModelOutput
 from earthgpt.model.attention import NAME, Segment
 from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
 from earthgpt.model.compiled import Compiled
-from earthgpt.model.configuration import EarthGPTConfig
+from earthgpt.model.configuration import IGNORED, EarthGPTConfig
 from earthgpt.model.dense import DenseHeads, DenseTargets, Vocabulary
 from earthgpt.model.lora import add_lora, merge_lora
 from earthgpt.model.vision import Projector, VisionEncoder
@@ -291,8 +291,8 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
             attention_mask = inputs_embeds.new_zeros(1, 1, 1, 1)
             kwargs["segments"] = segments
         if labels is not None:
-            following = functional.pad(labels[:, 1:], (0, 1), value=-100)  # [B, T]
-            logits_to_keep = (following != -100).any(dim=0).nonzero()[:, 0]  # [K]
+            following = functional.pad(labels[:, 1:], (0, 1), value=IGNORED)  # [B, T]
+            logits_to_keep = (following != IGNORED).any(dim=0).nonzero()[:, 0]  # [K]
         output = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -306,8 +306,8 @@ class EarthGPTForConditionalGeneration(PreTrainedModel, GenerationMixin):
         if labels is not None:
             targets = following[:, logits_to_keep].flatten()
             logits = output.logits.flatten(0, 1).float()
-            loss = functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum")
-            loss = loss / (targets != -100).sum().clamp(min=1)  # a batch without labels has a loss of 0, not NaN
+            loss = functional.cross_entropy(logits, targets, ignore_index=IGNORED, reduction="sum")
+            loss = loss / (targets != IGNORED).sum().clamp(min=1)  # a batch without labels has a loss of 0, not NaN
         return EarthGPTOutput(loss, output.logits, output.past_key_values, encoded, dense_loss)
 
     def prepare_inputs_for_generation(self, input_ids, pixel_values=None, is_first_iteration=False, **kwargs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoConfig
 
+from earthgpt.lookup import hint
 from earthgpt.model.configuration import EarthGPTConfig
 from earthgpt.model.loading import locate, reason_of
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
@@ -82,9 +82,7 @@ class Size:
 def preset(name: str) -> Preset:
     """The preset of that name. Raises EarthGPTError when there is none."""
     if name not in PRESETS:
-        close = difflib.get_close_matches(name, PRESETS, 1)
-        hint = f" Did you mean {close[0]!r}?" if close else ""
-        raise EarthGPTError(f"No preset {name!r}.{hint} Name one of {', '.join(PRESETS)}.")
+        raise EarthGPTError(f"No preset {name!r}.{hint(name, PRESETS)} Name one of {', '.join(PRESETS)}.")
     return PRESETS[name]
 
 

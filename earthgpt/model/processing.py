@@ -14,9 +14,8 @@ from transformers.processing_utils import ProcessorMixin
 from earthgpt.geo.sensors import to_rgb8
 from earthgpt.model.attention import segments_of
 from earthgpt.model.chat_template import chat_template, conversation_of
+from earthgpt.model.configuration import IGNORED, IMAGENET_MEAN, IMAGENET_STD
 from earthgpt.types import Conversation, EarthGPTError, Sensor
-
-IGNORED = -100  # the label that cross entropy leaves out
 
 
 class EarthGPTProcessor(ProcessorMixin):
@@ -36,8 +35,8 @@ class EarthGPTProcessor(ProcessorMixin):
         tokenizer=None,
         image_size: int = 224,
         patch_size: int = 14,
-        image_mean: Sequence[float] = (0.485, 0.456, 0.406),
-        image_std: Sequence[float] = (0.229, 0.224, 0.225),
+        image_mean: Sequence[float] = IMAGENET_MEAN,
+        image_std: Sequence[float] = IMAGENET_STD,
         image_token: str = "<image>",
         user: str = "Human: ",
         assistant: str = "\nAssistant: ",

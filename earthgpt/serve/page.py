@@ -10,14 +10,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from fastapi import APIRouter, Response
 from fastapi.responses import HTMLResponse
 from pydantic import BaseModel
 
-from earthgpt.datasets.synthetic import scene
-from earthgpt.demo import PLACES, RESOLUTION, SCENES
-from earthgpt.geo.geotiff import write_geotiff
+from earthgpt.demo import SCENES, write_scene
 from earthgpt.geo.pictures import pixels_of
 from earthgpt.geo.placing import Layer
 from earthgpt.geo.raster import Raster, open_raster
@@ -123,13 +120,9 @@ def _seen(raster: Any, large: bool) -> Preview:
 
 @cache
 def _example(sensor: Sensor) -> tuple[Example, bytes]:
-    sample = scene(SCENES[sensor], sensor, RESOLUTION)
-    pixels = sample.image()
-    if sensor is Sensor.SAR:
-        pixels = pixels.astype(np.uint16) * 40  # amplitude, as radar products come
     with tempfile.TemporaryDirectory(prefix="earthgpt-") as folder:
         path = Path(folder) / "scene.tif"
-        write_geotiff(path, pixels, *PLACES[sensor])
+        sample = write_scene(path, sensor)
         raster: Raster = open_raster(path, sensor)
         content = path.read_bytes()
     told = Example(

@@ -12,7 +12,7 @@ from earthgpt import calibration
 from earthgpt.calibration import Judged, calibrate, fit_objects, fit_scenes, judge
 from earthgpt.config import Source
 from earthgpt.datasets import synthetic
-from earthgpt.metrics.calibration import expected_calibration_error
+from earthgpt.metrics.reliability import expected_calibration_error
 from earthgpt.model.loading import load
 from earthgpt.training import held_out
 from earthgpt.types import EarthGPTError

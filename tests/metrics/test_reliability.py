@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from earthgpt.metrics.calibration import expected_calibration_error
+from earthgpt.metrics.reliability import expected_calibration_error
 
 
 def test_the_error_by_hand():
