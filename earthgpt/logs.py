@@ -74,6 +74,13 @@ class RunLog:
                 self.tensorboard.add_text(f"answers/{task}", text, step)
             self._write({"step": step, "task": task, "answers": rows})
 
+    def was_validated(self, step: int) -> bool:
+        """Whether the log has what was said to validation data after a step; only the first process knows."""
+        if not self.file:
+            return False
+        with Path(self.file.name).open(encoding="utf-8") as lines:
+            return any(line.startswith(f'{{"step": {step}, "task": ') for line in lines)
+
     def _write(self, row: Mapping[str, Any]) -> None:
         if self.file:
             with named(Path(self.file.name)):

@@ -135,6 +135,15 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
     meter = Meter(ranks, matrix_rate(device, getattr(torch, recipe.precision)))
     losses, left_out = [], Counter()
     with RunLog(output, recipe.steps, start, console, ranks.first, recipe.wandb) as log, out_of_memory_told(recipe):
+
+        def look_at_validation(step: int) -> None:
+            with arithmetic(recipe, device):
+                log.validation(step, *validate(recipe, model, processor))
+            meter.restart()
+
+        due = recipe.validate_every and start and start % recipe.validate_every == 0
+        if due and ranks.sum(torch.tensor(int(log.was_validated(start - 1)), device=device)) == 0:
+            look_at_validation(start - 1)  # a stop came in between
         for step in range(start, recipe.steps):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * schedule(step, recipe)
@@ -186,9 +195,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
                 text = f"Stopped after step {step + 1} of {recipe.steps}; the same command goes on."
                 raise StoppedError(text, asked() or signal.SIGTERM)
             if recipe.validate_every and (step + 1) % recipe.validate_every == 0:
-                with arithmetic(recipe, device):
-                    log.validation(step, *validate(recipe, model, processor))
-                meter.restart()
+                look_at_validation(step)
         checkpoints.put_in_place()
     for kind, count in sorted(ranks.gather(left_out).items()):
         console.print(f"{count:,} {kind}")

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import os
 import re
 import shutil
 import signal
@@ -24,12 +25,13 @@ from earthgpt.config import LoRA, NewModel, Recipe, Source, load_recipe
 from earthgpt.datasets import synthetic
 from earthgpt.features import digest_of
 from earthgpt.generation import generate
+from earthgpt.logs import RunLog
 from earthgpt.model import efficientnet
 from earthgpt.model.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from earthgpt.model.loading import load
 from earthgpt.model.vision import VisionEncoder
 from earthgpt.training import choose_trainable, export, keep_precision, schedule, train, train_mode
-from earthgpt.types import Conversation, EarthGPTError
+from earthgpt.types import Conversation, EarthGPTError, StoppedError
 
 PARTS = NewModel(
     vit={
@@ -353,6 +355,25 @@ def test_a_run_looks_at_validation_data_and_says_what_the_model_said(tmp_path):
     assert [line["step"] for line in figures] == [1, 3]
     answers = [line for line in lines if line.get("task") == "synthetic/visual_question_answering"]
     assert len(answers) == 2 and set(answers[0]["answers"][0]) == {"image", "question", "true", "said"}
+
+
+def test_validation_that_a_stop_came_before_is_made_up_for(tmp_path, monkeypatch):
+    source = Source(dataset="synthetic", split="val", tasks=("scene_classification",))
+    made = recipe(tmp_path, steps=4, validate_every=2, validation=(source,), validation_questions=5)
+    step = RunLog.step
+
+    def stopped(self, number, figures):
+        step(self, number, figures)
+        if number == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(RunLog, "step", stopped)
+    with pytest.raises(StoppedError, match="after step 2 of 4"):
+        train(made)
+    monkeypatch.undo()
+    train(made)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "task" in line] == [1, 3]
 
 
 def test_what_cannot_be_validated_is_told_before_anything_is_trained(tmp_path):
