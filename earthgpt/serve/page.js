@@ -475,6 +475,10 @@ at("ask").addEventListener("submit", event => {
   if (!scene) return;
   const words = TASKS[task].field ? at("words_asked").value.trim() : "";
   if (!words && TASKS[task].field && !TASKS[task].empty) { at("words_asked").focus(); return; }
+  if (task === "describe" && !/^(\s*-?[\d.]+\s*(,|$)){4}$/.test(words)) {
+    tell(new Told("A region is left, top, right, bottom in pixels: draw it, or write four numbers with commas."));
+    return;
+  }
   if (task === "ask") at("words_asked").value = "";
   go(task, words);
 });

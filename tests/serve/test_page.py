@@ -205,6 +205,19 @@ def test_a_box_is_drawn_where_it_is_and_its_label_stays_text(opened, tmp_path):
     assert download.value.suggested_filename == "a.png"
 
 
+def test_words_are_no_region_and_four_numbers_are(opened):
+    upload(opened, np.zeros((100, 200, 3), np.uint8))
+    opened.check("#task_describe")
+    opened.fill("#words_asked", "the quay")
+    opened.click("#send")
+    assert "left, top, right, bottom in pixels" in opened.inner_text("#toast")
+    assert opened.locator(".question").count() == 0
+    opened.fill("#words_asked", "10, 10, 90, 80")
+    opened.click("#send")
+    opened.wait_for_selector(".answer:not(.waiting)")
+    assert "What is in this region?" in opened.inner_text(".question")
+
+
 def test_a_region_drawn_with_the_mouse_is_described(opened):
     upload(opened, np.zeros((100, 200, 3), np.uint8))
     opened.keyboard.press("r")
