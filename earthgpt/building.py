@@ -289,6 +289,8 @@ def _report(card: Dataset, job: _Job, tally: _Tally, path: Path) -> dict[str, An
 
 def _refuse_two_roots(recipe: BuildRecipe) -> None:
     roots: dict[str, str | None] = {}
+    if twice := [one.dataset for i, one in enumerate(recipe.sources) if one in recipe.sources[:i]]:
+        raise EarthGPTError(f"{twice[0]} is named twice, in the same words; to draw it more often there is weight.")
     for source in recipe.sources:
         if roots.setdefault(source.dataset, source.root) != source.root:
             raise EarthGPTError(
@@ -378,9 +380,14 @@ def build(recipe: BuildRecipe | str | Path, progress: Progress = lambda name, do
 
 def _same_recipe(recipe: BuildRecipe, output: Path) -> None:
     path = output / "recipe.json"
+    if (output / "checkpoints").exists() or (output / "log.jsonl").exists():
+        raise EarthGPTError(f"{output} holds a training run: give the instruction set another output folder.")
     if not path.is_file():
         return
-    old, new = json.loads(path.read_text()), json.loads(json.dumps(recipe.model_dump()))
+    try:
+        old, new = json.loads(path.read_text()), json.loads(json.dumps(recipe.model_dump()))
+    except ValueError:
+        raise EarthGPTError(f"{path} is damaged: delete it, or give another output folder.") from None
     changed = sorted(key for key in new if key not in ("workers", "output", "go_on") and old.get(key) != new[key])
     if changed and (output / "manifest.json").exists():
         raise EarthGPTError(

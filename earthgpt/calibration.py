@@ -96,15 +96,16 @@ def calibrate(
 def fit_objects(
     sets: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], classes: int
 ) -> tuple[float, tuple[float, ...]]:
-    """The scale, and the shift of each class, with the least cross entropy of some sets of logits [k], of which class
-    each is [k], and what is right of them [k], 0 or 1; shifts that differ from that of all classes cost ``RIDGE``.
+    """The scale above 0, and the shift of each class, with the least cross entropy of some sets of logits [k], of which
+    class each is [k], and what is right of them [k], 0 or 1; shifts that differ from that of all classes cost
+    ``RIDGE``.
 
     Those that are then less likely than ``LEAST`` are perceived no more, so the others are fitted anew without them.
     """
     parts = [tuple(map(torch.as_tensor, one)) for one in sets]
 
     def said(line: torch.Tensor, logits: torch.Tensor, kinds: torch.Tensor) -> torch.Tensor:
-        return line[0] * logits + line[1] + line[2:][kinds]
+        return line[0].exp() * logits + line[1] + line[2:][kinds]  # a score that is better than another stays so
 
     def loss(line: torch.Tensor) -> torch.Tensor:
         entropies = [
@@ -113,7 +114,7 @@ def fit_objects(
         ]
         return sum(entropies) / len(left) + RIDGE * line[2:].square().sum()
 
-    found, left = [1.0, 0.0, *[0.0] * classes], parts
+    found, left = [0.0, 0.0, *[0.0] * classes], parts
     for _ in range(3):
         if not left:  # none is likely enough to be perceived: what was found says so
             break
@@ -121,20 +122,20 @@ def fit_objects(
         line = torch.tensor(found, dtype=torch.float64)
         kept = [said(line, logits, kinds) >= math.log(LEAST / (1 - LEAST)) for logits, kinds, _ in parts]
         left = [tuple(one[chosen] for one in part) for part, chosen in zip(parts, kept, strict=True) if chosen.any()]
-    return found[0], tuple(found[1] + one for one in found[2:])
+    return math.exp(found[0]), tuple(found[1] + one for one in found[2:])
 
 
 def fit_scenes(sets: Sequence[Sequence[tuple[np.ndarray, int]]]) -> float:
-    """The scale with the least cross entropy of some sets of logits, each with the number of the true one."""
+    """The scale above 0 with the least cross entropy of some sets of logits, each with the number of the true one."""
     parts = [[(torch.as_tensor(logits), true) for logits, true in one] for one in sets]
 
     def loss(scale: torch.Tensor) -> torch.Tensor:
         entropies = [
-            sum(-(scale[0] * logits).log_softmax(0)[true] for logits, true in part) / len(part) for part in parts
+            sum(-(scale[0].exp() * logits).log_softmax(0)[true] for logits, true in part) / len(part) for part in parts
         ]
         return sum(entropies) / len(parts)
 
-    return _least(loss, [1.0])[0]
+    return math.exp(_least(loss, [0.0])[0])
 
 
 def _least(loss: Callable[[torch.Tensor], torch.Tensor], start: Sequence[float]) -> list[float]:

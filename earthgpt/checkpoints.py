@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch.distributed import checkpoint as dcp
-from torch.distributed.checkpoint import DefaultLoadPlanner, FileSystemReader
+from torch.distributed.checkpoint import CheckpointException, DefaultLoadPlanner, FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -19,7 +21,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from transformers.utils import logging
 
-from earthgpt.config import Recipe
+from earthgpt.config import Recipe, saved_recipe
 from earthgpt.files import whole_folder
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.parallel import Ranks
@@ -94,7 +96,8 @@ class Checkpoints:
             return 0
         self._refuse_another_recipe()
         weights, moments = get_state_dict(model, optimizer, options=self.options)
-        kept = FileSystemReader(found[-1]).read_metadata().state_dict_metadata
+        with _damage_told(found[-1]):
+            kept = FileSystemReader(found[-1]).read_metadata().state_dict_metadata
         for name, weight in weights.items():
             stored = kept.get(f"model.{name}")
             if stored is None or getattr(stored, "size", weight.shape) != weight.shape:
@@ -105,7 +108,8 @@ class Checkpoints:
                 )
         state = {"model": weights, "optimizer": moments, "step": 0}
         # What never had a gradient (DINOv2's mask token) has no moments either.
-        dcp.load(state, checkpoint_id=found[-1], planner=DefaultLoadPlanner(allow_partial_load=True))
+        with _damage_told(found[-1]):
+            dcp.load(state, checkpoint_id=found[-1], planner=DefaultLoadPlanner(allow_partial_load=True))
         set_state_dict(
             model,
             optimizer,
@@ -117,7 +121,7 @@ class Checkpoints:
 
     def _refuse_another_recipe(self) -> None:
         run = self.folder.parent
-        old = Recipe(**json.loads((run / "recipe.json").read_text()))
+        old = saved_recipe(run)
         bound = Recipe.model_fields.keys() - FREE
         changed = sorted(key for key in bound if getattr(old, key) != getattr(self.recipe, key))
         if changed:
@@ -127,6 +131,17 @@ class Checkpoints:
 
     def _fresh(self, step: int) -> Path:
         return self.folder / f".{step:08d}.new"
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (CheckpointException, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
+        kind = type(error).__name__
+        raise EarthGPTError(
+            f"The checkpoint {path} is damaged ({kind}): delete it, and the run goes on from the one before."
+        ) from error
 
 
 def _whole(folder: Path) -> list[Path]:

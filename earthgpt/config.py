@@ -292,6 +292,19 @@ def _load(path: Path, overrides: Sequence[str], kind: type[_Tree], later: tuple[
         raise EarthGPTError(f"{path}: {_first(error, kind)}") from None
 
 
+def saved_recipe(run: Path) -> Recipe:
+    """The recipe that a run was begun with. Raises EarthGPTError for what is not the folder of a run."""
+    path = run / "recipe.json"
+    try:
+        return Recipe(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise EarthGPTError(f"{run} is not the folder of a run: it has no recipe.json.") from None
+    except (OSError, ValueError, TypeError):
+        raise EarthGPTError(
+            f"{run} is not the folder of a run: its recipe.json is damaged, or of something else."
+        ) from None
+
+
 def save_recipe(recipe: Recipe, path: Path) -> None:
     """Writes the recipe as JSON, every value spelled out, whole or not at all."""
     with whole_file(path) as fresh:
@@ -328,7 +341,11 @@ def _first(error: ValidationError, kind: type[_Tree]) -> str:
     if found["type"] == "extra_forbidden":
         inner = (BuildSource, Evaluation) if kind is BuildRecipe else (Source, NewModel, LoRA)
         known = {name for tree in (kind, *inner) for name in tree.model_fields}
-        close = difflib.get_close_matches(str(found["loc"][-1]), known, 1)
+        key = str(found["loc"][-1])
+        if key in known and len(found["loc"]) == 1:
+            table = "sources" if key in inner[0].model_fields else "model" if key in NewModel.model_fields else "lora"
+            return f"unknown key {where!r}; it belongs into {table}."
+        close = difflib.get_close_matches(key, known, 1)
         return f"unknown key {where!r}" + (f"; did you mean {close[0]!r}?" if close else ".")
     message = found["msg"].removeprefix("Value error, ").rstrip(".")
     return f"{where}: {message}." if where else f"{message}."

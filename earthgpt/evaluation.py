@@ -284,12 +284,13 @@ def _questions(
     keep: Callable[[Sample, Turn], bool],
     defects: Counter[str],
 ) -> Iterator[tuple[Scored, Sample]]:
-    kinds = None if kind is None else kind.split(",")
+    kinds, seen = None if kind is None else kind.split(","), Counter[str]()
     texts: dict[str, str] = {}  # a question that is asked of every image is one string
     for one in card.splits if split == "all" and "all" not in card.splits else (split,):
         for sample in card.read(root, one, defects, part=part):
             there = at_hand(sample)
             for number, turn in enumerate(once(task.turns(sample, random.Random(sample.name)))):
+                seen[turn.kind] += 1
                 if (kinds is not None and turn.kind not in kinds) or not keep(sample, turn):
                     continue
                 if not _is_answer(turn.answer):
@@ -303,6 +304,8 @@ def _questions(
                     name = f"{sample.name}#{number}"  # whichever questions are asked
                     yield Scored(name, sample.name, text, truth, None, None, turn.kind, sample.size), sample
                 defects["questions left out: no image file"] += not there
+    if seen and (unknown := [one for one in kinds or () if one not in seen]):
+        raise EarthGPTError(f"There are questions of the kinds {', '.join(sorted(seen))}; not {unknown[0]!r}.")
 
 
 def _is_answer(value: Any) -> bool:

@@ -375,13 +375,13 @@ def coco(
         missing = {"images", "categories", annotations} - content.keys()
         if missing:
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
-        labels = {category["id"]: string(category["name"]) for category in content["categories"]}
-        images = {image["id"]: image for image in content["images"]}
+        labels = {str(category["id"]): string(category["name"]) for category in content["categories"]}
+        images = {str(image["id"]): image for image in content["images"]}  # some write 1 here, and "1" there
         defects["files listed twice"] += len(content["images"]) - len(images)
         objects: dict[Any, list[Annotation]] = {number: [] for number in images}
         crowded: dict[Any, Counter] = {}
-        for entry in content[annotations]:
-            number = entry["image_id"]
+        for place, entry in enumerate(content[annotations], 1):
+            number = str(entry["image_id"])
             if number not in objects:
                 defects["annotations of unlisted images"] += 1
             elif entry.get("iscrowd"):  # one box about many objects
@@ -390,8 +390,16 @@ def coco(
                 bbox, polygons, outline = tuple(entry.get("bbox") or ()), entry.get("segmentation"), ()
                 if polygons and not isinstance(polygons, dict):
                     outline = tuple(polygons[0] if len(polygons) == 1 else chain.from_iterable(polygons))
-                sum(outline, sum(bbox))  # TypeError where one of them is no number
-                objects[number].append(Annotation(labels[entry["category_id"]], bbox, outline))
+                try:
+                    sum(outline, sum(bbox))
+                    label = labels[str(entry["category_id"])]
+                except TypeError:
+                    raise ValueError(f"box or outline of number {place} of {annotations} is not all numbers") from None
+                except KeyError as error:
+                    raise ValueError(
+                        f"number {place} of {annotations} has no category that is listed: {error}"
+                    ) from None
+                objects[number].append(Annotation(label, bbox, outline))
         read = [
             AnnotatedImage(
                 string(image[file]),

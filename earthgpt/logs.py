@@ -19,9 +19,9 @@ EVERY, SECONDS = 100, 30  # steps and seconds between lines where there is no te
 
 
 class RunLog:
-    """Figures of a run: ``log.jsonl`` (a line for each step), TensorBoard events in ``tensorboard/`` when tensorboard
-    is installed, Weights & Biases when a project is named, and a bar on the terminal; elsewhere a line after the first
-    step, every hundred, and every half minute.
+    """Figures of a run: ``log.jsonl`` (a line for each step, from 1), TensorBoard events in ``tensorboard/`` when
+    tensorboard is installed, Weights & Biases when a project is named, and a bar on the terminal; elsewhere a line
+    after the first step, every hundred, and every half minute.
 
     Only the first of several processes says anything. Raises EarthGPTError when wandb is asked for and not installed.
     """
@@ -52,22 +52,22 @@ class RunLog:
             self.wandb.finish(exit_code=int(failure[0] is not None))
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
-        """The figures of one step of training."""
+        """The figures of the step of training that is the ``step``-th, from 1."""
         self._keep(step, figures)
         line = f"loss {figures['loss']:.3f}, {figures['images_per_s']:.1f} images/s"
         if "mfu" in figures:
             line += f", MFU {figures['mfu']:.0%}"
-        self.bar.update(self.task, completed=step + 1, figures=line)
-        due = (step + 1) % EVERY == 0 or step + 1 == self.steps or time.monotonic() - self.told > SECONDS
+        self.bar.update(self.task, completed=step, figures=line)
+        due = step % EVERY == 0 or step == self.steps or time.monotonic() - self.told > SECONDS
         if not self.console.is_terminal and due:
             self.told = time.monotonic()
-            self.console.print(f"step {step + 1} of {self.steps}: {line}")
+            self.console.print(f"step {step} of {self.steps}: {line}")
 
     def validation(self, step: int, figures: Mapping[str, float], answers: Mapping[str, list[dict[str, Any]]]) -> None:
-        """Figures on validation data after a step, and by task some questions with what was said to them."""
+        """Figures on validation data after so many steps, and by task some questions with what was said to them."""
         self._keep(step, figures)
         for name, value in figures.items():
-            self.console.print(f"step {step + 1}: {name} {value:.3f}", highlight=False)
+            self.console.print(f"step {step}: {name} {value:.3f}", highlight=False)
         for task, rows in answers.items():
             text = "\n\n".join(f"{row['question']}\n**true** {row['true']}\n**said** {row['said']}" for row in rows)
             if self.tensorboard:
@@ -75,7 +75,7 @@ class RunLog:
             self._write({"step": step, "task": task, "answers": rows})
 
     def was_validated(self, step: int) -> bool:
-        """Whether the log has what was said to validation data after a step; only the first process knows."""
+        """Whether the log has what was said to validation data after so many steps; only the first process knows."""
         if not self.file:
             return False
         with Path(self.file.name).open(encoding="utf-8") as lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -140,6 +141,14 @@ class FromDataset(_Shuffled):
         """What is said, without looking at the image."""
         return [turn for task in self.tasks for turn in _texts(task, self.samples[self.rows[row]], rng)]
 
+    def digest(self) -> str:
+        """What tells its samples from others: their names, in order, and how much is stated of each."""
+        facts = (
+            (one.name, one.label, len(one.regions), len(one.captions), len(one.questions), len(one.expressions))
+            for one in self.samples
+        )
+        return _digest("\n".join(map(repr, facts)).encode())
+
 
 def rows_with_rare(samples: list[Sample], rare: float) -> list[int]:
     """The index of each sample, as often as its rarest class is to be seen (``config.Source.rare``); a fraction is
@@ -188,6 +197,16 @@ class FromRecords(_Shuffled):
         said = [message.text for message in self.records[self.start + row].messages]
         return list(zip(said[::2], said[1::2], strict=True))
 
+    def digest(self) -> str:
+        """What tells its file from others: its length, and 64 parts of it."""
+        path = self.records.path
+        size, parts = path.stat().st_size, []
+        with path.open("rb") as file:
+            for i in range(64):
+                file.seek(i * size // 64)
+                parts.append(file.read(4096))
+        return _digest(str(size).encode() + b"".join(parts))
+
 
 class FromShards:
     """Image and caption pairs of WebDataset shards, shard by shard, for alignment."""
@@ -222,12 +241,21 @@ class FromShards:
         """The caption and what it answers."""
         return self._turns(self.shards[row].caption)
 
+    def digest(self) -> str:
+        """What tells its shards from others: their names, and how much each holds."""
+        sizes = (f"{path.name} {path.stat().st_size}" for path in self.shards.paths)
+        return _digest("\n".join(sizes).encode())
+
     @staticmethod
     def _turns(caption: str) -> Turns:
         return [(image_captioning.TASK.question(), caption.strip())] if caption.strip() else []
 
 
 Part = FromDataset | FromRecords | FromShards
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def open_sources(recipe: Recipe) -> list[Part]:
@@ -258,6 +286,11 @@ def _open(source: Source, recipe: Recipe) -> Iterator[Part]:
             return
         manifest = _manifest(path)
         records, start = Records(path / "mmrs.jsonl"), 0
+        if (stated := sum(report["records"] for report in manifest["sets"])) != len(records):
+            raise EarthGPTError(
+                f"{path / 'mmrs.jsonl'} has {len(records):,} records, and manifest.json says {stated:,}: copy or build "
+                "the set again."
+            )
         for report in manifest["sets"]:
             stop, repeat = start + report["records"], source.repeat * report["weight"]
             sensor = Sensor(report["sensors"][0]) if report["sensors"] else Sensor.OPTICAL  # a set without images
@@ -387,6 +420,9 @@ class Mixture:
         """Turns until ``text_tokens`` are full; one that is longer than that alone is left out, with a count."""
         chosen, missed, room = [], Counter(), self.recipe.text_tokens
         for turn in turns:
+            if not turn[1].strip():
+                missed["turns had no answer and were left out"] += 1
+                continue
             ids = self.processor.tokenizer(list(turn), add_special_tokens=False)["input_ids"]
             length = sum(map(len, ids)) + 4
             if length > self.recipe.text_tokens:

@@ -12,9 +12,10 @@ import threading
 import time
 import warnings
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from earthgpt import lookup
 from earthgpt.assistant import EarthGPT
 from earthgpt.calibration import calibrate
 from earthgpt.checkpoints import Checkpoints, save_model
-from earthgpt.config import NewModel, Recipe, Source, load_recipe, save_recipe
+from earthgpt.config import NewModel, Recipe, Source, load_recipe, save_recipe, saved_recipe
 from earthgpt.datasets import at_hand
 from earthgpt.evaluation import evaluate
 from earthgpt.features import FeatureCache, digest_of
@@ -80,6 +81,8 @@ def train(recipe: Recipe | str | Path) -> Trained:
 
 def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
     output, device = Path(recipe.output), ranks.device
+    if (output / "manifest.json").exists() or (output / "parts").exists():
+        raise EarthGPTError(f"{output} holds an instruction set: give a run another output folder.")
     output.mkdir(parents=True, exist_ok=True)
     console = Console(stderr=True, quiet=not ranks.first)
 
@@ -111,6 +114,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
     optimizer = open_optimizer(recipe, parameters)
     checkpoints = Checkpoints(output / "checkpoints", recipe, ranks)
     start = checkpoints.restore(model, optimizer)
+    refuse_other_data(output / "data.json", parts, start, ranks.first)
     if start:
         console.print(f"Going on from step {start}.")
     if ranks.first:
@@ -137,13 +141,14 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
     with RunLog(output, recipe.steps, start, console, ranks.first, recipe.wandb) as log, out_of_memory_told(recipe):
 
         def look_at_validation(step: int) -> None:
+            checkpoints.put_in_place()  # whatever comes of it, this step is kept
             with arithmetic(recipe, device):
                 log.validation(step, *validate(recipe, model, processor))
             meter.restart()
 
         due = recipe.validate_every and start and start % recipe.validate_every == 0
-        if due and ranks.sum(torch.tensor(int(log.was_validated(start - 1)), device=device)) == 0:
-            look_at_validation(start - 1)  # a stop came in between
+        if due and ranks.sum(torch.tensor(int(log.was_validated(start)), device=device)) == 0:
+            look_at_validation(start)  # a stop came in between
         for step in range(start, recipe.steps):
             for group in optimizer.param_groups:
                 group["lr"] = recipe.learning_rate * schedule(step, recipe)
@@ -183,7 +188,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
 
             lr = optimizer.param_groups[0]["lr"]
             figures = {"loss": losses[-1], "lr": lr, "norm": norm, **meter.figures()}
-            log.step(step, figures | ({"dense_loss": float(ranks.sum(dense_loss))} if recipe.dense else {}))
+            log.step(step + 1, figures | ({"dense_loss": float(ranks.sum(dense_loss))} if recipe.dense else {}))
             news = torch.tensor([asked(), int(checkpoints.written)], device=device)
             stop, written = ranks.sum(news).tolist()
             if written == ranks.count:
@@ -195,7 +200,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
                 text = f"Stopped after step {step + 1} of {recipe.steps}; the same command goes on."
                 raise StoppedError(text, asked() or signal.SIGTERM)
             if recipe.validate_every and (step + 1) % recipe.validate_every == 0:
-                look_at_validation(step)
+                look_at_validation(step + 1)
         checkpoints.put_in_place()
     for kind, count in sorted(ranks.gather(left_out).items()):
         console.print(f"{count:,} {kind}")
@@ -209,6 +214,22 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
     return Trained(folder, tuple(losses))
 
 
+def refuse_other_data(path: Path, parts: Sequence[Part], start: int, writes: bool) -> None:
+    """Writes what the sources of a run hold when it begins. Raises EarthGPTError where a run goes on and one of them
+    holds something else, so that step i would see other images than it would have seen."""
+    now = [{"name": part.name, "images": len(part), "digest": part.digest()} for part in parts]
+    if start and path.is_file():
+        for old, new in zip_longest(json.loads(path.read_text()), now, fillvalue={"name": "A source", "images": 0}):
+            if old != new:
+                raise EarthGPTError(
+                    f"{new['name']} holds other data than when this run began ({old['images']:,} images then, "
+                    f"{new['images']:,} now): bring them back, or give another output folder."
+                )
+    elif writes:
+        with whole_file(path) as fresh:
+            fresh.write_text(json.dumps(now, indent=1))
+
+
 def export(run: str | Path, folder: str | Path) -> int:
     """Writes the model of a run as its latest checkpoint has it, whatever number of processes wrote that, in plain
     safetensors; returns the step.
@@ -218,9 +239,7 @@ def export(run: str | Path, folder: str | Path) -> int:
     run, folder = Path(run), Path(folder)
     if folder.exists():
         raise EarthGPTError(f"{folder} is there already; choose another name.")
-    if not (run / "recipe.json").is_file():
-        raise EarthGPTError(f"{run} is not the folder of a run: it has no recipe.json.")
-    recipe = Recipe(**{**json.loads((run / "recipe.json").read_text()), "output": str(run)})
+    recipe = saved_recipe(run).model_copy(update={"output": str(run)})
     torch.manual_seed(recipe.seed)
     model, processor = prepare(recipe, [])
     choose_trainable(model, recipe.trainable)
@@ -535,7 +554,8 @@ def choose_trainable(model: torch.nn.Module, patterns: tuple[str, ...]) -> list[
     names = [name for name, _ in model.named_parameters()]
     for pattern in patterns:
         if not fnmatch.filter(names, pattern):
-            raise EarthGPTError(f"trainable: no parameter of the model is named like {pattern!r}.")
+            tops = ", ".join(dict.fromkeys(f"{name.partition('.')[0]}.*" for name in names))
+            raise EarthGPTError(f"trainable: no parameter of the model is named like {pattern!r}; there are {tops}.")
     chosen = {name for pattern in patterns for name in fnmatch.filter(names, pattern)}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in chosen)

@@ -127,7 +127,7 @@ def test_a_run_that_goes_on_has_the_losses_and_weights_of_one_that_was_not_inter
     one, other = (state(tmp_path / name)["model"] for name in ("whole", "broken"))
     assert all(torch.equal(one[name], other[name]) for name in one)
     lines = [json.loads(line) for line in (tmp_path / "broken" / "log.jsonl").read_text().splitlines()]
-    assert [(line["step"], line["loss"]) for line in lines] == list(enumerate(whole.losses))
+    assert [(line["step"], line["loss"]) for line in lines] == list(enumerate(whole.losses, 1))
 
 
 def test_a_finished_run_is_not_trained_again_and_may_be_saved_more_often(tmp_path):
@@ -352,7 +352,7 @@ def test_a_run_looks_at_validation_data_and_says_what_the_model_said(tmp_path):
     train(recipe(tmp_path, steps=4, validate_every=2, validation=(source,), validation_questions=5))
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     figures = [line for line in lines if "synthetic/scene_classification/accuracy_strict" in line]
-    assert [line["step"] for line in figures] == [1, 3]
+    assert [line["step"] for line in figures] == [2, 4]
     answers = [line for line in lines if line.get("task") == "synthetic/visual_question_answering"]
     assert len(answers) == 2 and set(answers[0]["answers"][0]) == {"image", "question", "true", "said"}
 
@@ -364,7 +364,7 @@ def test_validation_that_a_stop_came_before_is_made_up_for(tmp_path, monkeypatch
 
     def stopped(self, number, figures):
         step(self, number, figures)
-        if number == 1:
+        if number == 2:
             os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(RunLog, "step", stopped)
@@ -373,7 +373,7 @@ def test_validation_that_a_stop_came_before_is_made_up_for(tmp_path, monkeypatch
     monkeypatch.undo()
     train(made)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if "task" in line] == [1, 3]
+    assert [line["step"] for line in lines if "task" in line] == [2, 4]
 
 
 def test_what_cannot_be_validated_is_told_before_anything_is_trained(tmp_path):

@@ -95,10 +95,18 @@ class Dataset:
         if not root.is_dir():
             raise EarthGPTError(f"No folder {root}: {self.title} would be read from it.")
         defects = Counter() if defects is None else defects
-        samples = self.reader(root, split, defects)
+        if part not in (None, "train", "val"):
+            raise EarthGPTError(f'A part of a split is "train" or "val", not {part!r}.')
+        samples = self._chosen_from(self.reader(root, split, defects), defects)
         if part is not None:
             samples = (sample for sample in samples if part_of(sample.name) == part)
         return samples if unnamed or not self.unnamed else self._named(samples, defects)
+
+    def _chosen_from(self, samples: Iterator[Sample], defects: Counter) -> Iterator[Sample]:
+        for sample in samples:
+            if sample.label is not None and sample.choices and sample.label not in sample.choices:
+                defects["labels that are not among the choices"] += 1
+            yield sample
 
     def _named(self, samples: Iterator[Sample], defects: Counter) -> Iterator[Sample]:
         for sample in samples:

@@ -80,6 +80,13 @@ def annotated(root, kinds, skipped):
                     strays[one.path, one.part]["further annotations of an image"] += 1
                 if rival is None or rank(one) < rank(rival):
                     best[one.path] = one
+        elif (
+            kind is None
+            and source.suffix.lower() == ".txt"
+            and source.stem in images
+            and not part_in(Path(source.name))
+        ):
+            strays[source, folder_part(root, source)]["annotation files of no kind that is known"] += 1
     if not best:
         holds = ", ".join(path.relative_to(root).as_posix() for path in files(root, "**/*")[:5]) or "nothing"
         raise EarthGPTError(f"No {' or '.join(kinds)} annotations of images in {root}; it holds {holds} ...")

@@ -131,7 +131,7 @@ class _Layer(DynamicLayer):
                 kept[:, :, rows.end - length : rows.end] = states
             else:
                 which = torch.arange(count, device=states.device)[:, None]
-                kept[which, :, rows.places] = states.transpose(1, 2)
+                kept[which, :, rows.places] = states.transpose(1, 2).to(kept.dtype)  # autocast mixes types
         return keys[:, :, : rows.end], values[:, :, : rows.end]
 
 
