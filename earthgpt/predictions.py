@@ -188,8 +188,10 @@ def _again(
 # --- fields ------------------------------------------------------------------------------------------------------
 
 
-def _named(rows: Sequence[Row], given: Mapping[str, str], path: str | Path) -> tuple[dict[str, str], dict[str, str]]:
-    """Fields by role, but for "answer", and all names of fields by their plain form."""
+def _named(
+    rows: Sequence[Row], given: Mapping[str, str], path: str | Path, without: Sequence[str] = ()
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Fields by role, but for "answer" and the roles ``without``, and all names of fields by their plain form."""
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     plain = {plain_name(name): name for name in reversed(names)}
     if wrong := [role for role in given if role not in NAMES]:
@@ -200,10 +202,10 @@ def _named(rows: Sequence[Row], given: Mapping[str, str], path: str | Path) -> t
     found = dict(given)
     for role, known in NAMES.items():
         match = next((plain[name] for name in known if name in plain and plain[name] not in found.values()), None)
-        if role not in found and match is not None:
+        if role not in found and match is not None and role not in without:
             found[role] = match
     captions = [name for name in names if _CAPTION.fullmatch(plain_name(name))]
-    if "truth" not in found and captions:
+    if "truth" not in found and captions and "truth" not in without:
         found["truth"] = ", ".join(captions)
     return found, plain
 
@@ -211,7 +213,7 @@ def _named(rows: Sequence[Row], given: Mapping[str, str], path: str | Path) -> t
 def _fields(rows: Sequence[Row], given: Mapping[str, str], apart: bool, path: str | Path) -> dict[str, str]:
     if apart:  # the true answers are in another file, where these fields are looked for
         given = {role: name for role, name in given.items() if role != "truth"}
-    found, plain = _named(rows, given, path)
+    found, plain = _named(rows, given, path, without=("truth",) if apart else ())
     if "answer" in plain and not (apart and "prediction" in found):
         free = "prediction" if "prediction" not in found else "truth"
         found.setdefault(free, plain["answer"])
@@ -250,6 +252,7 @@ class _Asked:
     prediction: Any
     truth: Any
     scores: Any = None
+    labels: Any = None
 
 
 def _question(
@@ -276,8 +279,8 @@ def _question(
         defects.add("no prediction", line)
     size = _size(said, names) or _size(stated, truth_names)
     truth = answers[0] if len(captions) == 1 else answers
-    scores = said.get(names["scores"]) if "scores" in names else None
-    return _Asked(line, text("id"), text("image"), text("question"), text("kind"), size, prediction, truth, scores)
+    beside = [said.get(names[role]) if role in names else None for role in ("scores", "labels")]
+    return _Asked(line, text("id"), text("image"), text("question"), text("kind"), size, prediction, truth, *beside)
 
 
 def _size(row: Mapping[str, Any], names: Mapping[str, str]) -> Size | None:
@@ -303,6 +306,16 @@ def _several(value: Any) -> list[Any] | None:
     if value is None or value == []:
         return None
     return value if isinstance(value, list) else [value]
+
+
+def _names(value: Any) -> list[Any] | None:
+    """Words that a row states, as a list: of one that alone, of a cell of a table its JSON; None of nothing."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = [value] if value.strip() else None
+    return value if value is None or isinstance(value, list) else [value]
 
 
 def _joined(
@@ -457,6 +470,14 @@ class _Boxes:
         if len(scores) != len(written):
             defects.add("scores that are not as many as the boxes: left out", one.line)
             scores = [None] * len(written)
+        labels = _names(one.labels) if role == "prediction" else None
+        labels = [None] * len(written) if labels is None else labels
+        if len(labels) != len(written):
+            defects.add("labels that are not as many as the boxes: left out", one.line)
+            labels = [None] * len(written)
+        written = [
+            box if label is None else replace(box, label=str(label)) for box, label in zip(written, labels, strict=True)
+        ]
         regions = []
         for box, score in zip(written, scores, strict=True):
             read, wrong = box_of(box, frame, size, self.clockwise)

@@ -35,6 +35,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "width": ("width", "image_width"),
     "height": ("height", "image_height"),
     "scores": ("scores", "score", "confidence", "confidences"),
+    "labels": ("labels", "pred_labels", "classes", "pred_classes", "class_names", "categories"),
 }  # fmt: skip
 # What makes a file no answer to its questions; the others make an answer wrong, or are mended.
 MISMATCHES = (
@@ -124,11 +125,11 @@ def read_rows(path: str | Path, kind: str | None, defects: Defects) -> tuple[lis
             return [], "report"
         if isinstance(value, dict) and {"images", "annotations"} <= set(value):
             return list(_objects(enumerate(_annotated(path, value, defects), 1), defects)), "coco"
-        listed = _listed(value)
-        if listed is not None:
+        listed, form = _listed(value)
+        if form:
             rows = list(_objects(enumerate(listed, 1), defects))
             results = bool(rows) and all(row.keys() >= _RESULT for _, row in rows)
-            return rows, "results" if results else "json" if isinstance(value, list) else "map"
+            return rows, "results" if results else form
         if kind == "json" or (start == b"[" and b"\n" not in content.strip()):
             raise EarthGPTError(f"{path} is no list of answers in JSON{_why(content)}.")
     if kind == "report":
@@ -160,26 +161,27 @@ def _why(content: bytes) -> str:
     return ""
 
 
-def _listed(value: Any) -> list[Any] | None:
-    """The rows in a value: a list, the one list of objects in an object, or an object by id or image: of objects, or of
-    answers."""
+def _listed(value: Any) -> tuple[list[Any], str]:
+    """The rows in a value, and its form: "json" of a list, or of an object that holds one of objects; "map" of an
+    object by id or image, of objects or of answers; "" of another value."""
     if isinstance(value, list):
-        return value
-    if not isinstance(value, dict):
-        return None
+        return value, "json"
+    if not isinstance(value, dict) or _looks_like_a_row(value):
+        return [], ""
     lists = [one for one in value.values() if isinstance(one, list) and one and isinstance(one[0], dict)]
-    if len(lists) == 1 and not _looks_like_a_row(value):
-        return lists[0]
+    if len(lists) == 1:
+        return lists[0], "json"
     if len(value) > 1 and all(isinstance(one, dict) for one in value.values()):
-        return [{"id": key, **one} for key, one in value.items()]
+        return [{"id": key, **one} for key, one in value.items()], "map"
     names = len(value) > 1 and all(re.search(r"[\d.]", key) for key in value)  # of images, and not of fields
     if names and not any(isinstance(one, dict) for one in value.values()):
-        return [{"image": key, "answer": one} for key, one in value.items()]
-    return None
+        return [{"image": key, "answer": one} for key, one in value.items()], "map"
+    return [], ""
 
 
 def _looks_like_a_row(value: Mapping[str, Any]) -> bool:
-    return not {plain_name(name) for name in value}.isdisjoint((*NAMES["prediction"], "answer"))
+    known = (*NAMES["prediction"], "answer", *NAMES["id"], *NAMES["image"])
+    return not {plain_name(name) for name in value}.isdisjoint(known)
 
 
 def _objects(values: Any, defects: Defects) -> Iterator[Row]:

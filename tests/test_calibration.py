@@ -63,6 +63,15 @@ def test_scenes_are_fitted_to_what_was_right():
     assert scale == pytest.approx(math.log(3) / math.log(9), rel=1e-4)
 
 
+def test_heads_that_are_mostly_wrong_are_not_turned_around():
+    """The least likely is not made the likeliest."""
+    wrong = [(np.array([2.0, 0.0]), 1)] * 30 + [(np.array([2.0, 0.0]), 0)] * 3
+    assert 0 < fit_scenes([wrong]) < 0.1
+    heads = np.linspace(-1, 3, 400)
+    right = (np.arange(400) < 200).astype(float)  # the less likely half
+    assert fit_objects([(heads, np.zeros(400, int), right)], 1)[0] > 0
+
+
 def test_what_heads_say_is_judged_by_the_facts(tiny, scenes):
     found = judge(*tiny, scenes)
     assert len(found.scenes) == len(scenes)

@@ -92,6 +92,8 @@ def test_an_override_reaches_into_sources_and_tables(small):
         ("step=3", "unknown key 'step'; did you mean 'steps'?"),
         ("sources.0.datset=x", "unknown key 'sources.0.datset'; did you mean 'dataset'?"),
         ("zzzzzz=3", "unknown key 'zzzzzz'."),
+        ('tasks=["x"]', "unknown key 'tasks'; it belongs into sources."),
+        ("rank=3", "unknown key 'rank'; it belongs into lora."),
         ("steps", "An override is key=value, not 'steps'"),
         ("sources.5.root=x", "nothing to override at 'sources.5.root'"),
         ("sources.first.root=x", "nothing to override at 'sources.first.root'"),

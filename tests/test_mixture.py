@@ -183,6 +183,20 @@ def test_a_built_instruction_set_is_trained_on_with_its_weights(tmp_path, proces
     assert "a pond ." in said and "There is one ship [0.04,0.10,0.14,0.16]" in said
 
 
+def test_a_built_set_that_was_copied_in_part_is_told(tmp_path):
+    path = built(tmp_path) / "mmrs.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:3]))
+    with pytest.raises(EarthGPTError, match=r"mmrs\.jsonl has 3 records, and manifest\.json says 8"):
+        open_sources(recipe(tmp_path, sources=(Source(records=str(path.parent)),)))
+
+
+def test_a_turn_without_an_answer_is_left_out_and_counted(tmp_path, processor):
+    some = recipe(tmp_path)
+    mixed = Mixture(some, open_sources(some), processor)
+    chosen, missed = mixed.fill([("What?", " "), ("What?", "a ship")])
+    assert (chosen, missed) == ([("What?", "a ship")], {"turns had no answer and were left out": 1})
+
+
 def test_a_released_file_is_trained_on_with_its_folder(tmp_path, processor):
     folder = built(tmp_path)
     some = recipe(tmp_path, sources=(Source(records=str(folder / "mmrs.json"), root=str(folder), sensor="sar"),))

@@ -221,6 +221,17 @@ def test_a_score_may_stand_alone_and_in_a_cell(write, score_of, read_as):
     assert [region.score for region in one.prediction] == [read_as]
 
 
+@pytest.mark.parametrize("labels", [["car", "ship"], '["car", "ship"]'])
+def test_labels_of_boxes_may_stand_beside_them(write, labels):
+    said = write({"id": 1, "prediction": "[[0,0,10,10],[50,50,60,60]]", "labels": labels}, name="said.jsonl")
+    truth = write({"id": 1, "truth": [{"box": [50, 50, 60, 60], "label": "ship"}]}, name="truth.jsonl")
+    found = read(said, DETECT, truth=truth)
+    assert [region.label for region in found.questions[0].prediction] == ["car", "ship"]
+    assert found.fields == {"prediction": "prediction", "id": "id", "labels": "labels"}
+    wrong = write({"id": 1, "prediction": "[[0,0,10,10]]", "labels": ["car", "ship"]}, name="said.jsonl")
+    assert "labels that are not as many as the boxes: left out" in read(wrong, DETECT, truth=truth).defects
+
+
 @pytest.mark.parametrize("size", [[800, 600], "[800, 600]", "800x600", "800, 600"])
 def test_a_size_may_stand_in_a_cell(write, size):
     (one,) = read(write({"prediction": "[0,0,400,300]", "truth": "[0,0,400,300]", "size": size}), GROUND).questions

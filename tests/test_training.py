@@ -15,13 +15,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 from transformers import LlamaForCausalLM
 
 from earthgpt import calibration, checkpoints, training
 from earthgpt import mixture as mixtures
+from earthgpt.building import build
 from earthgpt.checkpoints import Checkpoints
-from earthgpt.config import LoRA, NewModel, Recipe, Source, load_recipe
+from earthgpt.config import BuildRecipe, LoRA, NewModel, Recipe, Source, load_recipe
 from earthgpt.datasets import synthetic
 from earthgpt.features import digest_of
 from earthgpt.generation import generate
@@ -370,10 +372,62 @@ def test_validation_that_a_stop_came_before_is_made_up_for(tmp_path, monkeypatch
     monkeypatch.setattr(RunLog, "step", stopped)
     with pytest.raises(StoppedError, match="after step 2 of 4"):
         train(made)
-    monkeypatch.undo()
+    monkeypatch.setattr(RunLog, "step", step)
     train(made)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if "task" in line] == [2, 4]
+
+
+def test_a_model_that_is_trained_as_a_whole_in_bfloat16_is_validated(tmp_path):
+    source = Source(dataset="synthetic", split="val")
+    options = {"precision": "bfloat16", "trainable": ("*",), "dense": 0.0}
+    train(recipe(tmp_path, steps=1, validate_every=1, validation=(source,), validation_questions=4, **options))
+    assert "unparsed" in (tmp_path / "log.jsonl").read_text()
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    folder = tmp_path / "in"
+    for name in ("lake", "pond"):
+        (folder / name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (32, 32), (i, 90, 90)).save(folder / name / f"{i}.png")
+    source = Source(dataset="own_classes", root=str(folder), split="all")
+    made = recipe(tmp_path / "out", sources=(source,), steps=2)
+    train(made)
+    train(made)  # the same data
+    (folder / "pond" / "1.png").rename(folder / "pond" / "9.png")
+    with pytest.raises(EarthGPTError, match=r"own_classes all holds other data .*\(6 images then, 6 now\)"):
+        train(made)
+    (folder / "pond" / "9.png").unlink()
+    with pytest.raises(EarthGPTError, match=r"\(6 images then, 5 now\)"):
+        train(made)
+
+
+def test_a_run_and_an_instruction_set_do_not_share_a_folder(tmp_path):
+    train(recipe(tmp_path / "run", steps=1))
+    built = BuildRecipe(output=str(tmp_path / "run"), sources=({"dataset": "synthetic"},))
+    with pytest.raises(EarthGPTError, match="holds a training run"):
+        build(built)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "manifest.json").write_text("{}")
+    (tmp_path / "set" / "recipe.json").write_text('{"sources": []}')
+    with pytest.raises(EarthGPTError, match="holds an instruction set"):
+        train(recipe(tmp_path / "set", steps=1))
+    with pytest.raises(EarthGPTError, match=r"recipe\.json is damaged, or of something else"):
+        export(tmp_path / "set", tmp_path / "model")
+
+
+@pytest.mark.parametrize("part", [".metadata", "__0_0.distcp"])
+def test_a_damaged_checkpoint_is_named(tmp_path, part):
+    made = recipe(tmp_path, steps=2)
+    train(made)
+    path = tmp_path / "checkpoints" / "00000002" / part
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(EarthGPTError, match=r"checkpoint .*00000002 is damaged .*: delete it"):
+        train(made)
+    path.unlink()
+    with pytest.raises(EarthGPTError, match="is damaged"):
+        export(tmp_path, tmp_path / "model2")
 
 
 def test_what_cannot_be_validated_is_told_before_anything_is_trained(tmp_path):

@@ -1,5 +1,6 @@
 """Folders of one's own: images and annotations are found by what they are, and divided by folders, lists or names."""
 
+import json
 from collections import Counter
 
 import pytest
@@ -250,6 +251,45 @@ def test_own_captions_are_gathered_by_image(separator, tmp_path):
     samples, defects = own("captions", tmp_path, "train")
     assert [(sample.name, sample.captions) for sample in samples] == [("a.jpg", ("A dam .", 'A "big" dam .'))]
     assert defects == {"lines without an image of the folder": 1}
+
+
+def test_own_captions_may_be_in_a_file_for_each_part_and_images_in_a_folder_of_their_own(tmp_path):
+    for name in "abc":
+        picture(tmp_path / "images" / f"{name}.png")
+    write(tmp_path / "train.csv", "image,caption\na.png,A dam .\nb.png,A ship .\n")
+    write(tmp_path / "val" / "captions.csv", "image,caption\nc.png,A quay .\n")
+    write(tmp_path / "sizes.csv", "image,width\na.png,40\n")
+    samples, defects = own("captions", tmp_path, "train")
+    assert [sample.name for sample in samples] == ["images/a.png", "images/b.png"]
+    assert defects == {"tables without image and caption": 1}
+    assert [sample.captions for sample in own("captions", tmp_path, "val")[0]] == [("A quay .",)]
+
+
+def test_own_annotations_that_cannot_be_read_are_counted(tmp_path):
+    for name in "ab":
+        picture(tmp_path / f"{name}.png")
+    write(tmp_path / "classes.txt", "dam")
+    write(tmp_path / "a.txt", "0 0.2 0.2 0.2 0.2\n")
+    write(tmp_path / "b.txt", "0,0.2,0.2,0.2,0.2\n")
+    samples, defects = own("yolo", tmp_path, "all")
+    assert [sample.name for sample in samples] == ["a.png"]
+    assert defects == {"annotation files of no kind that is known": 1, "images without annotations": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [({"category_id": 9}, "number 1 of annotations has no category that is listed: '9'"),
+     ({"bbox": ["1", "2", "30", "40"]}, "box or outline of number 1 of annotations is not all numbers")],
+)  # fmt: skip
+def test_a_broken_entry_of_own_coco_is_named(tmp_path, change, says):
+    picture(tmp_path / "a.png")
+    entry = {"image_id": "0", "category_id": 1, "bbox": [1, 2, 3, 4]}
+    content = {"images": [{"id": 0, "file_name": "a.png"}], "categories": [{"id": 1, "name": "dam"}]}
+    write(tmp_path / "a.json", json.dumps({**content, "annotations": [entry]}))
+    assert labels(own("coco", tmp_path, "all")[0][0]) == ("dam",), "numbers may be text"
+    write(tmp_path / "a.json", json.dumps({**content, "annotations": [entry | change]}))
+    with pytest.raises(EarthGPTError, match=says):
+        own("coco", tmp_path, "all")
 
 
 def test_own_captions_need_a_first_line(tmp_path):
