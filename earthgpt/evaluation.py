@@ -305,7 +305,9 @@ def _questions(
                     yield Scored(name, sample.name, text, truth, None, None, turn.kind, sample.size), sample
                 defects["questions left out: no image file"] += not there
     if seen and (unknown := [one for one in kinds or () if one not in seen]):
-        raise EarthGPTError(f"There are questions of the kinds {', '.join(sorted(seen))}; not {unknown[0]!r}.")
+        kinds = ", ".join(sorted(filter(None, seen)))
+        there = f"are of the kinds {kinds}" if kinds else "have no kinds"
+        raise EarthGPTError(f"The questions of {card.title} for this task {there}; not {unknown[0]!r}.")
 
 
 def _is_answer(value: Any) -> bool:

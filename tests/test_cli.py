@@ -426,7 +426,7 @@ def test_a_folder_is_no_image(run, tmp_path):
         (("eval", "MODEL", "rsicd", "object_detection", "FOLDER"), "has no facts for object_detection"),
         (("eval", "MODEL", "synthetic", "object_detection", "--split", "dev"), "not 'dev'"),
         (("eval", "MODEL", "synthetic", "object_detection", "--limit", "0"), "--limit"),
-        (("eval", "MODEL", "synthetic", "scene_classification", "--kind", "hbb"), "no questions"),
+        (("eval", "MODEL", "synthetic", "scene_classification", "--kind", "hbb"), "have no kinds; not 'hbb'"),
     ],
 )  # fmt: skip
 def test_a_wrong_word_is_told_in_one_line(run, harbor, model_folder, monkeypatch, tmp_path, words, says):

@@ -42,6 +42,7 @@ FLOORS = {
     "calibration": 3,
     "predictions": 3,
     "rows": 2,
+    "answer_table": 2,
     "suites": 4,
     "vllm_plugin": 4,
     "lmms_plugin": 4,

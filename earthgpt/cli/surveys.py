@@ -80,25 +80,17 @@ def _for_each(path: Path | None, names: Sequence[str]) -> list[Path | None]:
 
 
 def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, how: Survey) -> None:
-    """A line of CSV for each image: what was said, its score, to what and by which model, and what went wrong.
-
-    Images that a table has an answer for are not asked again; those that failed are. A table of another question,
-    model or way of reading is refused.
-    """
+    """An ``AnswerTable`` of all images. Those that it has an answer for are not asked again; those that failed are."""
     if how.engine != "local":
         raise EarthGPTError("A table of images is made by this process (--engine local); ray shares the tiles of maps.")
     if how.as_json:
         raise EarthGPTError(f"A table of images ({output}) is written and not printed: leave out --json, or -o.")
-    import csv
-    import io
-
     from rich.progress import track
 
-    from earthgpt.files import named, whole_file
+    from earthgpt.answer_table import AnswerTable
     from earthgpt.geo.raster import is_picture, open_raster
     from earthgpt.geo.scene import open_scene
     from earthgpt.scenes import LEAST_TILE, Job, each
-    from earthgpt.tables import no_formula
 
     whole = all(one is None for one in (how.window, how.bbox, how.aoi))
 
@@ -108,38 +100,13 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
         scene = open_scene(path, how.sensor, **how.reading)
         return scene, _part(scene, how)[0]
 
-    header, done = ["image", SAID[wanted["task"]], "score", "prompt", "model", "reading", "error"], set()
     options = {"sensor": how.sensor, **how.reading, "window": how.window, "bbox": how.bbox, "aoi": how.aoi}
     reading = " ".join(f"{name}={value}" for name, value in options.items() if value is not None)
-    asked = [wanted.get("question") or ", ".join(wanted.get("classes", ())), str(how.model), reading]
-    if output.exists() and output.stat().st_size and not how.overwrite:  # a full disk leaves an empty one
-        try:
-            text = output.read_text(encoding="utf-8-sig")
-            rows = list(csv.reader(io.StringIO(text, newline="")))
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise EarthGPTError(
-                f"{output} is there already and no CSV in UTF-8 ({error}); say --overwrite, or another name."
-            ) from None
-        if not rows or rows[0] != header:
-            raise EarthGPTError(f"{output} is there already and has other columns; say --overwrite, or another name.")
-        kept = [row for row in rows[1:] if len(row) == len(header) and not row[-1]]
-        if others := [row for row in kept if row[3:6] != asked]:
-            prompt, model, read = others[0][3:6]
-            to = f" to {prompt!r}" if prompt else ""
-            raise EarthGPTError(
-                f"{output} is there already, with answers of {model}{to}, read with {read or 'no options'}; say "
-                "--overwrite, or another name."
-            )
-        done = {row[0] for row in kept}
-        if len(kept) < len(rows) - 1 or not text.endswith("\n"):
-            with whole_file(output) as fresh, fresh.open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file).writerows([header, *kept])
-    assistant, failed = load_model(how.model), 0
-    with named(output), output.open("a" if done else "w", newline="", encoding="utf-8") as file:
-        lines = csv.writer(file)
-        if not done:
-            lines.writerow(header)
-        left = [path for path in paths if str(path) not in done]
+    prompt = wanted.get("question") or ", ".join(wanted.get("classes", ()))
+    table = AnswerTable(output, SAID[wanted["task"]], prompt, str(how.model), reading, how.overwrite)
+    left, failed = [path for path in paths if str(path) not in table.done], 0
+    assistant = load_model(how.model)
+    with table:
         answers = each(assistant, Job(tile=LEAST_TILE, **wanted), left, opened, how.batch_size)
         for path, said, score, error in track(
             answers, "images", len(left), console=err, transient=True, disable=not err.is_terminal
@@ -147,8 +114,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
             if error:
                 failed += 1
                 note(_of(path, str(error)))
-            lines.writerow([path, no_formula(said), "" if score is None else f"{score:.4f}", *asked, error])
-            file.flush()
+            table.add(path, said, score, error)
     before = f", {len(paths) - len(left):,} of them were there before" if len(left) < len(paths) else ""
     note(f"Wrote {output}: {len(paths):,} images{before}, {failed:,} of them failed.")
     if failed:
