@@ -1,18 +1,16 @@
 """RSITMD: 4,743 scenes with five captions each, more detailed than those of RSICD."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import captions, either, layout, size_if_there
-from earthgpt.types import Sample, Sensor
+from earthgpt.datasets._captions import described
+from earthgpt.formats import either, layout
+from earthgpt.types import Sensor
 
 
 def read(root, split, defects):
     """``dataset_RSITMD.json`` and ``images/<class>_<number>.tif``."""
     # Before 2021-10-28 four images of train had empty captions (change log of the repository).
     listing = layout(root, "dataset_RSITMD.json")
-    images = either(listing.parent, "images")
-    for file, texts in captions(listing, split, defects):
-        size = size_if_there(images / file, defects)
-        yield Sample(images / file, file, size, Sensor.OPTICAL, captions=texts)
+    return described(listing, either(listing.parent, "images"), split, defects)
 
 
 DATASET = Dataset(

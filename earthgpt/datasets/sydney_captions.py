@@ -1,17 +1,15 @@
 """Sydney-Captions: 613 scenes of Sydney with five captions each."""
 
 from earthgpt.datasets import Dataset, Paper, images_of
-from earthgpt.formats import captions, either, layout, size_if_there
-from earthgpt.types import Sample, Sensor
+from earthgpt.datasets._captions import described
+from earthgpt.formats import either, layout
+from earthgpt.types import Sensor
 
 
 def read(root, split, defects):
     """``dataset.json`` and ``imgs/<number>.tif``; five captions an image, some of them alike."""
     listing = layout(root, "Sydney_captions/dataset.json", "dataset.json", "dataset_sydney.json")
-    images = either(listing.parent, "imgs", "images")
-    for file, texts in captions(listing, split, defects):
-        size = size_if_there(images / file, defects)
-        yield Sample(images / file, file, size, Sensor.OPTICAL, captions=texts)
+    return described(listing, either(listing.parent, "imgs", "images"), split, defects)
 
 
 DATASET = Dataset(
