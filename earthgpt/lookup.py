@@ -52,5 +52,5 @@ def _load(path: str, attribute: str) -> Any:
 
 def hint(name: str, known: Iterable[str]) -> str:
     """A sentence that asks for the known name that was meant, with a blank before it; empty where none is like it."""
-    close = difflib.get_close_matches(name, list(known), 1)
+    close = difflib.get_close_matches(name.lower(), list(known), 1)
     return f" Did you mean {close[0]!r}?" if close else ""

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from html import escape
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -141,12 +142,17 @@ def ending_of(path: str | Path) -> str:
 
 
 def images_in(folder: str | Path) -> Images:
-    """Finds images by their names in a folder and nowhere else; names without ending are tried with the usual ones."""
+    """Finds images by their names in a folder and nowhere else; names without ending are tried with the usual ones, and
+    names with folders also as if the folder were one of these. Raises EarthGPTError where there is no such folder."""
     root = Path(folder).resolve()
+    if not root.is_dir():
+        raise EarthGPTError(f"There is no folder {folder} of images.")
 
     def find(name: str) -> Raster | None:
-        for ending in ("", ".png", ".jpg", ".jpeg", ".tif"):
-            path = root / f"{name}{ending}"
+        parts = [name] if ".." in name else name.split("/")
+        shorter = ["/".join(parts[start:]) for start in range(len(parts))]
+        for one, ending in product(shorter, ("", ".png", ".jpg", ".jpeg", ".tif")):
+            path = root / f"{one}{ending}"
             try:
                 there = bool(name) and path.resolve().is_relative_to(root) and path.is_file()
             except (OSError, ValueError):  # a name that no file can have

@@ -27,6 +27,7 @@ from earthgpt.types import EarthGPTError, OrientedBox, Region, Size
 
 # Several true captions in fields of their own, as EarthDial has them.
 _CAPTION = re.compile(r"caption_?\d+")
+_WORDS = ("label", "class", "answer", "text", "caption", "name")  # what an object has its words in
 _OBJECT = "object"  # the label of a box that nobody gave one
 
 
@@ -97,7 +98,10 @@ def read_predictions(
         truth_frame = _frame_of(form, truth, truth_frame)
         if found == "results":
             if form != "coco":
-                raise EarthGPTError(f"{path} holds results in COCO's form, and {truth} no COCO annotations.")
+                raise EarthGPTError(
+                    f"{path} holds results in COCO's form, whose categories are numbers, and {truth} does not name "
+                    "them: it is no COCO annotations file."
+                )
             rows, frame = of_results(rows, Path(truth), defects), _frame_of("coco", path, frame)
             names = _fields(rows, {}, True, path)
         truth_names = _truth_fields(true_rows, fields or {}, truth)
@@ -392,11 +396,13 @@ class _Words:
 
 
 def _text(value: Any) -> str:
-    """A value as text: of a list with one item that item (lmms-eval), of true yes, and of 3.0, which pandas makes of
-    a count, 3."""
+    """A value as text: of a list with one item that item (lmms-eval), of an object its words, of true yes, and of 3.0,
+    which pandas makes of a count, 3."""
     for _ in range(3):
         if isinstance(value, list) and len(value) == 1:
             value = value[0]
+        if isinstance(value, dict):  # {"label": "forest", "p": 0.9}
+            value = next((value[key] for key in _WORDS if isinstance(value.get(key), str)), value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float) and value.is_integer():

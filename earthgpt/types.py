@@ -29,6 +29,9 @@ class StoppedError(EarthGPTError):
         self.number = number
 
 
+_MEANT = {"thermal": "infrared", "ir": "infrared", "rgb": "optical", "eo": "optical", "radar": "sar"}
+
+
 class Sensor(StrEnum):
     """What took the image; it decides how raw values become pixels (``earthgpt.geo.sensors``)."""
 
@@ -42,7 +45,9 @@ class Sensor(StrEnum):
         try:
             return cls(name.lower())
         except (AttributeError, ValueError):
-            raise EarthGPTError(f"The sensor is one of {', '.join(cls)}; not {name!r}.") from None
+            meant = _MEANT.get(str(name).lower(), "")
+            hint = f" Did you mean {meant}?" if meant else ""
+            raise EarthGPTError(f"The sensor is one of {', '.join(cls)}; not {name!r}.{hint}") from None
 
 
 def _sides(size: Size) -> tuple[float, float]:

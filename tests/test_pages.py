@@ -89,6 +89,15 @@ def test_images_are_found_in_their_folder_and_nowhere_else(tmp_path):
     assert "is not an image" in page(damaged, "run", find_image)
 
 
+def test_images_are_found_in_a_folder_that_their_names_begin_above(tmp_path):
+    (tmp_path / "JPEGImages").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "JPEGImages" / "a.jpg")
+    for folder, name in ((tmp_path, "JPEGImages/a.jpg"), (tmp_path / "JPEGImages", "JPEGImages/a.jpg")):
+        assert images_in(folder)(name) is not None
+    with pytest.raises(EarthGPTError, match=r"There is no folder .*nowhere"):
+        images_in(tmp_path / "nowhere")
+
+
 def test_a_fault_in_an_image_is_no_name_without_a_file(tmp_path, monkeypatch):
     def broken(path):
         raise ValueError("a fault")

@@ -221,6 +221,13 @@ def test_a_score_may_stand_alone_and_in_a_cell(write, score_of, read_as):
     assert [region.score for region in one.prediction] == [read_as]
 
 
+def test_the_words_of_an_object_are_its_label(write):
+    (one,) = read(
+        write({"prediction": {"label": "forest", "p": 0.9}, "truth": "forest"}), "scene_classification"
+    ).questions
+    assert one.prediction == "forest"
+
+
 @pytest.mark.parametrize("labels", [["car", "ship"], '["car", "ship"]'])
 def test_labels_of_boxes_may_stand_beside_them(write, labels):
     said = write({"id": 1, "prediction": "[[0,0,10,10],[50,50,60,60]]", "labels": labels}, name="said.jsonl")
@@ -401,7 +408,7 @@ def test_results_and_annotations_without_each_other_are_told(tmp_path, write, co
     path = results(tmp_path, (7, 3, [11, 10, 20, 10], 0.8))
     for file, options, says in (
         (path, {}, "name their annotations with --truth"),
-        (path, {"truth": write(LINE)}, "no COCO annotations"),
+        (path, {"truth": write(LINE)}, "no COCO annotations file"),
         (path, {"truth": coco, "frame": "0-100"}, "has its boxes in pixels"),
         (coco, {}, "name it with --truth"),
     ):

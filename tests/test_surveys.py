@@ -203,6 +203,35 @@ def test_places_keep_their_properties_in_what_is_written(run, scene, model_folde
     assert list(table["place_fid"]) == [4, 5] and list(table["name"].isna()) == [False, True]
 
 
+def test_places_outside_the_scene_are_left_out_and_counted(run, scene, model_folder, says, tmp_path):
+    says("a quay")
+    points = ([15.002, 45.151], [16, 45])
+    features = [{"type": "Feature", "geometry": {"type": "Point", "coordinates": one}} for one in points]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    code, out, err = run("describe", scene, "--places", tmp_path / "a.geojson", "-m", model_folder)
+    assert code == 0, err
+    assert out.count("a quay") == 1 and "1 features do not lie in" in err and "(number 2)" in err
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features[1:]}))
+    assert told(run("describe", scene, "--places", tmp_path / "a.geojson", "-m", model_folder), "No feature of")
+
+
+def test_the_way_a_picture_is_read_is_an_option_of_every_command(run, harbor, model_folder, says, tmp_path):
+    says("There is one ship [0.500,0.500,0.600,0.600] in the image.")
+    words = ("detect", harbor, "-c", "ship", "-m", model_folder, "--crs", "EPSG:32633", "--nodata", 0, "-o")
+    code, _, err = run(*words, tmp_path / "a.geojson", "-s", "infrared", "--black-hot")
+    assert code == 0, err
+    assert told(run(*words, tmp_path / "b.geojson", "--looks", 4), "looks and speckle are for sar")
+
+
+def test_a_table_knows_an_image_by_any_of_its_names(run, harbor, model_folder, says, tmp_path, monkeypatch):
+    says("a port")
+    monkeypatch.chdir(harbor.parent)
+    words = ("caption", "-m", model_folder, "-o", tmp_path / "a.csv")
+    for name in (harbor, harbor.name):
+        assert run(words[0], name, *words[1:])[0] == 0
+    assert len((tmp_path / "a.csv").read_text().splitlines()) == 2
+
+
 def test_threads_that_wait_soon_sleep_unless_somebody_chose_otherwise(monkeypatch):
     for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
         monkeypatch.delenv(name, raising=False)

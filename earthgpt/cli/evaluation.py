@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -198,12 +199,21 @@ def score(
             truth_frame=truth_frame, clockwise=clockwise, allow_missing=allow_missing,
             options=_options(options), rounds=rounds,
         )  # fmt: skip
+    pictures, shown = images and images_in(images), Counter[bool]()
+
+    def find(name: str) -> Any:
+        found = pictures(name)
+        shown[found is not None] += 1
+        return found
+
     told = [f"{role}: {name}" for role, name in read.fields.items()]
     told += [f"boxes of the {role}: {name}" for role, name in read.frames.items()]
     err.print(f"Read {read.lines:,} rows as {', '.join(told)}", highlight=False, soft_wrap=True, markup=False)
     for path in output or ():
-        save(path, {predictions.stem: report}, images and images_in(images))
+        save(path, {predictions.stem: report}, pictures and find)
         note(f"Wrote {path}")
+    if shown[False]:
+        note(f"{images} has {shown[True]} of the {shown.total()} pictures that are shown: names start from there")
     if as_json:
         typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
     else:

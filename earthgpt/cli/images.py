@@ -12,18 +12,22 @@ import typer
 
 from earthgpt.cli.console import be_quiet, err, load_model, note, out, ready, region_line, region_value, say
 from earthgpt.cli.options import (
+    CRS,
     DEFAULT,
     AsJson,
     Bands,
+    BlackHot,
     Classes,
     Free,
     Image,
     Images,
     Look,
+    Looks,
     Made,
     Metres,
     MinScore,
     ModelName,
+    NoData,
     Oriented,
     Output,
     Overlap,
@@ -31,6 +35,7 @@ from earthgpt.cli.options import (
     Remote,
     Scales,
     SensorName,
+    Speckle,
     Steps,
     Stretch,
     Survey,
@@ -169,14 +174,20 @@ def describe(
 
 
 def _describe_places(image: str, places: Path, output: Path | None, overwrite: bool, how: Look) -> None:
-    from earthgpt.geo.areas import columns_of, read_areas
+    from earthgpt.geo.areas import columns_of, read_areas, those_in
     from earthgpt.geo.scene import open_scene
     from earthgpt.geo.vectors import check_output
     from earthgpt.scenes import describe
 
     if output:
         check_output(output, overwrite, [image, places])
-    areas, scene = read_areas(places), open_scene(image, how.sensor, **how.reading)
+    scene = open_scene(image, how.sensor, **how.reading)
+    areas, others = those_in(scene, read_areas(places))
+    if not areas:
+        raise EarthGPTError(f"No feature of {places} lies in {scene.name}.")
+    if others:
+        some = ", ".join(map(str, others[:5])) + (", ..." if len(others) > 5 else "")
+        note(f"{places}: {len(others)} features do not lie in {scene.name} and are left out (number {some})")
     found = describe(load_model(how.model), scene, areas)
     value = {"image": image, "regions": [region_value(feature.region, scene.size) for feature in found]}
     say(value, how.as_json, "\n".join(region_line(feature.region, scene.size) for feature in found))
@@ -300,11 +311,11 @@ def info(
     bands: Bands = None,
     stretch: Stretch = None,
     units: Units = None,
-    looks: Annotated[int, typer.Option(help="SAR: average over so many pixels a side.")] = 1,
-    speckle: Annotated[str | None, typer.Option(help="SAR: the filter lee.")] = None,
-    black_hot: Annotated[bool, typer.Option("--black-hot", help="Infrared: heat is dark.")] = False,
-    nodata: Annotated[float | None, typer.Option(help="The value of no data, where the file does not say so.")] = None,
-    crs: Annotated[str | None, typer.Option(help="Where the file has none, as EPSG:32633.")] = None,
+    looks: Looks = 1,
+    speckle: Speckle = None,
+    black_hot: BlackHot = False,
+    nodata: NoData = None,
+    crs: CRS = None,
     remote: Remote = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -55,6 +55,11 @@ Stretch = Annotated[
 Units = Annotated[
     str | None, typer.Option(help="Of values: reflectance; amplitude, intensity, decibels; kelvin, celsius, ...")
 ]
+Looks = Annotated[int, typer.Option(help="SAR: average over so many pixels a side.")]
+Speckle = Annotated[str | None, typer.Option(help="SAR: the filter lee.")]
+BlackHot = Annotated[bool, typer.Option("--black-hot", help="Infrared: heat is dark.")]
+NoData = Annotated[float | None, typer.Option(help="The value of no data, where the file does not say so.")]
+CRS = Annotated[str | None, typer.Option(help="Where the file has none, as EPSG:32633.")]
 Remote = Annotated[bool, typer.Option("--remote", help="Allow URLs, and files that point elsewhere.")]
 
 # Where and how it is worked.
@@ -103,14 +108,21 @@ class Look:
     bands: Bands = None
     stretch: Stretch = None
     units: Units = None
+    looks: Looks = 1
+    speckle: Speckle = None
+    black_hot: BlackHot = False
+    nodata: NoData = None
+    crs: CRS = None
     remote: Remote = False
     as_json: AsJson = False
 
     @property
     def reading(self) -> dict[str, Any]:
         """Options of ``open_scene`` that were given."""
-        given = {"bands": self.bands, "stretch": self.stretch, "units": self.units, "remote": self.remote or None}
-        return {name: value for name, value in given.items() if value is not None}
+        names = ("bands", "stretch", "units", "looks", "speckle", "black_hot", "nodata", "crs", "remote")
+        usual = {"looks": 1, "black_hot": False, "remote": False}
+        given = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in given.items() if value != usual.get(name)}
 
 
 @dataclass(frozen=True, slots=True)

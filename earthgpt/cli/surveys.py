@@ -104,7 +104,8 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     reading = " ".join(f"{name}={value}" for name, value in options.items() if value is not None)
     prompt = wanted.get("question") or ", ".join(wanted.get("classes", ()))
     table = AnswerTable(output, SAID[wanted["task"]], prompt, str(how.model), reading, how.overwrite)
-    left, failed = [path for path in paths if str(path) not in table.done], 0
+    done = {Path(one).absolute() for one in table.done}  # a folder may be named in two ways
+    left, failed = [path for path in paths if Path(path).absolute() not in done], 0
     assistant = load_model(how.model)
     with table:
         answers = each(assistant, Job(tile=LEAST_TILE, **wanted), left, opened, how.batch_size)

@@ -72,8 +72,21 @@ def read_areas(path: str | Path) -> list[Area]:
         )()
         if not isinstance(features, list):
             raise ValueError("its features are no list")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except OSError as error:
+        raise EarthGPTError(f"Cannot read {path}: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise EarthGPTError(
+            f"{path} is no text, and so no GeoJSON: ogr2ogr -f GeoJSON makes it of other files."
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
         raise EarthGPTError(f"{path} is not readable GeoJSON: {error}.") from None
+    stated = value.get("crs")  # of GeoJSON before RFC 7946
+    stated = stated.get("properties", {}).get("name", "") if isinstance(stated, dict) else ""
+    if stated and not str(stated).upper().endswith(("CRS84", "EPSG::4326", "EPSG:4326", "CRS84H", "EPSG::4979")):
+        raise EarthGPTError(
+            f"{path} has coordinates in {stated}, and GeoJSON has longitude and latitude (RFC 7946): "
+            "ogr2ogr -t_srs EPSG:4326 makes them so."
+        )
     placed = [(i, one) for i, one in enumerate(features, 1) if not isinstance(one, dict) or one.get("geometry", 0)]
     if not placed:
         raise EarthGPTError(f"{path} has no features with a place.")
@@ -92,6 +105,8 @@ def _area(feature: Any, where: str) -> Area:
             "MultiPolygon": lambda: [polygon[0] for polygon in coordinates],
         }[geometry["type"]]()
         points = tuple(tuple((float(x), float(y)) for x, y, *_ in ring) for ring in rings)
+        if geometry["type"] != "Point":  # some leave a ring open
+            points = tuple(ring if ring[0] == ring[-1] else (*ring, ring[0]) for ring in points)
         properties = dict(feature.get("properties") or {})
     except (KeyError, TypeError, ValueError, IndexError):
         raise EarthGPTError(f"{where}: a place is a Point, a Polygon or a MultiPolygon with numbers.") from None
@@ -117,6 +132,22 @@ def to_pixels(scene: Scene, points: Sequence[Point]) -> np.ndarray:
             f"{scene.name}: its CRS does not reach as far as {lon:.3f}, {lat:.3f} (longitude, latitude)."
         )
     return pixels
+
+
+def those_in(scene: Scene, areas: Sequence[Area]) -> tuple[list[Area], list[int]]:
+    """The areas that lie in a scene, at least in part, and the numbers of the others, from 1."""
+    inside, others = [], []
+    for number, area in enumerate(areas, 1):
+        try:
+            pixels = to_pixels(scene, [point for ring in area.rings for point in ring])
+            window_of(scene, pixels if len(pixels) > 1 else pixels + np.array([[0.0], [1e-6]]))  # a point has no width
+        except EarthGPTError:
+            if scene.crs is None or not scene.place.on_earth:
+                raise
+            others.append(number)
+        else:
+            inside.append(area)
+    return inside, others
 
 
 def window_of(scene: Scene, pixels: np.ndarray) -> Window:

@@ -42,6 +42,8 @@ def draw(
     with a scale bar where the metres of a pixel are known: ``gsd_m``, or the scene's own.
     Raises EarthGPTError for an image that cannot be read, and for what are no regions.
     """
+    if not isinstance(legend, bool):
+        raise EarthGPTError(f"legend is True or False, not {legend!r}; what draw returns is saved by its save().")
     raster = raster if isinstance(raster, Raster | Scene) else open_raster(raster)
     regions = [one.region if isinstance(one, Feature) else one for one in each(regions)]
     picture = Image.fromarray(pixels_of(raster, side))

@@ -116,6 +116,8 @@ class FileReader:
         found = product(named, remote)
         self.notes = list(found.notes)
         self.bands = tuple(band for one in found.bands for band in (self._bands(one) if one.number == 0 else (one,)))
+        if isinstance(named, list):
+            self._refuse_several_scenes()
         self.sensor, self.reason, self.units = found.sensor, found.reason, found.units
         self.raw = found.sensor is not None
         name = named if isinstance(named, str) else named[0]
@@ -132,6 +134,28 @@ class FileReader:
             self.sensor, self.reason = Sensor.INFRARED, f"the band {self.shown[0].name} measures heat"
             self.units = found.thermal_units
         self._lay_out(crs)
+
+    def _refuse_several_scenes(self) -> None:
+        """Raises EarthGPTError for files that are no bands of one scene: of several places, or pictures."""
+        from rasterio.coords import disjoint_bounds
+
+        first: tuple[str, Any, Any] | None = None
+        for path in dict.fromkeys(band.path for band in self.bands):
+            with self._file(path) as file:
+                crs, bounds, count = file.crs, file.bounds, file.count
+            if first is None:
+                first = path, crs, bounds
+                continue
+            other, its_crs, its_bounds = first
+            if crs is None or its_crs is None:
+                apart = count > 1
+            else:
+                apart = crs != its_crs or disjoint_bounds(bounds, its_bounds)
+            if apart:
+                raise EarthGPTError(
+                    f"{path} and {other} are no bands of one scene, which have one CRS and place: ask about images one "
+                    "by one."
+                )
 
     def _bands(self, one: Band) -> tuple[Band, ...]:
         """Every band of a file."""

@@ -168,7 +168,8 @@ def units_of(values: np.ndarray, sensor: Sensor, valid: np.ndarray | None = None
 
 def refuse_bands_first(shape: Sequence[int]) -> None:
     """Raises EarthGPTError for an array [bands, height, width], as rasterio and torch have them."""
-    if len(shape) == 3 and shape[0] <= 4 and min(shape[1:]) >= 64:
+    few = len(shape) == 3 and shape[2] > 4 and shape[0] <= 16 and 4 * shape[0] <= min(shape[1:])
+    if few or (len(shape) == 3 and shape[2] > 500):  # more bands than any sensor has
         raise EarthGPTError(
             f"An array of {tuple(shape)} has its bands first: give [height, width, bands], array.transpose(1, 2, 0)."
         )

@@ -25,7 +25,7 @@ import earthgpt
 from earthgpt.assistant import EarthGPT
 from earthgpt.serve import chat, page
 from earthgpt.serve.engine import Engine
-from earthgpt.serve.guard import Fetch, Limits, Reader, RefusedError, examine, media_type, save_upload
+from earthgpt.serve.guard import Fetch, Limits, Reader, RefusedError, examine, media_type, save_upload, sensor_named
 from earthgpt.serve.jobs import FORMATS, Jobs, Ticket, make_folder
 from earthgpt.serve.requests import BusyError, TooLongError
 from earthgpt.serve.shield import Metrics, Shield
@@ -357,6 +357,7 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
             return path
 
         title = "".join(one for one in (scene.filename or "").rpartition("/")[2][:100] if one.isprintable())
+        sensor = sensor_named(scene.filename, sensor)
         return of(app.state.jobs.submit(save, wanted, sensor, tile, request.scope.get("owner", ""), title))
 
     @app.get("/v1/jobs", tags=["jobs"])

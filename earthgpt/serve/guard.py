@@ -27,6 +27,7 @@ from PIL import Image
 
 from earthgpt.geo.heads import tiff_head
 from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.geo.readers import named_sensor
 from earthgpt.serve.cache import Cache
 from earthgpt.serve.requests import BusyError
 from earthgpt.types import EarthGPTError, Sensor
@@ -156,6 +157,11 @@ class Reader:
         examine(path, self.limits.pixels, "; submit it as a job" if self.jobs and path.suffix == ".tif" else "")
         with unnamed(path, "The image"):
             return open_raster(path, sensor)
+
+
+def sensor_named(upload: str | None, given: Sensor | None) -> Sensor | None:
+    """The sensor that is given, else what the name of an upload says, as that of a file does; None says nothing."""
+    return given or named_sensor([upload or ""])[0]
 
 
 def save_upload(file: BinaryIO, folder: Path, most_bytes: int) -> Path:

@@ -556,7 +556,7 @@ const DO = {
       while (!reply) {
         const [first, ...others] = messages;
         const asked = { role: "user", content: [{ type: "image_url", image_url: { url } }, { type: "text", text: first.content }] };
-        const body = JSON.stringify({ model, messages: [asked, ...others], stream: true, ...(inputs.sensor ? { sensor: inputs.sensor } : {}) });
+        const body = JSON.stringify({ model, messages: [asked, ...others], stream: true, sensor: inputs.sensor || scene.found });
         try {
           reply = await reach("/v1/chat/completions", { method: "POST", body, signal, headers: { "Content-Type": "application/json" } });
         } catch (error) {
@@ -583,7 +583,9 @@ const DO = {
     return { label, likely: Object.entries(probabilities).slice(0, 20) };
   },
   async detect(answer, words, rotated, inputs, signal) {
-    return (await (await post("/v1/detect", { ...inputs, classes: words, oriented: rotated, format: "geojson" }, signal)).json()).features;
+    const { features, guessed = [] } = await (await post("/v1/detect", { ...inputs, classes: words, oriented: rotated, format: "geojson" }, signal)).json();
+    if (guessed.length) answer.append(made("p", `The detector was not trained to find ${guessed.join(", ")} in such images: this is a guess.`));
+    return features;
   },
   async ground(answer, words, rotated, inputs, signal) {
     return (await (await post("/v1/ground", { ...inputs, phrase: words, oriented: rotated, format: "geojson" }, signal)).json()).features;

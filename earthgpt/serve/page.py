@@ -20,7 +20,7 @@ from earthgpt.geo.placing import Layer
 from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.scene import open_scene
 from earthgpt.geo.webmap import facts_of, jpeg
-from earthgpt.serve.guard import Reader, RefusedError, examine, save_upload, unnamed
+from earthgpt.serve.guard import Reader, RefusedError, examine, save_upload, sensor_named, unnamed
 from earthgpt.serve.requests import BusyError
 from earthgpt.serve.tasks import Taken, Upload
 from earthgpt.types import Sensor
@@ -67,7 +67,7 @@ def router(reader: Reader, scene_pixels: int, scene_bytes: int) -> APIRouter:
     def preview(image: Upload, sensor: Taken = None) -> Preview:
         """The image as a browser can show it, and where it is on Earth."""
         with tempfile.TemporaryDirectory(prefix="earthgpt-") as folder:
-            path = save_upload(image.file, Path(folder), scene_bytes)
+            path, sensor = save_upload(image.file, Path(folder), scene_bytes), sensor_named(image.filename, sensor)
             try:
                 return _seen(reader.of_saved(path, sensor), False)
             except RefusedError as error:

@@ -17,7 +17,7 @@ from earthgpt.geo.raster import Raster, open_raster
 from earthgpt.geo.vectors import Feature, features
 from earthgpt.perception import known_scenes
 from earthgpt.serve.engine import Engine
-from earthgpt.serve.guard import Reader, RefusedError
+from earthgpt.serve.guard import Reader, RefusedError, sensor_named
 from earthgpt.serve.requests import Decoding
 from earthgpt.tasks import scene_classification
 from earthgpt.tasks.wording import class_names
@@ -149,7 +149,7 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
     routes = APIRouter(prefix="/v1", tags=["tasks"], dependencies=[Depends(no_other_fields)])
 
     def opened(upload: UploadFile, sensor: Sensor | None) -> Raster:
-        return reader.of_file(upload.file, sensor)
+        return reader.of_file(upload.file, sensor_named(upload.filename, sensor))
 
     @routes.post("/detect", response_model=Detections, responses=_EITHER)
     def detect(
@@ -170,7 +170,7 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
             regions += assistant().detect(raster, name, oriented, min_score=min_score)
         found, guessed = [_found(one, raster) for one in regions], assistant().unknown(names or (), raster.sensor)
         value = Detections(image=_picture(raster), regions=found, guessed=guessed)
-        return _answered(value, regions, raster, format, accept)
+        return _answered(value, regions, raster, format, accept, guessed=guessed)
 
     @routes.post("/ground", response_model=Grounding, responses=_EITHER)
     def ground(
@@ -274,9 +274,14 @@ def _score(score: float | None) -> float | None:
 
 
 def _answered(
-    value: BaseModel, regions: Sequence[Region | Feature], raster: Raster, form: str | None, accept: str | None
+    value: BaseModel,
+    regions: Sequence[Region | Feature],
+    raster: Raster,
+    form: str | None,
+    accept: str | None,
+    **members: Any,
 ) -> Any:
     if form == "json" or (form is None and GEOJSON not in (accept or "")):
         return value
-    content = json.dumps(features(regions, raster), ensure_ascii=False, allow_nan=False)
+    content = json.dumps({**features(regions, raster), **members}, ensure_ascii=False, allow_nan=False)
     return Response(content.encode(errors="replace"), media_type=GEOJSON)

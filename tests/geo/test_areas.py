@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from earthgpt.geo.areas import Outlines, bounding_box, outlines_of, read_areas, to_pixels, window_of
+from earthgpt.geo.areas import Area, Outlines, bounding_box, outlines_of, read_areas, those_in, to_pixels, window_of
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.place import place
 from earthgpt.geo.scene import open_scene
@@ -175,3 +175,30 @@ def test_degrees_do_not_lead_to_pixels_of_another_body(tmp_path):
     scene = open_scene(write(tmp_path / "a.tif", np.zeros((8, 8), np.uint8), **grid))
     with pytest.raises(EarthGPTError, match="is not of the Earth"):
         to_pixels(scene, [(10, 10)])
+
+
+def test_a_ring_that_is_open_is_closed_and_another_crs_is_told(scene, tmp_path):
+    path = tmp_path / "a.geojson"
+    feature = polygon(scene, (10, 10), (60, 10), (10, 60))
+    feature["geometry"]["coordinates"][0].pop()
+    path.write_text(json.dumps(feature))
+    (area,) = read_areas(path)
+    assert area.rings[0][0] == area.rings[0][-1] and len(outlines_of(scene, [area])[0]) == 4
+    for name, fine in (("urn:ogc:def:crs:OGC:1.3:CRS84", True), ("urn:ogc:def:crs:EPSG::32631", False)):
+        whole = {"type": "FeatureCollection", "features": [feature], "crs": {"properties": {"name": name}}}
+        path.write_text(json.dumps(whole))
+        if fine:
+            assert read_areas(path)
+        else:
+            with pytest.raises(EarthGPTError, match=r"coordinates in urn:.*32631, .*ogr2ogr -t_srs"):
+                read_areas(path)
+    for content, says in ((b"GPKG\xd8\0", "ogr2ogr -f GeoJSON"), (None, "No such file")):
+        path.unlink() if content is None else path.write_bytes(content)
+        with pytest.raises(EarthGPTError, match=says):
+            read_areas(path)
+
+
+def test_places_outside_a_scene_are_numbered(scene):
+    outside = Area((((16.0, 45.0),),), {})
+    inside = Area(((tuple(scene.to_wgs84([(20, 20)])[0]),),), {})  # a point at the corner of a pixel
+    assert those_in(scene, [outside, inside]) == ([inside], [1])

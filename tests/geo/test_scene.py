@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from earthgpt.geo import readers
+from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.scene import open_scene
 from earthgpt.types import EarthGPTError
 from tests.downloads import real
@@ -240,6 +241,16 @@ def test_one_radar_scene_in_any_unit_is_one_picture(tmp_path):
     for name, picture in pictures.items():
         assert np.abs(picture - pictures["amplitude"]).max() <= 1, name
     assert (pictures["decibels"][20:24, 30:40] == 255).all()
+
+
+def test_pictures_and_places_apart_are_no_bands_of_one_scene(tmp_path):
+    for name in ("beach.png", "airport.png"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    for name, left in (("west.tif", 500_000), ("east.tif", 600_000)):
+        write_geotiff(tmp_path / name, np.zeros((8, 8, 3), np.uint8), left, 5_000_000, 10, 32633)
+    for names in (("beach.png", "airport.png"), ("west.tif", "east.tif")):
+        with pytest.raises(EarthGPTError, match="are no bands of one scene"):
+            open_scene([tmp_path / name for name in names])
 
 
 def test_units_are_told_by_the_values(tmp_path):

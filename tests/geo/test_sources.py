@@ -105,7 +105,7 @@ def test_files_that_do_not_fit_are_no_scene(tmp_path):
     one = write(tmp_path / "one.tif", np.zeros((8, 8), np.uint8), **UTM)
     other = write(tmp_path / "other.tif", np.zeros((9, 9), np.uint8), **{**UTM, "crs": "EPSG:32632"})
     third = write(tmp_path / "third.tif", np.full((8, 8), 9, np.uint8), **UTM)
-    with pytest.raises(EarthGPTError, match="do not lie on one grid"):
+    with pytest.raises(EarthGPTError, match="are no bands of one scene, which have one CRS and place"):
         open_scene([one, other, third])
     assert whole(open_scene([one, third, third]))[0][0, 0].tolist() == [0, 9, 9]
     assert [band.name for band in open_scene([one, third, third]).bands] == ["one", "third", "third"]

@@ -31,6 +31,19 @@ def geotiff(tmp_path_factory):
     return path
 
 
+def test_the_name_of_an_upload_tells_its_sensor_as_that_of_a_file_does(served, geotiff):
+    for name, data, sensor in (
+        ("FLIR_1.tif", {}, "infrared"),
+        ("a.tif", {}, "optical"),
+        ("FLIR_1.tif", {"sensor": "sar"}, "sar"),
+    ):
+        for endpoint in ("caption", "preview"):
+            reply = served.client.post(
+                f"/v1/{endpoint}", files={"image": (name, geotiff.read_bytes())}, data=data
+            ).json()
+            assert reply.get("image", reply)["sensor"] == sensor
+
+
 def ask(served, task, path, **options):
     files = {"image": ("a.tif", path.read_bytes())}
     reply = served.client.post(f"/v1/{task}", files=files, data=FIELDS[task], **options)
