@@ -239,7 +239,14 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            reason = first.get("ctx", {}).get("error", "it cannot be read")
+            return told(400, f"The body is no JSON: {reason} (character {first['loc'][-1]}).", "invalid_request_error")
         param = ".".join(str(part) for part in first["loc"][1:])
+        if "UploadFile" in first["msg"]:
+            return told(
+                400, f"{param} is a file, and text came: curl -F {param}=@FILE.", "invalid_request_error", param=param
+            )
         return told(400, f"{param or 'body'}: {first['msg']}", "invalid_request_error", param=param or None)
 
     @app.exception_handler(AnyHTTPException)

@@ -44,6 +44,18 @@ def test_the_name_of_an_upload_tells_its_sensor_as_that_of_a_file_does(served, g
             assert reply.get("image", reply)["sensor"] == sensor
 
 
+def test_text_in_place_of_a_file_and_broken_json_are_told(served):
+    reply = served.client.post("/v1/caption", files={"image": (None, "a.tif")})
+    assert (reply.status_code, reply.json()["error"]["message"]) == (
+        400, "image is a file, and text came: curl -F image=@FILE.",
+    )  # fmt: skip
+    reply = served.client.post(
+        "/v1/chat/completions", content=b'{"model": ', headers={"Content-Type": "application/json"}
+    )
+    assert reply.status_code == 400 and reply.json()["error"]["message"].startswith("The body is no JSON: ")
+    assert reply.json()["error"]["param"] is None
+
+
 def ask(served, task, path, **options):
     files = {"image": ("a.tif", path.read_bytes())}
     reply = served.client.post(f"/v1/{task}", files=files, data=FIELDS[task], **options)
