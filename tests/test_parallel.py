@@ -178,7 +178,7 @@ def test_a_killed_process_ends_the_run_and_the_run_goes_on(tmp_path):
     assert found.returncode == 0, found.stderr
     assert "Going on from step" in found.stderr
     steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert set(steps) == set(range(60)) and steps[-1] == 59
+    assert set(steps) == set(range(1, 61)) and steps[-1] == 60
 
 
 def test_a_run_that_is_told_to_stop_keeps_where_it_was(tmp_path):
