@@ -14,13 +14,6 @@ import earthgpt
 from earthgpt.cli import console
 from earthgpt.geo.geotiff import write_geotiff
 
-COMMANDS = (
-    "score", "compare", "info",
-    "ask", "caption", "classify", "describe", "ground", "detect", "chat", "demo", "train", "eval", "build", "doctor",
-    "validate", "datasets list", "datasets check", "datasets show", "tasks list", "models list", "models show",
-    "models assemble", "models merge", "models export", "serve",
-)  # fmt: skip
-
 
 @pytest.fixture
 def scene(tmp_path) -> Path:
