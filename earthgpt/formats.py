@@ -375,13 +375,13 @@ def coco(
         missing = {"images", "categories", annotations} - content.keys()
         if missing:
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
-        labels = {_identity(category["id"]): string(category["name"]) for category in content["categories"]}
-        images = {_identity(image["id"]): image for image in content["images"]}
+        labels = {identity_of(category["id"]): string(category["name"]) for category in content["categories"]}
+        images = {identity_of(image["id"]): image for image in content["images"]}
         defects["files listed twice"] += len(content["images"]) - len(images)
         objects: dict[Any, list[Annotation]] = {number: [] for number in images}
         crowded: dict[Any, Counter] = {}
         for place, entry in enumerate(content[annotations], 1):
-            number = _identity(entry["image_id"])
+            number = identity_of(entry["image_id"])
             if number not in objects:
                 defects["annotations of unlisted images"] += 1
             elif entry.get("iscrowd"):  # one box about many objects
@@ -392,7 +392,7 @@ def coco(
                     outline = tuple(polygons[0] if len(polygons) == 1 else chain.from_iterable(polygons))
                 try:
                     sum(outline, sum(bbox))
-                    label = labels[_identity(entry["category_id"])]
+                    label = labels[identity_of(entry["category_id"])]
                 except TypeError:
                     raise ValueError(f"box or outline of number {place} of {annotations} is not all numbers") from None
                 except KeyError as error:
@@ -412,11 +412,11 @@ def coco(
     yield from read
 
 
-def _identity(value: Any) -> str:
-    """A number or a name as text: some write 1 in one place, and "1" in another."""
+def identity_of(value: Any) -> str:
+    """A number or a name as text: some write 1 in one place, and "1" or 1.0 in another. ValueError for another value."""
     if not isinstance(value, str | int | float):
         raise ValueError(f"an id is a number or a text, not {value!r}")
-    return str(value)
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _stated_size(image: Mapping[str, Any], width: str, height: str) -> Size:

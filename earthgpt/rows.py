@@ -250,15 +250,22 @@ def of_results(rows: Sequence[Row], annotations: Path, defects: Defects) -> list
     """
     content = formats.load_json(annotations)
     with formats.shaped(annotations, "COCO file"):
-        files = {image["id"]: formats.string(image["file_name"]) for image in content["images"]}
-        labels = {str(one["id"]): formats.string(one["name"]) for one in content["categories"]}
+        files = {formats.identity_of(one["id"]): formats.string(one["file_name"]) for one in content["images"]}
+        labels = {formats.identity_of(one["id"]): formats.string(one["name"]) for one in content["categories"]}
     known: dict[str, str] = {}
     for number, file in files.items():
-        for name in (str(number), file, Path(file).name, Path(file).stem):
+        for name in (number, file, Path(file).name, Path(file).stem):
             known.setdefault(name, file)
     found: dict[str, list[dict[str, Any]]] = {file: [] for file in files.values()}
     for line, row in rows:
-        file, label = known.get(str(row["image_id"])), labels.get(str(row["category_id"]))
+        try:
+            file, label = (
+                where.get(formats.identity_of(row[key]))
+                for where, key in ((known, "image_id"), (labels, "category_id"))
+            )
+        except ValueError:
+            defects.add("row that cannot be read", line)
+            continue
         box = floats(row["bbox"]) if isinstance(row["bbox"], list) else None
         if file is None:
             defects.add("prediction without a question", line)

@@ -360,7 +360,7 @@ def results(tmp_path, *rows):
     return tmp_path / "results.json"
 
 
-@pytest.mark.parametrize("name", [7, "sea/a.jpg", "a"])
+@pytest.mark.parametrize("name", [7, 7.0, "7", "sea/a.jpg", "a"])
 def test_results_of_coco_are_scored_on_their_annotations(tmp_path, coco, name):
     path = results(tmp_path, (name, 3, [11, 10, 20, 10], 0.8), (name, 5, [0, 0, 5, 5], 0.9))
     first, second = read(path, DETECT, truth=coco).questions
