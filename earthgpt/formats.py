@@ -413,7 +413,7 @@ def coco(
 
 
 def identity_of(value: Any) -> str:
-    """A number or a name as text: some write 1 in one place, and "1" or 1.0 in another. ValueError for another value."""
+    """A number or a name as text: some write 1 in one place, and "1" or 1.0 in another. ValueError for other values."""
     if not isinstance(value, str | int | float):
         raise ValueError(f"an id is a number or a text, not {value!r}")
     return str(int(value) if isinstance(value, float) and value.is_integer() else value)
