@@ -537,7 +537,12 @@ def yolo_line(line: str) -> Sequence[float] | None:
     """The numbers of a line of YOLO: a class, four numbers or the points of a polygon, and a score or none; None of
     another line."""
     values = floats(line.split()) or ()
-    return values if len(values) > 4 and values[0] >= 0 and values[0] == int(values[0]) else None
+    if len(values) < 5 or values[0] < 0 or values[0] != int(values[0]):
+        return None
+    scored = len(values) % 2 == 0  # a score lies in [0, 1], and so does what stands before it, but for rounding
+    if scored and not (0 <= values[-1] <= 1 and all(-0.01 <= value <= 1.01 for value in values[1:-1])):
+        return None
+    return values
 
 
 def labelme(path: Path) -> AnnotatedImage:

@@ -482,7 +482,8 @@ class _Boxes:
             defects.add("labels that are not as many as the boxes: left out", one.line)
             labels = [None] * len(written)
         written = [
-            box if label is None else replace(box, label=str(label)) for box, label in zip(written, labels, strict=True)
+            replace(box, label=str(label)) if box.label is None and label is not None else box
+            for box, label in zip(written, labels, strict=True)
         ]
         regions = []
         for box, score in zip(written, scores, strict=True):

@@ -35,7 +35,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "width": ("width", "image_width"),
     "height": ("height", "image_height"),
     "scores": ("scores", "score", "confidence", "confidences"),
-    "labels": ("labels", "pred_labels", "classes", "pred_classes", "class_names", "categories"),
+    "labels": ("labels", "pred_labels", "pred_classes"),
 }  # fmt: skip
 # What makes a file no answer to its questions; the others make an answer wrong, or are mended.
 MISMATCHES = (
@@ -253,9 +253,14 @@ def of_results(rows: Sequence[Row], annotations: Path, defects: Defects) -> list
         files = {formats.identity_of(one["id"]): formats.string(one["file_name"]) for one in content["images"]}
         labels = {formats.identity_of(one["id"]): formats.string(one["name"]) for one in content["categories"]}
     known: dict[str, str] = {}
-    for number, file in files.items():
-        for name in (number, file, Path(file).name, Path(file).stem):
-            known.setdefault(name, file)
+    ways = (lambda number, file: number, lambda _, file: file, lambda _, file: Path(file).name)
+    for way in (*ways, lambda _, file: Path(file).stem):  # a number is no name of another file
+        meant: dict[str, set[str]] = {}
+        for number, file in files.items():
+            meant.setdefault(way(number, file), set()).add(file)
+        for name, those in meant.items():
+            if len(those) == 1:
+                known.setdefault(name, *those)
     found: dict[str, list[dict[str, Any]]] = {file: [] for file in files.values()}
     for line, row in rows:
         try:

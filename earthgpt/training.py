@@ -147,7 +147,8 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
             meter.restart()
 
         due = recipe.validate_every and start and start % recipe.validate_every == 0
-        if due and ranks.sum(torch.tensor(int(log.was_validated(start)), device=device)) == 0:
+        # A model that is divided among processes has to be trained before it may run without gradients.
+        if due and ranks.count == 1 and not log.was_validated(start):
             look_at_validation(start)  # a stop came in between
         for step in range(start, recipe.steps):
             for group in optimizer.param_groups:

@@ -21,7 +21,8 @@ def read(root, split, defects):
     for path in files(root, "**/*.csv"):
         its_part = part_in(path.relative_to(root))
         rows, first = table(path)
-        if not {"image", "caption"} <= set(rows.fieldnames):
+        ours = {"prompt", "model", "reading", "error"} <= set(rows.fieldnames)  # what a model said is not true
+        if ours or not {"image", "caption"} <= set(rows.fieldnames):
             strays[path, its_part]["tables without image and caption"] += 1
             others.append((path, first.strip()))
             continue
@@ -63,7 +64,10 @@ def meant(root, images, path, name, part):
     image = path.parent / name
     if not name or not image.is_relative_to(root) or ".." in image.parts:
         return None
-    return image if image.is_file() else nearest(root, images, path, name, part) or image
+    if image.is_file() or image.name != name:  # one that is named with its folder is there or missing
+        return image
+    found = nearest(root, images, path, name, part)
+    return found if found is not None and found.name == name else image
 
 
 DATASET = own("Captions in a CSV file", read, ("image_captioning",))
