@@ -231,7 +231,9 @@ def _annotated(path: Path, content: Mapping[str, Any], defects: Defects) -> list
     for line, image in enumerate(formats.coco(path, found), 1):
         for what in image.defects:
             defects.add(f"image with {what}, which are left out", line)
-        boxes = [(one.label, *one.bbox) for one in image.annotations]
+        boxes = [(one.label, *one.bbox) for one in image.annotations if len(one.bbox) == 4]
+        for _ in range(len(image.annotations) - len(boxes)):
+            defects.add("object without a box, left out", line)
         width, height = image.size
         objects = [{"label": label, "box": [x, y, x + w, y + h]} for label, x, y, w, h in boxes]
         size = {"width": width, "height": height} if width and height else {}

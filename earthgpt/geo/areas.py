@@ -35,7 +35,12 @@ def columns_of(areas: Sequence[Area]) -> tuple[dict[str, type], list[dict[str, A
     begin with "place_"."""
     names = {}
     for name in dict.fromkeys(name for area in areas for name in area.properties):
-        taken = {*map(str.lower, (*COLUMNS, "fid", "geom", "wkt", "longitude", "latitude", *names.values()))}
+        taken = {
+            *map(
+                str.lower,
+                (*COLUMNS, "fid", "geom", "geometry", "bbox", "wkt", "longitude", "latitude", *names.values()),
+            )
+        }
         own = name
         while own.lower() in taken:
             own = f"place_{own}"
@@ -44,6 +49,8 @@ def columns_of(areas: Sequence[Area]) -> tuple[dict[str, type], list[dict[str, A
     for name, own in names.items():
         found = {type(one) for area in areas if (one := area.properties.get(name)) is not None}
         kinds[own] = found.pop() if len(found) == 1 else float if found == {int, float} else str
+        if kinds[own] is int and any(abs(area.properties.get(name) or 0) >= 2**63 for area in areas):
+            kinds[own] = str
         if kinds[own] not in (int, float, bool):
             kinds[own] = str
     rows = []
@@ -54,9 +61,12 @@ def columns_of(areas: Sequence[Area]) -> tuple[dict[str, type], list[dict[str, A
 
 
 def _cell(value: Any, kind: type) -> Any:
+    if kind is float:
+        return float(value) if math.isfinite(value) else None
     if kind is not str:
         return kind(value)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text.encode(errors="replace").decode()
 
 
 def read_areas(path: str | Path) -> list[Area]:

@@ -104,7 +104,7 @@ def open_raster(
     """
     taken = Sensor.of(sensor or Sensor.OPTICAL)
     if isinstance(source, Raster | Scene):
-        if options or (sensor and source.sensor is not taken):
+        if options or (sensor and source.sensor != taken):
             asked = ", ".join([*([f"sensor {taken}"] if sensor else []), *options])
             raise EarthGPTError(f"{source.name} is open already, as {source.sensor}: open it with {asked} at once.")
         return source if isinstance(source, Raster) else _of_scene(source)
