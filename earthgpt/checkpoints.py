@@ -138,9 +138,16 @@ def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
     except (CheckpointException, EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
-        kind = type(error).__name__
+        causes = [error]
+        if isinstance(error, CheckpointException):
+            causes = [one[0] if isinstance(one, tuple) else one for one in error.failures.values()]
+        elsewhere = (MemoryError, torch.OutOfMemoryError)  # and the disk, or who may read it
+        for one in causes:
+            if isinstance(one, elsewhere) or (isinstance(one, OSError) and not isinstance(one, FileNotFoundError)):
+                raise
+        reason = " ".join(str(causes[0]).split())[:200] or type(causes[0]).__name__
         raise EarthGPTError(
-            f"The checkpoint {path} is damaged ({kind}): delete it, and the run goes on from the one before."
+            f"The checkpoint {path} is damaged ({reason}): delete it, and the run goes on from the one before."
         ) from error
 
 

@@ -114,6 +114,11 @@ class Records(Sequence[Conversation]):
         start, after = self._starts[index : index + 2].tolist()
         return _conversation(_bytes(self._file, start, after), self.path, index + 1)
 
+    def content(self, index: int) -> bytes:
+        """A record as it stands in the file."""
+        start, after = self._starts[index : index + 2].tolist()
+        return _bytes(self._file, start, after)
+
 
 @dataclass(frozen=True, slots=True)
 class Validation:

@@ -77,8 +77,9 @@ class Endpoint:
             raise EarthGPTError("The key for the server holds blanks or other characters that no key has.")
         least = {"concurrency": 1, "attempts": 1, "timeout_s": 1e-3, "wait_s": 0}
         for name, value in least.items():
-            if not getattr(self, name) >= value:
-                raise EarthGPTError(f"{name} of a server is at least {value:g}, not {getattr(self, name)!r}.")
+            given = getattr(self, name)
+            if not (isinstance(given, int | float) and given >= value):
+                raise EarthGPTError(f"{name} of a server is a number of at least {value:g}, not {given!r}.")
 
     def __repr__(self) -> str:
         return f"Endpoint({self.url}#{self.name})"  # without the key

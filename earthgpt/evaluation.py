@@ -139,7 +139,11 @@ def evaluate(
     begun = {"settings": json.loads(json.dumps(settings)), "digest": digest_of(questions)}
     if output is not None and output.is_file():
         finished = Report.read(output)
-        _same(output, {"settings": finished.settings, "digest": finished.data.get("digest")}, begun)
+        _same(
+            output,
+            {"settings": finished.settings, "digest": finished.data.get("digest", finished.data.get("fingerprint"))},
+            begun,
+        )
         return finished
 
     # Questions about an image together, for it is read once for all in a batch; and images with long questions
@@ -304,10 +308,10 @@ def _questions(
                     name = f"{sample.name}#{number}"  # whichever questions are asked
                     yield Scored(name, sample.name, text, truth, None, None, turn.kind, sample.size), sample
                 defects["questions left out: no image file"] += not there
-    if seen and (unknown := [one for one in kinds or () if one not in seen]):
-        kinds = ", ".join(sorted(filter(None, seen)))
-        there = f"are of the kinds {kinds}" if kinds else "have no kinds"
-        raise EarthGPTError(f"The questions of {card.title} for this task {there}; not {unknown[0]!r}.")
+    if seen and kinds and not any(one in seen for one in kinds):
+        known = ", ".join(sorted(filter(None, seen)))
+        there = f"are of the kinds {known}" if known else "have no kinds"
+        raise EarthGPTError(f"The questions of {card.title} for this task {there}; not {kind!r}.")
 
 
 def _is_answer(value: Any) -> bool:
@@ -349,7 +353,7 @@ def _same(path: Path, old: Any, new: dict[str, Any]) -> None:
     for key, value in new["settings"].items():
         if (was := old["settings"].get(key)) != value:
             raise EarthGPTError(f"{path} was begun with {key} = {was!r}, not {value!r}: {again}.")
-    if old["digest"] != new["digest"]:
+    if old.get("digest", old.get("fingerprint")) != new["digest"]:  # as it was once called
         raise EarthGPTError(f"{path} was begun on other images, questions or true answers: {again}.")
 
 

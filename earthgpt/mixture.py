@@ -142,12 +142,12 @@ class FromDataset(_Shuffled):
         return [turn for task in self.tasks for turn in _texts(task, self.samples[self.rows[row]], rng)]
 
     def digest(self) -> str:
-        """What tells its samples from others: their names, in order, and how much is stated of each."""
-        facts = (
-            (one.name, one.label, len(one.regions), len(one.captions), len(one.questions), len(one.expressions))
-            for one in self.samples
-        )
-        return _digest("\n".join(map(repr, facts)).encode())
+        """What tells its samples from others: their names, in order, and the facts of each, but not their pixels."""
+        found = hashlib.sha256()
+        for one in self.samples:
+            facts = one.name, one.label, one.regions, one.captions, one.questions, one.expressions, one.complete
+            found.update(repr(facts).encode(errors="replace"))
+        return found.hexdigest()[:16]
 
 
 def rows_with_rare(samples: list[Sample], rare: float) -> list[int]:
@@ -198,14 +198,11 @@ class FromRecords(_Shuffled):
         return list(zip(said[::2], said[1::2], strict=True))
 
     def digest(self) -> str:
-        """What tells its file from others: its length, and 64 parts of it."""
-        path = self.records.path
-        size, parts = path.stat().st_size, []
-        with path.open("rb") as file:
-            for i in range(64):
-                file.seek(i * size // 64)
-                parts.append(file.read(4096))
-        return _digest(str(size).encode() + b"".join(parts))
+        """What tells its records from others: what they say, but not the pixels of their images."""
+        found = hashlib.sha256()
+        for row in range(self.start, self.stop):
+            found.update(self.records.content(row))
+        return found.hexdigest()[:16]
 
 
 class FromShards:
@@ -242,9 +239,9 @@ class FromShards:
         return self._turns(self.shards[row].caption)
 
     def digest(self) -> str:
-        """What tells its shards from others: their names, and how much each holds."""
+        """What tells its shards from others: their names, and how many bytes each holds."""
         sizes = (f"{path.name} {path.stat().st_size}" for path in self.shards.paths)
-        return _digest("\n".join(sizes).encode())
+        return hashlib.sha256("\n".join(sizes).encode()).hexdigest()[:16]
 
     @staticmethod
     def _turns(caption: str) -> Turns:
@@ -252,10 +249,6 @@ class FromShards:
 
 
 Part = FromDataset | FromRecords | FromShards
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def open_sources(recipe: Recipe) -> list[Part]:

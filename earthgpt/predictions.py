@@ -83,6 +83,8 @@ def read_predictions(
         return _of_report(path)
     if not rows:
         raise EarthGPTError(f"{path} has no row that can be read{defects.told()}.")
+    if found == "results" and fields:
+        found = "json"
     if found == "coco":
         raise EarthGPTError(f"{path} holds annotations: name it with --truth, and give the predictions.")
     if found == "results" and truth is None:

@@ -47,6 +47,7 @@ MISMATCHES = (
     "id that was there before",
 )
 
+_DECIMAL = re.compile(r"\s*[-+]?\d+,\d+\s*")  # as spreadsheets write it where columns end in semicolons
 _RESULT = {"image_id", "category_id", "bbox"}  # of an object, in COCO's form
 Row = tuple[int, dict[str, Any]]
 
@@ -128,7 +129,8 @@ def read_rows(path: str | Path, kind: str | None, defects: Defects) -> tuple[lis
         listed, form = _listed(value)
         if form:
             rows = list(_objects(enumerate(listed, 1), defects))
-            results = bool(rows) and all(row.keys() >= _RESULT for _, row in rows)
+            true = {name for _, row in rows for name in map(plain_name, row)} & {*NAMES["truth"]}
+            results = bool(rows) and not true and all(row.keys() >= _RESULT for _, row in rows)
             return rows, "results" if results else form
         if kind == "json" or (start == b"[" and b"\n" not in content.strip()):
             raise EarthGPTError(f"{path} is no list of answers in JSON{_why(content)}.")
@@ -166,13 +168,15 @@ def _listed(value: Any) -> tuple[list[Any], str]:
     object by id or image, of objects or of answers; "" of another value."""
     if isinstance(value, list):
         return value, "json"
-    if not isinstance(value, dict) or _looks_like_a_row(value):
+    if not isinstance(value, dict):
         return [], ""
     lists = [one for one in value.values() if isinstance(one, list) and one and isinstance(one[0], dict)]
-    if len(lists) == 1:
+    if len(lists) == 1 and (_looks_like_a_row(lists[0][0]) or not _looks_like_a_row(value)):
         return lists[0], "json"
     if len(value) > 1 and all(isinstance(one, dict) for one in value.values()):
         return [{"id": key, **one} for key, one in value.items()], "map"
+    if _looks_like_a_row(value):
+        return [], ""
     names = len(value) > 1 and all(re.search(r"[\d.]", key) for key in value)  # of images, and not of fields
     if names and not any(isinstance(one, dict) for one in value.values()):
         return [{"image": key, "answer": one} for key, one in value.items()], "map"
@@ -204,6 +208,8 @@ def _table(content: bytes, delimiter: str, path: Path, defects: Defects) -> Iter
     try:
         header = next(reader)
         for cells in reader:
+            if delimiter == ";":
+                cells = [re.sub(r"(?<=\d),(?=\d)", ".", one) if _DECIMAL.fullmatch(one) else one for one in cells]
             if len(cells) == len(header):
                 yield reader.line_num, dict(zip(header, cells, strict=True))
             elif cells:
@@ -220,7 +226,7 @@ def _annotated(path: Path, content: Mapping[str, Any], defects: Defects) -> list
 
     Images of objects are named by their files, those of captions by their numbers, as results name them.
     """
-    if "categories" not in content:
+    if not content.get("categories"):
         captions: dict[Any, list[str]] = {}
         with formats.shaped(path, "COCO file of captions"):
             for one in content["annotations"]:

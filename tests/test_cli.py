@@ -541,6 +541,7 @@ def test_a_port_that_is_taken_is_told_before_a_model_is_loaded(run, monkeypatch)
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         assert told(run("serve", "--port", port), f"Cannot listen at 127.0.0.1:{port}: Address already in use.")
+    assert told(run("serve", "--host", "a" * 70), "Cannot listen at aaaa")
     assert told(run("serve", "--host", "no.such.host.invalid"), "Cannot listen at no.such.host.invalid:8000")
 
 

@@ -206,7 +206,7 @@ def test_several_requests_are_in_flight_and_no_more():
 @pytest.mark.parametrize("given", [{"concurrency": 0}, {"attempts": 0}, {"timeout_s": 0}, {"wait_s": -1}])
 def test_numbers_of_a_server_that_cannot_be_are_told(given):
     ((name, value),) = given.items()
-    with pytest.raises(EarthGPTError, match=f"{name} of a server is at least .*, not {value}"):
+    with pytest.raises(EarthGPTError, match=f"{name} of a server is a number of at least .*, not {value}"):
         Endpoint("http://localhost:8000/v1", "mine", **given)
 
 

@@ -540,7 +540,7 @@ def test_an_unknown_frame_or_baseline_is_told(fake):
     with pytest.raises(EarthGPTError, match="A frame is one of square, image, 0-100, 0-1000, pixels; not 'x'"):
         evaluate(fake, "synthetic", "visual_grounding", frame="x")
     with pytest.raises(EarthGPTError, match=r"are of the kinds .*presence.*; not 'Presence'"):
-        evaluate(fake, "synthetic", "visual_question_answering", kind="count,Presence")
+        evaluate(fake, "synthetic", "visual_question_answering", kind="Presence")
     with pytest.raises(EarthGPTError, match='A part of a split is "train" or "val", not \'test\''):
         evaluate(fake, "synthetic", "visual_grounding", part="test")
     with pytest.raises(EarthGPTError, match="A baseline is one of text-only, blank, shuffled-images; not 'x'"):

@@ -370,6 +370,57 @@ def test_results_of_coco_are_scored_on_their_annotations(tmp_path, coco, name):
     assert second.prediction == () and second.truth[0].label == "bridge"
 
 
+def test_a_number_of_an_image_is_no_name_of_another(tmp_path):
+    images = [{"id": i, "file_name": f"{i + 1}.jpg", "width": 100, "height": 100} for i in range(3)]
+    truths = [{"image_id": i, "category_id": 3, "bbox": [10 * i, 10, 20, 10]} for i in range(3)]
+    (tmp_path / "t.json").write_text(json.dumps({**COCO, "images": images, "annotations": truths}))
+    path = results(tmp_path, *((i, 3, [10 * i, 10, 20, 10], 0.9) for i in range(3)))
+    report, _ = score(DETECT, path, truth=tmp_path / "t.json", rounds=0)
+    assert report.metrics["ap_50"] == 1.0
+
+
+def test_objects_of_coco_without_a_box_are_counted(tmp_path):
+    entries = [*COCO["annotations"], {"image_id": 7, "category_id": 3, "segmentation": [[1, 1, 9, 1, 9, 9]]}]
+    (tmp_path / "t.json").write_text(json.dumps({**COCO, "annotations": entries}))
+    found = read(results(tmp_path, (7, 3, [11, 10, 20, 10], 0.8)), DETECT, truth=tmp_path / "t.json")
+    assert found.defects["object without a box, left out (true answers)"] == (1,)
+
+
+def test_rows_with_a_truth_of_their_own_are_no_results_of_coco(tmp_path):
+    row = {"image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10], "ground_truth": [0, 0, 10, 10]}
+    (tmp_path / "a.json").write_text(json.dumps([row, row | {"image_id": 8}]))
+    found = read(tmp_path / "a.json", GROUND, fields={"prediction": "bbox"})
+    assert [one.prediction for one in found.questions] == [one.truth for one in found.questions]
+
+
+@pytest.mark.parametrize("beside", [{"index": 3, "model": "x"}, {"id": "run-1"}, {"image": "all"}])
+def test_a_list_of_rows_is_found_in_an_object_that_says_more(tmp_path, beside):
+    (tmp_path / "a.json").write_text(json.dumps({**beside, "results": [LINE, {**LINE, "id": "2"}]}, indent=1))
+    assert len(read(tmp_path / "a.json", VQA).questions) == 2
+
+
+def test_a_map_may_have_an_image_that_is_called_like_a_field(tmp_path):
+    content = {key: {"prediction": "yes", "truth": "yes"} for key in ("image", "text")}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    assert [one.id for one in read(tmp_path / "a.json", VQA).questions] == ["image", "text"]
+
+
+def test_decimal_commas_of_a_table_with_semicolons_are_points(tmp_path):
+    (tmp_path / "a.csv").write_text("image;prediction;truth;score\na.png;[0,0,10,10];[0,0,10,10];0,9\n")
+    (one,) = read(tmp_path / "a.csv", DETECT).questions
+    assert one.prediction[0].score == 0.9
+
+
+def test_labels_that_boxes_state_count_whatever_stands_beside_them(write):
+    row = {
+        "prediction": [{"bbox": [0, 0, 10, 10], "label": "ship"}],
+        "truth": [{"bbox": [0, 0, 10, 10], "label": "ship"}],
+    }
+    for beside in ({"classes": ["plane"]}, {"labels": ["plane"]}, {"categories": "ship, plane"}):
+        report, _ = score(DETECT, write({**row, **beside}), rounds=0)
+        assert report.metrics["ap_50"] == 1.0
+
+
 def test_average_precision_of_results_of_coco_is_that_of_pycocotools(tmp_path):
     """Only the images of the annotations count, and each class by itself."""
     coco_api = pytest.importorskip("pycocotools.coco")

@@ -398,7 +398,10 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
     (folder / "pond" / "1.png").rename(folder / "pond" / "9.png")
     with pytest.raises(EarthGPTError, match=r"own_classes all holds other data .*\(6 images then, 6 now\)"):
         train(made)
-    (folder / "pond" / "9.png").unlink()
+    (folder / "pond" / "9.png").rename(folder / "lake" / "9.png")  # another fact
+    with pytest.raises(EarthGPTError, match="holds other data"):
+        train(made)
+    (folder / "lake" / "9.png").unlink()
     with pytest.raises(EarthGPTError, match=r"\(6 images then, 5 now\)"):
         train(made)
 
@@ -428,6 +431,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path, part):
     path.unlink()
     with pytest.raises(EarthGPTError, match="is damaged"):
         export(tmp_path, tmp_path / "model2")
+
+
+def test_a_checkpoint_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    made = recipe(tmp_path, steps=2)
+    train(made)
+
+    def closed(*args, **kwargs):
+        raise PermissionError(13, "Permission denied", "checkpoints")
+
+    monkeypatch.setattr(checkpoints.dcp, "load", closed)
+    with pytest.raises(PermissionError):
+        train(made)
 
 
 def test_what_cannot_be_validated_is_told_before_anything_is_trained(tmp_path):

@@ -35,7 +35,9 @@ def read(root, split, defects):
                     continue
                 captions.setdefault(image, []).append(row["caption"] or "")
                 part = stated or folder_part(root, image)
-                if parts.setdefault(image, part) != part:  # all its captions go with the first
+                if parts.get(image) is None:
+                    parts[image] = part
+                elif part is not None and parts[image] != part:  # all its captions go with the first that says one
                     strays[image, parts[image]]["captions of another part than their image"] += 1
     if not captions and others:
         path, first = others[0]

@@ -219,7 +219,10 @@ class Outlines:
         from shapely import box
 
         left, top, width, height = window
-        return float(self.shape.intersection(box(left, top, left + width, top + height)).area / (width * height))
+        whole = box(left, top, left + width, top + height)
+        if self.shape.contains_properly(whole):  # the prepared shape knows that at once
+            return 1.0
+        return float(self.shape.intersection(whole).area / (width * height))
 
     def hold(self, point: Point) -> bool:
         """Whether a point lies in one of them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -103,19 +104,24 @@ def open_raster(
     or Scene that was opened as something else.
     """
     taken = Sensor.of(sensor or Sensor.OPTICAL)
+    if callable(source):
+        source = source()
+    if isinstance(source, os.PathLike):
+        source = Path(source)
     if isinstance(source, Raster | Scene):
         if options or (sensor and source.sensor != taken):
             asked = ", ".join([*([f"sensor {taken}"] if sensor else []), *options])
             raise EarthGPTError(f"{source.name} is open already, as {source.sensor}: open it with {asked} at once.")
         return source if isinstance(source, Raster) else _of_scene(source)
-    if callable(source):
-        source = source()
     if isinstance(source, Image.Image):
         if not options:
             return Raster(_pillow(source, taken), source.size, taken, "image")
         source = np.asarray(_plain(source))
     if hasattr(source, "__array__"):  # of another library, as a tensor
-        source = np.asarray(source)
+        try:
+            source = np.asarray(source)
+        except (RuntimeError, TypeError) as error:  # of gradients, bfloat16, or on a GPU
+            raise EarthGPTError(f"A {type(source).__name__} is no array of numpy: {error}.") from None
     if isinstance(source, np.ndarray) and not options:
         pixels = to_rgb8(source, taken)
         return Raster(pixels, (pixels.shape[1], pixels.shape[0]), taken, "array")

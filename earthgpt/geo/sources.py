@@ -46,9 +46,12 @@ _STORES = {
 _NAMING = ("sourcefilename", "sourcedataset", "indexdataset")  # what has the name of a file in a VRT
 _PART = re.compile(r"(NETCDF|HDF5|HDF4_EOS|HDF4_SDS|HDF4_GR|GTIFF_DIR):(?:(\d+):)?\"?(.+?)\"?(:[^:]*)?")
 
-# Of maps, whatever their first bytes; and of all files that are images, where a folder is looked through.
+# Of maps, whatever their first bytes; and of all files that are images, where a folder is looked through: there .dat
+# and .h5 are mostly something else.
 MAPS = (".img", ".dat", ".bil", ".bip", ".bsq", ".vrt", ".nc", ".hdf", ".h5", ".ntf")
-SUFFIXES = frozenset((*MAPS, ".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif"))
+SUFFIXES = frozenset({*MAPS} - {".dat", ".h5"}) | frozenset(
+    (".tif", ".tiff", ".jp2", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from earthgpt.types import EarthGPTError
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 DEFAULT = "earthgpt-tiny"
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16", "float64")
 
 
 def names() -> list[str]:

@@ -186,16 +186,14 @@ def create_app(settings: Settings, assistant: EarthGPT) -> FastAPI:
 def check_address(host: str, port: int) -> None:
     """Raises EarthGPTError where nothing can listen, before a model is loaded."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
-            0
-        ]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, _, _, address = found[0]
         with socket.socket(family, kind) as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind(address)
-    except OSError as error:
-        raise EarthGPTError(
-            f"Cannot listen at {host}:{port}: {error.strerror}. Name another --port or --host."
-        ) from None
+    except (OSError, UnicodeError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise EarthGPTError(f"Cannot listen at {host}:{port}: {reason}. Name another --port or --host.") from None
 
 
 def run(settings: Settings, assistant: EarthGPT, host: str, port: int) -> None:

@@ -7,6 +7,7 @@ import pytest
 from fakes import DIAMOND, SIZE, dota_text, picture, turned, upright, voc, write
 
 import earthgpt
+from earthgpt.formats import yolo_line
 from earthgpt.lookup import find
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region, Sensor
 
@@ -263,6 +264,34 @@ def test_own_captions_may_be_in_a_file_for_each_part_and_images_in_a_folder_of_t
     assert [sample.name for sample in samples] == ["images/a.png", "images/b.png"]
     assert defects == {"tables without image and caption": 1}
     assert [sample.captions for sample in own("captions", tmp_path, "val")[0]] == [("A quay .",)]
+
+
+def test_own_captions_are_not_what_a_model_said_and_stay_with_their_image(tmp_path):
+    for folder in ("sar", "other"):
+        picture(tmp_path / folder / "1.png")
+    write(tmp_path / "captions.csv", "image,caption\noptical/1.png,An optical image .\nsar/1.png,A radar image .\n")
+    write(tmp_path / "out.csv", "image,caption,score,prompt,model,reading,error\nsar/1.png,A dam .,0.9,,tiny,,\n")
+    samples, defects = own("captions", tmp_path, "all")
+    assert {one.name: one.captions for one in samples} == {
+        "optical/1.png": ("An optical image .",), "sar/1.png": ("A radar image .",),
+    }  # fmt: skip
+    assert defects == {"missing images": 1, "tables without image and caption": 1}
+
+
+def test_own_captions_of_a_file_for_each_part_say_the_part_of_its_images(tmp_path):
+    for name in "ab":
+        picture(tmp_path / f"{name}.png")
+    write(tmp_path / "captions.csv", "image,caption\na.png,A dam .\nb.png,A ship .\n")
+    for part, name in (("train", "a"), ("test", "b")):
+        write(tmp_path / f"{part}.csv", f"image,caption\n{name}.png,More of it .\n")
+    assert [one.name for one in own("captions", tmp_path, "train")[0]] == ["a.png"]
+    assert [one.name for one in own("captions", tmp_path, "test")[0]] == ["b.png"]
+
+
+@pytest.mark.parametrize("line", ["0 .5 .5 .2 .1 1.57", "10 20 30 40 50 60 70 80", "0 " + ".5 " * 4 + ".5 .5 2 " * 17])
+def test_lines_of_angles_pixels_and_key_points_are_no_yolo(line):
+    assert yolo_line(line) is None
+    assert yolo_line("0 .5 .5 .2 .1 .9") and yolo_line("0 .1 .1 .9 .1 .9 .9")
 
 
 def test_own_annotations_that_cannot_be_read_are_counted(tmp_path):

@@ -5,7 +5,17 @@ import json
 import numpy as np
 import pytest
 
-from earthgpt.geo.areas import Area, Outlines, bounding_box, outlines_of, read_areas, those_in, to_pixels, window_of
+from earthgpt.geo.areas import (
+    Area,
+    Outlines,
+    bounding_box,
+    columns_of,
+    outlines_of,
+    read_areas,
+    those_in,
+    to_pixels,
+    window_of,
+)
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.place import place
 from earthgpt.geo.scene import open_scene
@@ -196,6 +206,17 @@ def test_a_ring_that_is_open_is_closed_and_another_crs_is_told(scene, tmp_path):
         path.unlink() if content is None else path.write_bytes(content)
         with pytest.raises(EarthGPTError, match=says):
             read_areas(path)
+
+
+def test_properties_of_any_kind_fit_their_columns():
+    ring = (((0.0, 0.0),),)
+    one = {"id": 2**63, "mean": float("nan"), "name": "\ud800", "bbox": [1, 2], "geometry": "x", "n": 1}
+    columns, rows = columns_of([Area(ring, one), Area(ring, {"id": 1, "n": 2.5})])
+    assert columns == {"id": str, "mean": float, "name": str, "place_bbox": str, "place_geometry": str, "n": float}
+    assert rows[0] == {
+        "id": str(2**63), "mean": None, "name": "?", "place_bbox": "[1, 2]", "place_geometry": "x", "n": 1.0,
+    }  # fmt: skip
+    assert rows[1] == {"id": "1", "n": 2.5}
 
 
 def test_places_outside_a_scene_are_numbered(scene):

@@ -118,6 +118,27 @@ def test_a_raster_is_returned_as_it_is():
     assert open_raster(found) is open_raster(found, "optical") is found
 
 
+class Named(os.PathLike):
+    def __init__(self, path):
+        self.path = path
+
+    def __fspath__(self):
+        return str(self.path)
+
+
+def test_functions_that_give_scenes_paths_of_any_kind_and_tensors_open_or_are_told(tmp_path):
+    Image.fromarray(PICTURE).save(tmp_path / "a.png")
+    for source in (lambda: open_scene(PICTURE), Named(tmp_path / "a.png")):
+        assert np.array_equal(open_raster(source).pixels, PICTURE)
+    taken = open_raster(PICTURE, "sar")
+    assert open_raster(taken, "sar") is taken and open_raster(Raster(PICTURE, (4, 2), "sar"), "sar")
+    for tensor in (torch.zeros(8, 8, 3, requires_grad=True), torch.zeros(8, 8, 3, dtype=torch.bfloat16)):
+        with pytest.raises(EarthGPTError, match="A Tensor is no array of numpy"):
+            open_raster(tensor)
+    with pytest.raises(EarthGPTError, match="has its bands first"):
+        open_raster(torch.zeros(3, 40, 40))
+
+
 def test_options_of_a_picture_count_and_those_of_what_is_open_already_are_refused():
     warm = np.full((4, 4), 30, np.uint8)
     cold = open_raster(Image.fromarray(warm), "infrared", black_hot=True)
