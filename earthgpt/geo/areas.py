@@ -18,6 +18,8 @@ from earthgpt.geo.tiles import Window
 from earthgpt.types import EarthGPTError, Point
 
 Ring = tuple[Point, ...]
+# Columns that layers have themselves, or their formats.
+_TAKEN = {*COLUMNS, "fid", "geom", "geometry", "bbox", "wkt", "longitude", "latitude"}
 _log = logging.getLogger("earthgpt")
 
 
@@ -35,12 +37,7 @@ def columns_of(areas: Sequence[Area]) -> tuple[dict[str, type], list[dict[str, A
     begin with "place_"."""
     names = {}
     for name in dict.fromkeys(name for area in areas for name in area.properties):
-        taken = {
-            *map(
-                str.lower,
-                (*COLUMNS, "fid", "geom", "geometry", "bbox", "wkt", "longitude", "latitude", *names.values()),
-            )
-        }
+        taken = {*_TAKEN, *map(str.lower, names.values())}
         own = name
         while own.lower() in taken:
             own = f"place_{own}"

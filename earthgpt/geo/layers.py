@@ -123,7 +123,8 @@ def _rings(one: Placed, layer: Layer) -> list[list[Point]]:
 
 class CSV(Text):
     """Every column, longitude and latitude of the middle in degrees, and the polygon as WKT: in WGS 84 longitude and
-    latitude, or in pixels (y down) without a place on Earth. RFC 4180, with a header."""
+    latitude, or in pixels (y down) without a place on Earth. RFC 4180, with a header; text that a spreadsheet would run
+    has an apostrophe in front."""
 
     newline = ""
 

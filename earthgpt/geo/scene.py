@@ -350,15 +350,8 @@ def open_scene(
         scene = Scene(ArrayReader(source, bands, nodata, options.sensor), "array", options)
     else:
         named = [str(one) for one in source] if isinstance(source, (list, tuple)) else str(source)
-        name = (
-            named
-            if isinstance(named, str)
-            else named[0]
-            if len(named) == 1
-            else f"{named[0]} and {len(named) - 1} more"
-            if named
-            else ""
-        )
+        several = [named] if isinstance(named, str) else named
+        name = " and ".join([*several[:1], *([f"{len(several) - 1} more"] if len(several) > 1 else [])])
         scene = Scene(_reader(named, bands, nodata, crs, options.sensor, remote), name, options)
     if options.filtered and scene.sensor is not Sensor.SAR:
         raise EarthGPTError(f"{scene.name} is {scene.sensor} ({scene.sensor_reason}); looks and speckle are for sar.")
