@@ -280,7 +280,7 @@ def test_weights_are_of_the_type_that_is_asked_for_and_float32_on_a_processor(mo
         ({"device": "gpu"}, "no device 'gpu'"),
         ({"device": "CPU"}, "no device 'CPU'"),
         ({"device": "cuda:99"}, "no device 'cuda:99'"),
-        ({"dtype": "bf16"}, "auto, float32, bfloat16, float16; not 'bf16'"),
+        ({"dtype": "bf16"}, "auto, float32, bfloat16, float16, float64; not 'bf16'"),
     ],
 )
 def test_what_no_model_can_be_loaded_as_is_told(options, says):
