@@ -173,10 +173,10 @@ class EarthGPT:
             found += [replace(region, score=answer.probability(*span)) for region, span in spans]
         return [region for region in found if region.score >= min_score]
 
-    def unknown(self, classes: str | Iterable[str], sensor: Sensor | str) -> list[str]:
+    def unknown(self, classes: str | Iterable[str], sensor: Sensor | str | None) -> list[str]:
         """Those of some classes of objects (as of ``detect``) that the dense heads were not trained to find in images
-        of a sensor: their boxes are guessed by the language model. Empty for a model without dense heads, which says
-        nothing of it."""
+        of a sensor, or of none when None: the language model guesses where they are and whether. Empty for a model
+        without dense heads, which says nothing of it."""
         heads = self.model.dense_heads if self.constrained else None
         known = heads.vocabulary.seen_by(sensor) if heads is not None else ()
         names = class_names(classes) if known and classes else ()

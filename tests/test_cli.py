@@ -489,6 +489,19 @@ def test_a_class_that_the_detector_does_not_know_is_told(run, tmp_path):
     (line,) = [one for one in err.splitlines() if "'shpi'" in one]
     assert "does not know 'shpi' in optical images" in line and line.endswith("did you mean 'ship'?")
     assert "'Vehicles'" not in err
+    for *command, unknown in (
+        ("ask", "How many whales are there in the image?", "whale"),
+        ("ask", "Are there more ships than red cars in the image?", "red car"),
+        ("ground", "the largest whale", "whale"),
+    ):
+        code, out, err = run(command[0], tmp_path / "a.png", *command[1:])
+        assert code == 0 and out and f"does not know {unknown!r} in optical images" in err and "guessed" in err
+        assert len(err.splitlines()) == 1, "ship is known"
+    for known in ("How many ships are there?", "Is there a Vehicle in the image?", "What is the weather like?"):
+        assert "does not know" not in run("ask", tmp_path / "a.png", known)[2]
+    assert "does not know" not in run("ask", tmp_path / "a.png", "Is there a bicycle?", "-o", tmp_path / "a.csv")[2]
+    (line, *_) = run("ask", tmp_path / "a.png", "Is there a whale?", "-o", tmp_path / "b.csv")[2].splitlines()
+    assert "does not know 'whale' in such images" in line, "once for a table, of images of any sensor"
     assert "in infrared images: bicycle, car" in run("models", "show", "earthgpt-tiny")[1]
 
 

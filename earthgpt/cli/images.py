@@ -42,7 +42,7 @@ from earthgpt.cli.options import (
     Units,
     grouped,
 )
-from earthgpt.cli.surveys import made_with, survey, write_features
+from earthgpt.cli.surveys import made_with, objects_of, say_what_is_guessed, survey, write_features
 from earthgpt.types import Box, EarthGPTError, Region
 
 
@@ -116,6 +116,7 @@ def _plainly_or_survey(
         survey(paths, wanted, made, how)
         return
     assistant, raster = ready(paths[0], how)
+    say_what_is_guessed(assistant, objects_of(wanted), raster.sensor, raster.name)
     value, text = plainly(assistant, raster)
     say({"image": str(paths[0]), **value}, how.as_json, text)
 
@@ -213,11 +214,13 @@ def ground(
     Example: earthgpt ground harbor.png "the leftmost ship" -o ship.png
     """
     from earthgpt.geo.vectors import check_output
+    from earthgpt.tasks.visual_grounding import TASK
 
     if output:
         check_output(output, overwrite, [image])
     assistant, raster = ready(image, how)
     assistant.constrained = not free
+    say_what_is_guessed(assistant, TASK.objects_in(TASK.question(phrase)), raster.sensor, raster.name)
     region = assistant.ground(raster, phrase, oriented)
     value = {"image": image, "phrase": phrase, "region": region_value(region, raster.size) if region else None}
     say(value, how.as_json, region_line(region, raster.size) if region else "nothing found")

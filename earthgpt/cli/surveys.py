@@ -107,6 +107,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     done = {Path(one).absolute() for one in table.done}  # a folder may be named in two ways
     left, failed = [path for path in paths if Path(path).absolute() not in done], 0
     assistant = load_model(how.model)
+    say_what_is_guessed(assistant, objects_of(wanted), how.sensor, str(output))
     with table:
         answers = each(assistant, Job(tile=LEAST_TILE, **wanted), left, opened, how.batch_size)
         for path, said, score, error in track(
@@ -146,7 +147,8 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
         note(f"{scene.name}: {one}")
     if total > 1:
         note(f"{scene.name}: {scene.size[0]:,} x {scene.size[1]:,} pixels in {total:,} tiles of {tile}")
-    _say_what_is_unknown(assistant, scene, job)
+    if job.constrained:
+        say_what_is_guessed(assistant, objects_of(wanted), scene.sensor, scene.name)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or total == 1) as progress:
         bar = progress.add_task("tiles", total=total)
@@ -191,19 +193,26 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
     _write(scene, job, found, made, how)
 
 
-def _say_what_is_unknown(assistant: Any, scene: Any, job: Any) -> None:
+def objects_of(wanted: dict[str, Any]) -> Sequence[str]:
+    """The classes of objects that a task asks about."""
+    from earthgpt.tasks.visual_question_answering import TASK
+
+    if wanted["task"] == "ask":
+        return TASK.objects_in(wanted["question"])
+    return wanted["classes"] if wanted["task"] == "detect" else ()
+
+
+def say_what_is_guessed(assistant: Any, classes: Sequence[str], sensor: str | None, name: str) -> None:
     """Of classes that the detector never learned: the language model answers then, and it guesses."""
     import difflib
 
-    if job.task != "detect" or not job.constrained:
-        return
-    for one in assistant.unknown(job.classes, scene.sensor):
-        known = assistant.model.dense_heads.vocabulary.seen_by(scene.sensor)
+    for one in assistant.unknown(classes, sensor):
+        known = assistant.model.dense_heads.vocabulary.seen_by(sensor)
         close = difflib.get_close_matches(one, known, 1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
         note(
-            f"{scene.name}: the model's detector does not know {one!r} in {scene.sensor} images "
-            f"({', '.join(known)}), so its boxes are guessed{meant}"
+            f"{name}: the model's detector does not know {one!r} in {sensor or 'such'} images "
+            f"({', '.join(known)}), so what is said of it is guessed{meant}"
         )
 
 

@@ -81,8 +81,8 @@ class Vocabulary:
         by_sensor = {sensor: tuple(sorted(names)) for sensor, names in sorted(sensors.items())}
         return cls(tuple(sorted(scenes)), objects, by_sensor)
 
-    def seen_by(self, sensor: str) -> tuple[str, ...]:
-        """The objects that images of a sensor may show."""
+    def seen_by(self, sensor: str | None) -> tuple[str, ...]:
+        """The objects that images of a sensor may show; of any sensor when None."""
         return self.sensors.get(str(sensor), self.objects)
 
     @classmethod

@@ -584,16 +584,21 @@ const DO = {
   },
   async detect(answer, words, rotated, inputs, signal) {
     const { features, guessed = [] } = await (await post("/v1/detect", { ...inputs, classes: words, oriented: rotated, format: "geojson" }, signal)).json();
-    if (guessed.length) answer.append(made("p", `The detector was not trained to find ${guessed.join(", ")} in such images: this is a guess.`));
+    tellOfGuesses(answer, guessed);
     return features;
   },
   async ground(answer, words, rotated, inputs, signal) {
-    return (await (await post("/v1/ground", { ...inputs, phrase: words, oriented: rotated, format: "geojson" }, signal)).json()).features;
+    const { features, guessed = [] } = await (await post("/v1/ground", { ...inputs, phrase: words, oriented: rotated, format: "geojson" }, signal)).json();
+    tellOfGuesses(answer, guessed);
+    return features;
   },
   async describe(answer, words, rotated, inputs, signal) {
     return (await (await post("/v1/describe", { ...inputs, box: words, format: "geojson" }, signal)).json()).features;
   },
 };
+function tellOfGuesses(answer, guessed) {
+  if (guessed.length) answer.append(made("p", `The detector was not trained to find ${guessed.join(", ")} in such images: this is a guess.`));
+}
 const SHOW = {
   ask(answer, text) {
     const line = made("p");

@@ -20,6 +20,8 @@ from earthgpt.serve.engine import Engine
 from earthgpt.serve.guard import Reader, RefusedError, sensor_named
 from earthgpt.serve.requests import Decoding
 from earthgpt.tasks import scene_classification
+from earthgpt.tasks.visual_grounding import TASK as GROUNDING
+from earthgpt.tasks.visual_question_answering import TASK as VQA
 from earthgpt.tasks.wording import class_names
 from earthgpt.types import Box, Conversation, Region, Sensor
 
@@ -75,8 +77,7 @@ class Found(BaseModel):
 
 
 class Detections(BaseModel):
-    """The objects that were found. guessed: classes that the detector was not trained to find, which the language model
-    guesses."""
+    """The objects that were found. guessed: classes that the detector was not trained to find."""
 
     image: Picture
     regions: list[Found]
@@ -84,11 +85,13 @@ class Detections(BaseModel):
 
 
 class Grounding(BaseModel):
-    """The region that a phrase describes; null when the model names none."""
+    """The region that a phrase describes; null when the model names none. guessed: what the phrase names, where the
+    detector was not trained to find it."""
 
     image: Picture
     phrase: str
     region: Found | None
+    guessed: list[str]
 
 
 class Label(BaseModel):
@@ -115,11 +118,12 @@ class Description(BaseModel):
 
 
 class Reply(BaseModel):
-    """A short answer."""
+    """A short answer. guessed: objects that the question names and the detector was not trained to find."""
 
     image: Picture
     question: str
     answer: str
+    guessed: list[str]
 
 
 Upload = Annotated[UploadFile, File(description="A PNG, JPEG, TIFF, GeoTIFF, WebP, GIF or BMP image.")]
@@ -185,8 +189,10 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
         raster = opened(image, sensor)
         phrase = cleaned(phrase)
         region = assistant().ground(raster, phrase, oriented)
-        value = Grounding(image=_picture(raster), phrase=phrase, region=region and _found(region, raster))
-        return _answered(value, [region] if region else [], raster, format, accept)
+        guessed = assistant().unknown(GROUNDING.objects_in(GROUNDING.question(phrase)), raster.sensor)
+        found = region and _found(region, raster)
+        value = Grounding(image=_picture(raster), phrase=phrase, region=found, guessed=guessed)
+        return _answered(value, [region] if region else [], raster, format, accept, guessed=guessed)
 
     @routes.post("/classify", response_model=Label, responses=_EITHER)
     def classify(
@@ -233,8 +239,9 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
         question = cleaned(question)
         text = assistant().ask(raster, question)
         feature = Feature(Region(_WHOLE, text), {"prompt": question})
-        value = Reply(image=_picture(raster), question=question, answer=text)
-        return _answered(value, [feature], raster, format, accept)
+        guessed = assistant().unknown(VQA.objects_in(question), raster.sensor)
+        value = Reply(image=_picture(raster), question=question, answer=text, guessed=guessed)
+        return _answered(value, [feature], raster, format, accept, guessed=guessed)
 
     return routes
 

@@ -108,6 +108,11 @@ class Task(ABC):
         """
         return None
 
+    def objects_in(self, question: str) -> tuple[str, ...]:
+        """The classes of objects that a question in one of the task's own wordings names, as it writes them; none where
+        it names none, and for other wordings."""
+        return ()
+
     def spans(self, text: str, size: Size) -> Iterable[tuple[Any, tuple[int, int]]]:
         """The boxes in a text, each with the characters (start, end) that state its numbers; an answer of boxes takes
         their scores from there. Empty for a task whose answers are words."""

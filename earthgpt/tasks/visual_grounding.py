@@ -9,7 +9,17 @@ from earthgpt.coordinates import find_boxes, write_boxes
 from earthgpt.grammar import Coordinates, Grammar, either, sequence
 from earthgpt.metrics.grounding import grounding_scores
 from earthgpt.tasks import Comparison, Deduced, Task, Turn
-from earthgpt.tasks.wording import SUPERLATIVES, alone, class_name, described, expressions, named, read_back, whole
+from earthgpt.tasks.wording import (
+    SUPERLATIVES,
+    alone,
+    class_name,
+    described,
+    expressions,
+    named,
+    read_back,
+    superlative_and_noun,
+    whole,
+)
 from earthgpt.types import Box, OrientedBox, Size
 
 NOTHING = "There is no such object in the image."
@@ -45,8 +55,8 @@ class VisualGrounding(Task):
 
     def deduce(self, question, facts):
         """Of a phrase made of a class and a superlative, as this task makes them."""
-        read = read_back((self.template, *self.variants), question)
-        if read is None or read.get("kind", "horizontal") not in ("horizontal", "oriented"):
+        read = self._read(question)
+        if read is None:
             return None
         meant = named(read["phrase"], facts)
         if meant is None:
@@ -56,6 +66,15 @@ class VisualGrounding(Task):
             return Deduced(NOTHING, probability=alone(one for one in facts.regions if one.label == meant[1]))
         box = found.box if read.get("kind") == "oriented" else found.box.bounds
         return Deduced(self.format(box, facts.size), (replace(found, box=box),))
+
+    def objects_in(self, question):
+        """The phrase, without its superlative."""
+        read = self._read(question)
+        return (superlative_and_noun(read["phrase"])[1],) if read else ()
+
+    def _read(self, question: str) -> dict[str, str] | None:
+        read = read_back((self.template, *self.variants), question)
+        return read if read and read.get("kind", "horizontal") in ("horizontal", "oriented") else None
 
     def format(self, answer, size):
         """``[xmin,ymin,xmax,ymax]`` in the padded square."""

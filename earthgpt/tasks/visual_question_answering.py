@@ -93,16 +93,11 @@ class VisualQuestionAnswering(Task):
     def deduce(self, question, facts):
         """Presence, number, comparison and place of objects that are sure, as ``derived`` asks for them, or in other
         usual words. Of a class that is sure to be there, less sure ones are counted as well."""
-        asked = read_back((self.template, *self.variants), question)
-        words = " ".join(asked["question"].split()) if asked else ""
-        wanted = read_back((self.presence, self.count, self.comparison, self.location, *_OTHER_WORDS), words)
-        if wanted is None:
-            return None
-        labels = {field: class_meant(_label(field, noun), facts.classes) for field, noun in wanted.items()}
-        if None in labels.values():
+        labels = {field: class_meant(noun, facts.classes) for field, noun in self._wanted(question).items()}
+        if not labels or None in labels.values():
             return None
         groups = {field: [one for one in facts.regions if one.label == label] for field, label in labels.items()}
-        least = _COUNTED if "nouns" in wanted else SURE
+        least = _COUNTED if "nouns" in labels else SURE
         there = {field: sure(group) and sure(group, least) for field, group in groups.items()}
         # That all that are taken to be there are, and that no other is.
         right = math.prod(likely(one) for group in there.values() for one in group)
@@ -119,6 +114,17 @@ class VisualQuestionAnswering(Task):
             case {"noun": [found, *_]}:  # the first is the one with the highest score
                 return Deduced(place(found.box), probability=likely(found))
         return None
+
+    def objects_in(self, question):
+        """Those of a question as ``derived`` asks it, or in other usual words."""
+        return tuple(self._wanted(question).values())
+
+    def _wanted(self, question: str) -> dict[str, str]:
+        """The classes that a question names, by the field of its template."""
+        asked = read_back((self.template, *self.variants), question)
+        words = " ".join(asked["question"].split()) if asked else ""
+        found = read_back((self.presence, self.count, self.comparison, self.location, *_OTHER_WORDS), words)
+        return {field: _label(field, noun) for field, noun in (found or {}).items()}
 
     def format(self, answer, size):
         """The answer as it is."""

@@ -189,11 +189,16 @@ def _edge(which: str, box: Box | OrientedBox) -> float:
 def named(phrase: str, facts: Facts) -> tuple[str, str] | None:
     """The superlative ("" for none) and the class of a phrase of the kinds of ``expressions``; None for one of another
     kind, or of a class that was not looked for."""
-    words = phrase.strip().rstrip(".").removeprefix("the ").removeprefix("The ")
-    which, _, label = words.partition(" ")
-    which, label = (which, label) if which in SUPERLATIVES else ("", words)
-    meant = class_meant(label, facts.classes)
+    which, noun = superlative_and_noun(phrase)
+    meant = class_meant(noun, facts.classes)
     return None if meant is None else (which, meant)
+
+
+def superlative_and_noun(phrase: str) -> tuple[str, str]:
+    """The two parts of a phrase of the kinds of ``expressions``; "" and all but the article without superlative."""
+    words = phrase.strip().rstrip(".").removeprefix("the ").removeprefix("The ")
+    which, _, noun = words.partition(" ")
+    return (which, noun) if which in SUPERLATIVES and noun else ("", words)
 
 
 def described(which: str, label: str, facts: Facts) -> Region | None:

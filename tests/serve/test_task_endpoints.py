@@ -1,12 +1,14 @@
 """The endpoints of the tasks say what the assistant says, as values and as map features."""
 
 import json
+from unittest import mock
 
 import httpx
 import numpy as np
 import pytest
 from servers import running
 
+from earthgpt.assistant import EarthGPT
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.raster import open_raster
 from earthgpt.serve import engine
@@ -213,6 +215,11 @@ def test_several_classes_are_found_one_after_the_other(served, geotiff, assistan
     expected = [assistant.detect(geotiff, one) for one in ("ship", "car")]
     assert [one["label"] for one in reply["regions"]] == [one.label for found in expected for one in found]
     assert reply["guessed"] == [], "this model has no detector that could know them"
+    for path, field, words in (("ask", "question", "Is there a whale?"), ("ground", "phrase", "the whale")):
+        asked = {"files": {"image": ("a.tif", geotiff.read_bytes())}, "data": {field: words}}
+        assert served.client.post(f"/v1/{path}", **asked).json()["guessed"] == []
+        with mock.patch.object(EarthGPT, "unknown", lambda self, names, sensor: [f"{sensor} {one}" for one in names]):
+            assert served.client.post(f"/v1/{path}", **asked).json()["guessed"] == ["optical whale"]
     many = {"classes": ",".join(f"class {i}" for i in range(21))}
     refused = served.client.post("/v1/detect", files=files, data=many)
     assert refused.status_code == 400 and "1 to 20 classes" in refused.json()["error"]["message"]
