@@ -18,7 +18,7 @@ from typing import Any
 from earthgpt.boxes import Written, box_of, frames_of, number_of, says_nothing, written_boxes
 from earthgpt.coordinates import FRAMES
 from earthgpt.reports import Report, Scored, plain, questions_of, report, task_of
-from earthgpt.rows import NAMES, Defects, Row, of_results, plain_name, read_rows
+from earthgpt.rows import NAMES, Defects, Row, by_files, of_results, plain_name, read_rows
 from earthgpt.tasks import Task
 from earthgpt.tasks.image_captioning import ImageCaptioning
 from earthgpt.tasks.object_detection import ObjectDetection
@@ -106,6 +106,8 @@ def read_predictions(
                 )
             rows, frame = of_results(rows, Path(truth), defects), _frame_of("coco", path, frame)
             names = _fields(rows, {}, True, path)
+        elif form == "coco" and "image" in names:
+            rows = by_files(rows, names["image"], Path(truth))
         truth_names = _truth_fields(true_rows, fields or {}, truth)
         roles = [role for role in ("id", "image", "question") if role in names and role in truth_names]
         if not roles and "map" in (found, form):

@@ -222,16 +222,14 @@ def _table(content: bytes, delimiter: str, path: Path, defects: Defects) -> Iter
 
 
 def _annotated(path: Path, content: Mapping[str, Any], defects: Defects) -> list[dict[str, Any]]:
-    """The images of a COCO file of objects, or of captions, with what is true of them; boxes in pixels.
-
-    Images of objects are named by their files, those of captions by their numbers, as results name them.
-    """
+    """The images of a COCO file of objects, or of captions, with what is true of them; boxes in pixels."""
     if not content.get("categories"):
-        captions: dict[Any, list[str]] = {}
+        known, captions = _files(path, content), {}
         with formats.shaped(path, "COCO file of captions"):
             for one in content["annotations"]:
-                captions.setdefault(one["image_id"], []).append(formats.string(one["caption"]))
-        return [{"image_id": number, "captions": said} for number, said in captions.items()]
+                number = formats.identity_of(one["image_id"])
+                captions.setdefault(known.get(number, number), []).append(formats.string(one["caption"]))
+        return [{"image": file, "captions": said} for file, said in captions.items()]
     found: Counter[str] = Counter()
     rows = []
     for line, image in enumerate(formats.coco(path, found), 1):
@@ -258,18 +256,9 @@ def of_results(rows: Sequence[Row], annotations: Path, defects: Defects) -> list
     """
     content = formats.load_json(annotations)
     with formats.shaped(annotations, "COCO file"):
-        files = {formats.identity_of(one["id"]): formats.string(one["file_name"]) for one in content["images"]}
         labels = {formats.identity_of(one["id"]): formats.string(one["name"]) for one in content["categories"]}
-    known: dict[str, str] = {}
-    ways = (lambda number, file: number, lambda _, file: file, lambda _, file: Path(file).name)
-    for way in (*ways, lambda _, file: Path(file).stem):  # a number is no name of another file
-        meant: dict[str, set[str]] = {}
-        for number, file in files.items():
-            meant.setdefault(way(number, file), set()).add(file)
-        for name, those in meant.items():
-            if len(those) == 1:
-                known.setdefault(name, *those)
-    found: dict[str, list[dict[str, Any]]] = {file: [] for file in files.values()}
+    known = _files(annotations, content)
+    found: dict[str, list[dict[str, Any]]] = {file: [] for file in known.values()}
     for line, row in rows:
         try:
             file, label = (
@@ -290,3 +279,29 @@ def of_results(rows: Sequence[Row], annotations: Path, defects: Defects) -> list
             x, y, width, height = box
             found[file].append({"label": label, "box": [x, y, x + width, y + height], "score": row.get("score")})
     return [(line, {"image": file, "prediction": objects}) for line, (file, objects) in enumerate(found.items(), 1)]
+
+
+def by_files(rows: Sequence[Row], name: str, annotations: Path) -> list[Row]:
+    """Rows that may name their images, in the field ``name``, by numbers of COCO's annotations: by their files."""
+    known = _files(annotations, formats.load_json(annotations))
+    return [(line, {**row, name: known.get(str(row.get(name)), row.get(name))}) for line, row in rows]
+
+
+def _files(annotations: Path, content: Mapping[str, Any]) -> dict[str, str]:
+    """The files of COCO's images, in their order there, by all that an image is called: its number, and the name of its
+    file with or without its folder and ending, as far as no other image is called so."""
+    files = {}
+    with formats.shaped(annotations, "COCO file"):
+        for image in content["images"]:
+            number = formats.identity_of(image["id"])
+            files[number] = formats.string(image.get("file_name", number))
+    known: dict[str, str] = {}
+    ways = (lambda number, file: number, lambda _, file: file, lambda _, file: Path(file).name)
+    for way in (*ways, lambda _, file: Path(file).stem):  # a number is no name of another file
+        meant: dict[str, set[str]] = {}
+        for number, file in files.items():
+            meant.setdefault(way(number, file), set()).add(file)
+        for name, those in meant.items():
+            if len(those) == 1:
+                known.setdefault(name, *those)
+    return known

@@ -331,6 +331,17 @@ def test_predictions_are_scored_told_and_written(run, answers, tmp_path):
     assert json.loads(run(*words, *same, "--json")[1])["metrics"]["accuracy_strict"] == 1
 
 
+@pytest.mark.parametrize("task", ["visual_grounding", "object_detection"])
+def test_boxes_that_never_meet_their_true_ones_are_told(run, tmp_path, task):
+    def scored(*box):
+        row = {"prediction": [[*box]], "truth": [[100, 100, 140, 120]], "size": [400, 400]}
+        (tmp_path / "a.jsonl").write_text("".join(json.dumps({"id": i, **row}) + "\n" for i in range(5)))
+        return run("score", task, tmp_path / "a.jsonl", "--frame", "pixels", "--rounds", 0)[2]
+
+    assert "No box that was predicted meets a true one" in scored(100, 100, 101, 101)
+    assert "meets a true one" not in scored(100, 100, 139, 120)
+
+
 def test_two_reports_are_compared(run, answers, tmp_path):
     for name, field in (("one", "answer"), ("other", "annotation")):
         fields = ("--field", f"prediction={field}", "--field", "truth=annotation")

@@ -209,6 +209,11 @@ def score(
     told = [f"{role}: {name}" for role, name in read.fields.items()]
     told += [f"boxes of the {role}: {name}" for role, name in read.frames.items()]
     err.print(f"Read {read.lines:,} rows as {', '.join(told)}", highlight=False, soft_wrap=True, markup=False)
+    if read.frames and not _any_meets(report):
+        note(
+            "No box that was predicted meets a true one at an IoU of 0.5. Are they left, top, right, bottom, in the "
+            "frame told above (--frame says another), and answers to these questions?"
+        )
     for path in output or ():
         save(path, {predictions.stem: report}, pictures and find)
         note(f"Wrote {path}")
@@ -218,6 +223,12 @@ def score(
         typer.echo(json.dumps({key: value for key, value in report.to_dict().items() if key != "answers"}))
     else:
         _print_tables(tables({predictions.stem: report}))
+
+
+def _any_meets(report: Any) -> bool:
+    """Whether any box is right, where enough were asked for and predicted to expect one."""
+    both = [one for one in report.answers if one["truth"] and one["read"]]
+    return len(both) < 5 or any(one["score"] >= (0.5 if report.task == "visual_grounding" else 1e-9) for one in both)
 
 
 def compare(
