@@ -10,7 +10,7 @@ import torch
 
 from earthgpt.cards import versions
 from earthgpt.machine import Device, devices, matrix_rate
-from earthgpt.model.costs import Memory, training_memory
+from earthgpt.model.costs import TrainingMemory, training_memory
 from earthgpt.model.presets import PRESETS, configuration, on_meta
 from earthgpt.training import choose_trainable
 
@@ -91,7 +91,7 @@ def fits(name: str, memory: int, processes: int = 1, image_size: int = 224) -> I
         yield Fit(name, stage, found.total(1, processes), found.images(room, processes), checkpointing)
 
 
-def cost(name: str, stage: str, image_size: int, checkpointing: bool) -> Memory:
+def cost(name: str, stage: str, image_size: int, checkpointing: bool) -> TrainingMemory:
     """Memory of a stage of a preset or model, from shapes alone."""
     model = on_meta(configuration(name, image_size))
     if STAGES[stage].get("bias_tuning"):

@@ -10,6 +10,7 @@ from lmms_eval.models.registry_v2 import ModelManifest
 from earthgpt.assistant import load
 from earthgpt.evaluation import ask
 from earthgpt.geo.raster import open_raster
+from earthgpt.model.loading import DEFAULT
 from earthgpt.types import Conversation, EarthGPTError
 
 MANIFEST = ModelManifest("earthgpt", simple_class_path=f"{__name__}.LmmsEvalModel")
@@ -23,7 +24,7 @@ class LmmsEvalModel(lmms):
 
     is_simple = True
 
-    def __init__(self, pretrained: str = "earthgpt-tiny", batch_size: int | str = 1, **others: Any):
+    def __init__(self, pretrained: str = DEFAULT, batch_size: int | str = 1, **others: Any):
         super().__init__()
         self.assistant = load(pretrained)
         # "auto" asks for what fits; sixteen are what compiled passes take together.

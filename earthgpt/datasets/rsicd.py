@@ -3,16 +3,11 @@
 import re
 from pathlib import Path
 
-from earthgpt.datasets import Dataset, Paper, images_of
+from earthgpt.datasets import Dataset, Paper, aid, images_of
 from earthgpt.formats import captions, either, layout, size_if_there
 from earthgpt.types import Sample, Sensor
 
-CLASSES = (
-    "airport,bare land,baseball field,beach,bridge,center,church,commercial,dense residential,desert,farmland,forest,"
-    "industrial,meadow,medium residential,mountain,park,parking,playground,pond,port,railway station,resort,river,"
-    "school,sparse residential,square,stadium,storage tanks,viaduct"
-)
-LABELS = {label.replace(" ", ""): label for label in CLASSES.split(",")}
+LABELS = {folder.lower(): label for folder, label in aid.LABELS.items()}
 
 
 def read(root, split, defects):

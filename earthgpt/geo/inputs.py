@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from earthgpt.formats import writable
 from earthgpt.geo.sources import SUFFIXES, is_product
 from earthgpt.types import EarthGPTError
 
+_log = logging.getLogger("earthgpt")
 _ROLES = ("visual", "data", "overview")  # of a STAC asset, the one that is shown first
 
 
@@ -44,8 +46,11 @@ def _expand(one: str) -> Iterator[Path | str]:
     elif is_product(path):
         yield path
     elif path.is_dir():
-        below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-        yield from sorted(file for file in below if not any(one[0] == "." for one in file.relative_to(path).parts))
+        below = (file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+        below = [file for file in below if not any(one[0] == "." for one in file.relative_to(path).parts)]
+        if dangling := [file for file in below if file.is_symlink() and not file.exists()]:
+            _log.warning("%s: %d links lead nowhere and are left out (%s)", path, len(dangling), min(dangling))
+        yield from sorted(file for file in below if file.is_file())
     elif path.suffix.lower() == ".json" and path.is_file():
         yield from _assets(path)
     elif path.exists() or not glob.has_magic(one):

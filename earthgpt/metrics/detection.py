@@ -39,7 +39,7 @@ Regions = Sequence[Region]
 
 
 @dataclass(frozen=True)
-class Detections:
+class Matches:
     """Which predicted boxes are right: what ``match_detections`` finds, for all figures that follow from it.
 
     Predictions, P in all, stand class by class, and there by falling score; ``label`` is a number in ``labels``.
@@ -150,7 +150,7 @@ def match_detections(
     levels: Sequence[float] = IOUS,
     protocol: str = "coco",
     ignored: Sequence[Regions] | None = None,
-) -> Detections:
+) -> Matches:
     """Compares the regions of each image with the true ones of the same label, at each IoU of ``levels``.
 
     A score of None counts as 1. None predicts nothing, and is counted. ``ignored`` are true regions of each image that
@@ -182,7 +182,7 @@ def match_detections(
         hits = _nearest(pairs, best, spared_iou, limits)
         left = spared_iou > np.maximum(limits[:, None], best)
     order = np.argsort(found.label, kind="stable")
-    return Detections(
+    return Matches(
         protocol,
         tuple(labels),
         tuple(levels),

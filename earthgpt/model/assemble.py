@@ -31,7 +31,7 @@ from earthgpt.model.configuration import IMAGENET_MEAN, IMAGENET_STD, EarthGPTCo
 from earthgpt.model.loading import load, reason_of
 from earthgpt.model.modeling import EarthGPTForConditionalGeneration
 from earthgpt.model.open_clip import Release, listed, read_release
-from earthgpt.model.presets import CLIP_MEAN, CLIP_STD, Size, check_image_size, on_meta, size_of
+from earthgpt.model.presets import CLIP_MEAN, CLIP_STD, ModelSize, check_image_size, on_meta, size_of
 from earthgpt.model.processing import EarthGPTProcessor
 from earthgpt.model.vision import without_pooling
 from earthgpt.types import EarthGPTError
@@ -61,7 +61,7 @@ class Assembled:
     """A model that was written: its folder, how large it is, and what else there is to know."""
 
     folder: Path
-    size: Size
+    size: ModelSize
     notes: tuple[str, ...]
 
 

@@ -93,7 +93,7 @@ def vision_flops(model: EarthGPTForConditionalGeneration) -> float:
 
 
 @dataclass(frozen=True)
-class Memory:
+class TrainingMemory:
     """Bytes that training needs on one device.
 
     weights, gradients, optimizer: of a model that is whole on the device; several processes divide them. working: the
@@ -138,7 +138,9 @@ class _Kept:
         return sum(size for key, size in self.storages.items() if key not in own)
 
 
-def training_memory(model: EarthGPTForConditionalGeneration, text: int, labelled: int, checkpointing: bool) -> Memory:
+def training_memory(
+    model: EarthGPTForConditionalGeneration, text: int, labelled: int, checkpointing: bool
+) -> TrainingMemory:
     """What training a model on the meta device would take, with ``text`` tokens beside each image of which
     ``labelled`` are learned.
 
@@ -160,7 +162,7 @@ def training_memory(model: EarthGPTForConditionalGeneration, text: int, labelled
         if checkpointing:  # a layer is computed again in the backward pass, and keeps all of itself for a moment
             plain = [_activations(model, images, text, labelled, False) for images in (1, 2)]
             image += (plain[1] - plain[0] - image) // model.config.text_config.num_hidden_layers
-    return Memory(2 * frozen + 4 * trained, 4 * trained, 8 * trained, 2 * trained, image, fixed)
+    return TrainingMemory(2 * frozen + 4 * trained, 4 * trained, 8 * trained, 2 * trained, image, fixed)
 
 
 def _activations(model, images: int, text: int, labelled: int, checkpointing: bool) -> int:

@@ -63,7 +63,7 @@ PRESETS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class ModelSize:
     """How large a model is.
 
     parameters: of its vit, cnn, projector (with image start and end), language_model, dense_heads where it has them,
@@ -123,7 +123,7 @@ def on_meta(config: EarthGPTConfig) -> EarthGPTForConditionalGeneration:
         return EarthGPTForConditionalGeneration(config).eval()
 
 
-def size_of(model: EarthGPTForConditionalGeneration) -> Size:
+def size_of(model: EarthGPTForConditionalGeneration) -> ModelSize:
     """How large a model is; one on the meta device will do."""
     encoder, config = model.vision_encoder, model.config
     parts = {"vit": encoder.vit, "cnn": encoder.cnn, "language_model": model.language_model}
@@ -132,4 +132,4 @@ def size_of(model: EarthGPTForConditionalGeneration) -> Size:
     total = sum(one.numel() for one in model.parameters())
     first = {"vit": count.pop("vit"), "cnn": count.pop("cnn")}
     parameters = {**first, "projector": total - sum(first.values()) - sum(count.values()), **count, "total": total}
-    return Size(parameters, config.image_size, config.grid, config.tokens_per_image, config.visual_width)
+    return ModelSize(parameters, config.image_size, config.grid, config.tokens_per_image, config.visual_width)

@@ -65,7 +65,7 @@ class Settings:
             raise EarthGPTError("An --api-key is empty; set the variable it comes from.")
 
 
-class Job(BaseModel):
+class JobStatus(BaseModel):
     """A large scene as it is gone through.
 
     title: the name of the file that was sent. done, total: tiles. message: what went wrong, or has to be known.
@@ -89,7 +89,7 @@ class Job(BaseModel):
 class JobList(BaseModel):
     """The jobs of one's key, the newest first."""
 
-    data: list[Job]
+    data: list[JobStatus]
 
 
 class Model(BaseModel):
@@ -318,14 +318,14 @@ async def _gone(http: Request, request: Any) -> None:
 
 
 def _jobs(app: FastAPI, settings: Settings) -> None:
-    def of(ticket: Ticket) -> Job:
+    def of(ticket: Ticket) -> JobStatus:
         results = {kind: f"/v1/jobs/{ticket.id}/result?format={kind}" for kind in FORMATS}
         told = {
             name: getattr(ticket, name)
             for name in ("id", "title", "sensor", "state", "done", "total", "message", "counts", "created")
         }
         asked = {name: ticket.job[name] for name in ("task", "classes", "question")}
-        return Job(results=results if ticket.state == "done" else {}, **asked, **told)
+        return JobStatus(results=results if ticket.state == "done" else {}, **asked, **told)
 
     def mine(request: Request, name: str) -> Ticket:
         ticket = app.state.jobs.find(name, request.scope.get("owner", ""))
@@ -343,7 +343,7 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
         oriented: Annotated[bool, Form()] = False,
         tile: Annotated[int | None, Form(ge=64, le=8192, description="Side of a tile in pixels.")] = None,
         sensor: Taken = None,
-    ) -> Job:
+    ) -> JobStatus:
         """Goes through a large scene in tiles; the reply says under which name."""
         if (task == "ask") != (question is not None):
             raise RefusedError("The task ask has a question, and no other has.")
@@ -371,12 +371,12 @@ def _jobs(app: FastAPI, settings: Settings) -> None:
         return JobList(data=[of(one) for one in app.state.jobs.all(request.scope.get("owner", ""))])
 
     @app.get("/v1/jobs/{name}", tags=["jobs"])
-    def job(request: Request, name: str) -> Job:
+    def job(request: Request, name: str) -> JobStatus:
         """How far a job is."""
         return of(mine(request, name))
 
     @app.post("/v1/jobs/{name}/cancel", tags=["jobs"])
-    def cancel(request: Request, name: str) -> Job:
+    def cancel(request: Request, name: str) -> JobStatus:
         """Ends a job; one that has ended stays as it is."""
         return of(app.state.jobs.cancel(mine(request, name)))
 

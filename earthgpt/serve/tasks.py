@@ -76,7 +76,7 @@ class Found(BaseModel):
     score: float | None
 
 
-class Detections(BaseModel):
+class Objects(BaseModel):
     """The objects that were found. guessed: classes that the detector was not trained to find."""
 
     image: Picture
@@ -155,7 +155,7 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
     def opened(upload: UploadFile, sensor: Sensor | None) -> Raster:
         return reader.of_file(upload.file, sensor_named(upload.filename, sensor))
 
-    @routes.post("/detect", response_model=Detections, responses=_EITHER)
+    @routes.post("/detect", response_model=Objects, responses=_EITHER)
     def detect(
         image: Upload,
         classes: Annotated[str | None, Form(max_length=2000, description="Names with commas; all without.")] = None,
@@ -173,7 +173,7 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
                 raise TimeoutError("The answers took too long.")
             regions += assistant().detect(raster, name, oriented, min_score=min_score)
         found, guessed = [_found(one, raster) for one in regions], assistant().unknown(names or (), raster.sensor)
-        value = Detections(image=_picture(raster), regions=found, guessed=guessed)
+        value = Objects(image=_picture(raster), regions=found, guessed=guessed)
         return _answered(value, regions, raster, format, accept, guessed=guessed)
 
     @routes.post("/ground", response_model=Grounding, responses=_EITHER)

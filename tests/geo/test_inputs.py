@@ -119,3 +119,11 @@ def test_a_folder_of_images_is_one_though_a_product_is_among_them(tmp_path):
     assert expand([tmp_path]) == [tmp_path]
     (tmp_path / "photo.jpg").write_bytes(b"")
     assert expand([tmp_path]) == [*bands, tmp_path / "photo.jpg"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_links_of_a_folder_that_lead_nowhere_are_counted(folder, caplog):
+    (folder / "gone.tif").symlink_to(folder / "nowhere.tif")
+    (folder / "linked.tif").symlink_to(folder / "b.tif")
+    assert names(expand([folder]), folder) == ["a.PNG", "b.tif", "deep/c.jpg", "linked.tif"]
+    assert "1 links lead nowhere" in caplog.text and "gone.tif" in caplog.text
