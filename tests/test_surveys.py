@@ -147,8 +147,10 @@ def test_a_scene_without_a_valid_pixel_is_told(run, model_folder, tmp_path):
     profile |= {"crs": "EPSG:32631", "transform": rasterio.Affine(1, 0, 500_000, 0, -1, 0)}
     with rasterio.open(tmp_path / "empty.tif", "w", **profile) as file:
         file.write(np.zeros((1, 50, 50), np.uint8))
-    code, _, err = run("ask", tmp_path / "empty.tif", "What is this?", "-m", model_folder)
-    assert code == 0 and "every pixel is black or without data" in err
+    told(run("ask", tmp_path / "empty.tif", "What is this?", "-m", model_folder), "no valid pixel")
+    Image.new("L", (20, 20)).save(tmp_path / "black.png")
+    code, _, err = run("ask", tmp_path / "black.png", "What is this?", "-m", model_folder)
+    assert code == 0 and "every pixel is black" in err
     code, out, err = run("detect", tmp_path / "empty.tif", "-m", model_folder)
     assert (code, out) == (0, "nothing found\n") and "no valid pixel" in err
 

@@ -60,7 +60,7 @@ def ready(image: str | Path, how: Look) -> tuple[Any, Any]:
 
     raster = open_raster(image, how.sensor, **how.reading)
     if not raster.pixels.any():
-        note(f"{raster.name}: every pixel is black or without data")
+        note(f"{raster.name}: every pixel is black")
     return load_model(how.model), raster
 
 

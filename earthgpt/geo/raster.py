@@ -100,8 +100,8 @@ def open_raster(
     ``sensor`` decides how values that are not 8-bit are stretched; None to infer it from a map, or from the name of a
     picture. GeoTIFFs and other maps, folders and lists of bands keep their place when rasterio is there (extra "geo"),
     and ``options`` are those of ``open_scene``; without rasterio TIFFs open as plain pictures.
-    Raises EarthGPTError for a file that is missing, empty, damaged or no image, for an unknown sensor, and for a Raster
-    or Scene that was opened as something else.
+    Raises EarthGPTError for a file that is missing, empty, damaged or no image, one without a valid pixel, for an
+    unknown sensor, and for a Raster or Scene that was opened as something else.
     """
     taken = Sensor.of(sensor or Sensor.OPTICAL)
     if callable(source):
@@ -146,8 +146,10 @@ def is_picture(source: str | Path) -> bool:
 
 
 def _of_scene(scene: Scene) -> Raster:
-    pixels, _ = scene.preview(LARGEST_SIDE)
+    pixels, valid = scene.preview(LARGEST_SIDE)
     _not_damaged(scene)
+    if not valid.any():
+        raise EarthGPTError(f"{scene.name} has no valid pixel: there is nothing to be seen in it.")
     known = scene.crs, scene.transform, scene.place, scene.gsd_m
     return Raster(pixels, scene.size, scene.sensor, scene.name, *known)
 
