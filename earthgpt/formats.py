@@ -6,7 +6,6 @@ import csv
 import gc
 import os
 import re
-import warnings
 from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,13 +17,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
-from PIL import Image
 from pydantic_core import from_json
 
+from earthgpt.folders import IMAGES, content_of, files, inner, layout, natural, visible
+from earthgpt.image_files import size_if_there, size_of
 from earthgpt.outlines import corner_box, floats, hull_bbox, oriented_box, points, rotated_rectangle, usable
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Question, Region, Sample, Sensor, Size
 
-IMAGES = {".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp"}
 # The elements of VOC and its relatives that hold numbers.
 SIZE = ("width", "height")
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -33,10 +32,6 @@ CORNERS = tuple(
 )
 SSDD_CORNERS = ("x1", "y1", "x2", "y2", "x3", "y3", "x4", "y4")
 CENTERED = ("cx", "cy", "w", "h", "angle")
-# What Pillow raises for what is missing or no image.
-UNREADABLE = (KeyError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
-ORIENTATION = 0x0112  # of EXIF; 5 to 8 swap width and height
-_TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 
 
 # These two are made in half the time of a frozen dataclass, and a file may hold a million.
@@ -135,158 +130,6 @@ def lines(path: Path) -> list[str]:
     return [line.strip() for line in text_of(path).splitlines() if line.strip()]
 
 
-class MissingFilesError(EarthGPTError):
-    """A data set, or a part of one, is not there."""
-
-
-def layout(root: Path, *candidates: str) -> Path:
-    """What ``search`` finds; MissingFilesError with what was looked for and what there is when it finds nothing."""
-    found = search(root, *candidates)
-    if found is None:
-        raise MissingFilesError(f"No file or folder {' or '.join(candidates)} in {root}; it holds {_holds(root)}.")
-    return found
-
-
-def search(root: Path, *candidates: str) -> Path | None:
-    """The first of some files or folders (patterns below ``root``) that is there, up to two folders further down too:
-    archives are unpacked into folders of any name, and of the same name twice.
-
-    ``root`` may itself be the folder that a candidate starts with.
-    """
-    within = [candidate.removeprefix(f"{root.name}/") for candidate in candidates if candidate != root.name]
-    for wrapping, patterns in (("", candidates), ("", within), ("*/", candidates), ("*/*/", candidates)):
-        for pattern in patterns:
-            found = sorted(path for path in root.glob(wrapping + pattern) if _visible(path, root))
-            if found:
-                return found[0]
-        if patterns is within and root.name in candidates:
-            return root
-    return None
-
-
-def _holds(root: Path) -> str:
-    there = sorted(path.name for path in root.iterdir())
-    return ", ".join(there[:8]) + (", ..." if len(there) > 8 else "") if there else "nothing"
-
-
-def _visible(path: Path, root: Path) -> bool:
-    """Whether no part of a path below ``root`` is hidden or made by macOS (``._a.xml``, ``__MACOSX``)."""
-    return not any(part[0] == "." or part == "__MACOSX" for part in path.relative_to(root).parts)
-
-
-def either(folder: Path, *names: str) -> Path:
-    """The first of some files or folders in ``folder`` that is there; else the first.
-
-    Of a folder that lies in another of its name, as archives are unpacked, it is the inner one.
-    """
-    return _inner(next((folder / name for name in names if (folder / name).exists()), folder / names[0]))
-
-
-def _inner(folder: Path) -> Path:
-    return folder / folder.name if (folder / folder.name).is_dir() else folder
-
-
-def above(found: Path, root: Path, *names: str) -> Path:
-    """The folder that holds the first folder of one of some names on the way down from ``root`` to ``found``."""
-    return next(path for path in reversed(found.parents) if path.is_relative_to(root) and path.name in names).parent
-
-
-def images_below(*folders: Path) -> dict[str, Path]:
-    """Image files at any depth, by name without suffix."""
-    found = [path for folder in folders for path in files(folder, "**/*") if path.suffix.lower() in IMAGES]
-    return {path.stem: path for path in reversed(found)}
-
-
-def paired(
-    annotations: Sequence[Path], images: Mapping[str, Path], folder: Path, suffix: str, defects: Counter
-) -> Iterator[tuple[Path, Path]]:
-    """Each annotation file with the image of its name, or else with where that is missing: in ``folder``.
-
-    Images without an annotation are counted in ``defects``.
-    """
-    defects["images without annotations"] += len(images.keys() - {path.stem for path in annotations})
-    for path in annotations:
-        yield path, images.get(path.stem, folder / f"{path.stem}{suffix}")
-
-
-def files(folder: Path, pattern: str, mangled: bool = False) -> list[Path]:
-    """The files of a pattern, folder by folder in natural order; hidden ones (``._a.xml`` of macOS) are left out.
-
-    Raises EarthGPTError for a name that is not UTF-8, unless ``mangled`` ones are understood.
-    """
-    found = [path for path in folder.glob(pattern) if _visible(path, folder) and path.is_file()]
-    found = found if mangled else list(map(writable, found))
-    return sorted(found, key=lambda path: (path.parent.as_posix(), natural(path)))
-
-
-def writable(path: Path) -> Path:
-    """The path, as it is. Raises EarthGPTError for a name that is not UTF-8, which no table and no record can hold."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        shown = os.fsencode(path).decode(errors="replace")
-        raise EarthGPTError(f"The name of {shown} is not UTF-8: rename it (convmv -f latin1 -t utf8).") from None
-    return path
-
-
-@contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
-    """An image file as Pillow opens it, however large: beyond some size Pillow alone suspects an attack.
-
-    Raises what is in ``UNREADABLE`` for a file that is missing or no image.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        try:
-            image = Image.open(path)
-        except Image.DecompressionBombError:  # of DOTA 2.0, for one; a header does no harm
-            with path.open("rb") as file:
-                head = file.read(16)
-            accepting = [factory for factory, accept in Image.OPEN.values() if accept and accept(head) is True]
-            if not accepting:
-                raise
-            image = accepting[0](path)
-        with image:
-            yield image
-
-
-def shown_size(image: Image.Image) -> Size:
-    """(width, height) in the frame that boxes are in: as EXIF says that the image is to be shown; of a TIFF as it is
-    stored, which is how GDAL reads it. Nothing is decoded.
-    """
-    if image.format == "TIFF":
-        return image.tag_v2[_TIFF_WIDTH], image.tag_v2[_TIFF_HEIGHT]
-    # Not ``image.getexif``: of a PNG without EXIF in its header that decodes the pixels, to look behind them.
-    turned = Image.Image.getexif(image).get(ORIENTATION, 1) > 4
-    return image.size[::-1] if turned else image.size
-
-
-def image_size(path: Path) -> Size:
-    """(width, height) as shown (``shown_size``), from the header: the pixels are not decoded."""
-    with open_image(path) as image:
-        return shown_size(image)
-
-
-def size_of(path: Path, stated: Size, defects: Counter) -> Size | None:
-    """(width, height) of an image: as shown, or else as its annotation states it, or None.
-
-    Images that are missing, broken, or of another size than stated are counted in ``defects``.
-    """
-    try:
-        size = image_size(path)
-    except FileNotFoundError:
-        defects["missing images"] += 1
-    except UNREADABLE:
-        defects["unreadable images"] += 1
-    else:
-        defects["wrong sizes in annotations"] += min(stated) > 0 and size != stated
-        return size
-    if min(stated) > 0:
-        return stated
-    defects["images of unknown size, left out"] += 1
-    return None
-
-
 def words(name: str) -> str:
     """A class name as English words: "BaseballField" and "baseball_field" become "baseball field"."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])|[_\s]+", " ", name).lower()
@@ -301,20 +144,20 @@ def class_folders(root: Path, labels: Mapping[str, str], defects: Counter) -> It
     """
     spelled = {spelling(folder): label for folder, label in labels.items()}
     for depth in (".", "*/", "*/*/"):
-        parents = [root] if depth == "." else sorted(path for path in root.glob(depth) if _visible(path, root))
+        parents = [root] if depth == "." else sorted(path for path in root.glob(depth) if visible(path, root))
         # Sets that lie side by side share some names of classes: the one that has most of them is meant.
         folders = max((_folders_of(parent, spelled) for parent in parents), key=len, default={})
         if folders:
             break
     else:
-        raise EarthGPTError(f"No class folders ({next(iter(labels))}, ...) in {root}; it holds {_holds(root)}.")
+        raise EarthGPTError(f"No class folders ({next(iter(labels))}, ...) in {root}; it holds {content_of(root)}.")
     defects["missing class folders"] += len(set(spelled.values()) - {spelled[key] for key in folders})
     found = {folder for same in folders.values() for folder in same}
-    beside = {path for path in next(iter(found)).parent.iterdir() if path.is_dir() and _visible(path, root)}
+    beside = {path for path in next(iter(found)).parent.iterdir() if path.is_dir() and visible(path, root)}
     defects["folders of no class"] += len(beside - found)
     for key, label in spelled.items():
         for folder in folders.get(key, ()):
-            images = [path for path in files(_inner(folder), "*") if path.suffix.lower() in IMAGES]
+            images = [path for path in files(inner(folder), "*") if path.suffix.lower() in IMAGES]
             defects["missing class folders"] += not images
             for path in images:
                 yield path, label
@@ -328,11 +171,6 @@ def _folders_of(parent: Path, spelled: Iterable[str]) -> dict[str, list[Path]]:
         if key in spelled and path.is_dir():
             folders.setdefault(key, []).append(path)
     return folders
-
-
-def natural(path: Path) -> list:
-    """A sort key that puts ``a_2`` before ``a_10``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
 
 
 def captions(path: Path, split: str, defects: Counter) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -659,17 +497,6 @@ def detected(
     # An annotation may state a path of the machine it was made on, and a set lie beside the root.
     name = Path(os.path.relpath(path, root)).as_posix()
     yield Sample(path, name, size, sensor, regions=tuple(regions), classes=classes, complete=complete)
-
-
-def size_if_there(path: Path, defects: Counter) -> Size:
-    """(width, height) of an image; (0, 0), with a count, where it is missing or broken: words hold without it."""
-    try:
-        return image_size(path)
-    except FileNotFoundError:
-        defects["missing images"] += 1
-    except UNREADABLE:
-        defects["unreadable images"] += 1
-    return 0, 0
 
 
 def scenes(

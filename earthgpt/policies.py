@@ -11,7 +11,7 @@ from pathlib import Path
 from earthgpt import lookup
 from earthgpt.config import BuildSource
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import MissingFilesError
+from earthgpt.folders import MissingFilesError
 from earthgpt.tasks import Task, Turn
 from earthgpt.types import Sample
 

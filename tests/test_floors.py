@@ -17,7 +17,9 @@ FLOORS = {
         (
             "config",
             "lookup",
+            "folders",
             "formats",
+            "image_files",
             "outlines",
             "metrics",
             "conversations",
@@ -52,6 +54,8 @@ FLOORS = {
 NEIGHBOURS = {
     ("shards", "order"),
     ("formats", "outlines"),
+    ("formats", "folders"),
+    ("formats", "image_files"),
     ("generation", "model"),
     ("mixture", "model"),
     ("mixture", "features"),

@@ -7,10 +7,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from earthgpt import formats
-from earthgpt.geo.raster import open_raster, read_pixels
 from earthgpt.types import Box, EarthGPTError
 
 SIZE = (100, 50)
@@ -115,38 +113,6 @@ def test_missing_and_broken_json_are_errors_in_one_line(tmp_path):
     with pytest.raises(EarthGPTError, match=r"b\.json is not valid JSON") as caught:
         formats.load_json(tmp_path / "b.json")
     assert "\n" not in str(caught.value)
-
-
-def test_image_size_is_width_and_height(tmp_path):
-    Image.new("L", (7, 4)).save(tmp_path / "a.png")
-    assert formats.image_size(tmp_path / "a.png") == (7, 4)
-
-
-@pytest.mark.parametrize(("suffix", "size"), [("jpg", (4, 7)), ("png", (4, 7)), ("tif", (7, 4))])
-def test_image_size_is_that_of_the_pixels_that_are_shown(suffix, size, tmp_path):
-    # Turned by 90 degrees, says EXIF; GDAL reads a TIFF as it is stored.
-    path, exif = tmp_path / f"a.{suffix}", Image.Exif()
-    exif[formats.ORIENTATION] = 6
-    Image.new("RGB", (7, 4)).save(path, exif=exif)
-    assert formats.image_size(path) == open_raster(path).size == read_pixels(path).shape[1::-1] == size
-
-
-def test_image_size_needs_no_more_than_the_header(tmp_path):
-    path = tmp_path / "a.png"
-    Image.effect_noise((90, 60), 50).save(path)
-    path.write_bytes(path.read_bytes()[:60])
-    assert formats.image_size(path) == (90, 60)
-
-
-def test_an_image_beyond_the_limit_of_pillow_is_opened_by_its_content(tmp_path, monkeypatch):
-    Image.new("L", (40, 20)).save(tmp_path / "a.jpg", "PNG")
-    (tmp_path / "b.jpg").write_bytes(b"\0" * 12 + bytes((40, 0, 20, 0, 24, 0)) + b"\0" * 2400)  # TGA, told by nothing
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    defects = Counter()
-    assert formats.size_of(tmp_path / "a.jpg", (0, 0), defects) == (40, 20)
-    assert not +defects
-    formats.size_of(tmp_path / "b.jpg", (40, 20), defects)
-    assert +defects == {"unreadable images": 1}
 
 
 # --- files that are damaged, or in another encoding --------------------------------------------------------------
@@ -319,36 +285,10 @@ def test_images_listed_twice_are_read_once(tmp_path):
     assert +defects == {"files listed twice": 1, "missing annotations": 1}
 
 
-# --- folders -----------------------------------------------------------------------------------------------------
-
-
 def touch(*paths):
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-
-
-@pytest.mark.parametrize("folder", [".", "SET", "SET/SET", "SET/SET/lists"])
-def test_a_layout_is_found_from_any_folder_about_it_or_inside(folder, tmp_path):
-    touch(tmp_path / "SET" / "SET" / "lists" / "train.txt", tmp_path / "SET" / "SET" / ".x" / "lists" / "train.txt")
-    found = formats.layout(tmp_path / folder, "lists/train.txt")
-    assert found == tmp_path / "SET" / "SET" / "lists" / "train.txt"
-    assert formats.search(tmp_path / folder, "lists") == found.parent
-
-
-def test_an_unknown_layout_says_what_was_looked_for_and_what_there_is(tmp_path):
-    touch(*(tmp_path / f"{i}.txt" for i in range(9)))
-    with pytest.raises(EarthGPTError) as caught:
-        formats.layout(tmp_path, "a.json", "b/*.json")
-    holds = ", ".join(f"{i}.txt" for i in range(8))
-    assert str(caught.value) == f"No file or folder a.json or b/*.json in {tmp_path}; it holds {holds}, ...."
-
-
-def test_of_a_folder_in_another_of_its_name_the_inner_one_is_taken(tmp_path):
-    touch(tmp_path / "images" / "images" / "a.png", tmp_path / "Data" / "b.png")
-    assert formats.either(tmp_path, "imgs", "images") == tmp_path / "images" / "images"
-    assert formats.either(tmp_path, "Data", "images") == tmp_path / "Data"
-    assert formats.either(tmp_path, "imgs", "pictures") == tmp_path / "imgs"
 
 
 def test_class_folders_are_those_of_the_set_that_has_most_of_them(tmp_path):
@@ -364,18 +304,3 @@ def test_a_class_folder_in_another_of_its_name_is_read(tmp_path):
     touch(tmp_path / "pond" / "pond" / "1.jpg")
     ((path, label),) = formats.class_folders(tmp_path, {"pond": "pond"}, Counter())
     assert (path, label) == (tmp_path / "pond" / "pond" / "1.jpg", "pond")
-
-
-@pytest.mark.parametrize(
-    ("content", "defect"),
-    [(None, "missing images"), (b"", "unreadable images"), (b"\x89PNG\r\n\x1a\n\0\0", "unreadable images")],
-)
-def test_images_that_are_missing_or_broken_are_counted_and_have_the_size_that_is_stated(content, defect, tmp_path):
-    path, defects = tmp_path / "a.png", Counter()
-    if content is not None:
-        path.write_bytes(content)
-    assert formats.size_of(path, (8, 5), defects) == (8, 5)
-    assert formats.size_if_there(path, defects) == (0, 0)
-    assert +defects == {defect: 2}
-    assert formats.size_of(path, (0, 0), defects) is None
-    assert defects["images of unknown size, left out"] == 1

@@ -1,6 +1,7 @@
 """Sets of captions in the form of Karpathy and Fei-Fei's splits."""
 
-from earthgpt.formats import captions, size_if_there
+from earthgpt.formats import captions
+from earthgpt.image_files import size_if_there
 from earthgpt.types import Sample, Sensor
 
 

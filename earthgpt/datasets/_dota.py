@@ -3,7 +3,8 @@
 from functools import partial
 
 from earthgpt.datasets import DETECTION, Dataset, images_of
-from earthgpt.formats import detected, dota, files, images_below, layout, paired, quadrilateral, spellings
+from earthgpt.folders import files, images_below, layout, paired
+from earthgpt.formats import detected, dota, quadrilateral, spellings
 from earthgpt.types import Sensor
 
 CLASSES = (

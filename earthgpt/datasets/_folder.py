@@ -14,9 +14,10 @@ from pathlib import Path
 
 import yaml
 
-from earthgpt import formats
+from earthgpt import folders, formats, image_files
 from earthgpt.datasets import DETECTION, Dataset, Paper, part_of
-from earthgpt.formats import IMAGES, AnnotatedImage, files
+from earthgpt.folders import IMAGES, files
+from earthgpt.formats import AnnotatedImage
 from earthgpt.outlines import floats
 from earthgpt.types import EarthGPTError, Sensor
 
@@ -92,7 +93,7 @@ def annotated(root, kinds, skipped):
         raise EarthGPTError(f"No {' or '.join(kinds)} annotations of images in {root}; it holds {holds} ...")
     for path in (path for paths in images.values() for path in paths if path not in best):
         strays[path, folder_part(root, path)]["images without annotations"] += 1
-    return sorted(best.values(), key=lambda one: (one.path.parent.as_posix(), formats.natural(one.path))), strays
+    return sorted(best.values(), key=lambda one: (one.path.parent.as_posix(), folders.natural(one.path))), strays
 
 
 def rank(one):
@@ -119,7 +120,7 @@ def annotations(source, kind, root, images, strays):
     elif kind == "dota":
         image = formats.dota(source)
     else:
-        size = formats.size_if_there(path, Counter())  # counted where the sample is made
+        size = image_files.size_if_there(path, Counter())  # counted where the sample is made
         image = formats.yolo(source, size)
     yield Found(path, image, kind, folder_part(root, path) or part)
 

@@ -1,7 +1,8 @@
 """AIR-SARShip-2.0: ships in 300 Gaofen-3 scenes."""
 
 from earthgpt.datasets import DETECTION, Dataset, Paper
-from earthgpt.formats import above, detected, either, files, images_below, layout, paired, spellings, voc
+from earthgpt.folders import above, either, files, images_below, layout, paired
+from earthgpt.formats import detected, spellings, voc
 from earthgpt.types import Sensor
 
 LABELS = spellings(("ship",))

@@ -1,7 +1,9 @@
 """CRSVQA: questions by people about scenes, objects and how they relate."""
 
 from earthgpt.datasets import Dataset, Paper, part_of
-from earthgpt.formats import either, files, layout, size_if_there, text_of
+from earthgpt.folders import either, files, layout
+from earthgpt.formats import text_of
+from earthgpt.image_files import size_if_there
 from earthgpt.types import Question, Sample, Sensor
 
 

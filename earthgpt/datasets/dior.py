@@ -1,7 +1,8 @@
 """DIOR: 20 classes of objects in 23,463 optical images, upright boxes."""
 
 from earthgpt.datasets import DETECTION, Dataset, Paper, images_of
-from earthgpt.formats import detected, either, layout, listed, search, spellings, upright
+from earthgpt.folders import either, layout, search
+from earthgpt.formats import detected, listed, spellings, upright
 from earthgpt.types import Sensor
 
 CLASSES = (

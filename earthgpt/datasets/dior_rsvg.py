@@ -1,7 +1,9 @@
 """DIOR-RSVG: 38,320 referring phrases about objects of DIOR."""
 
 from earthgpt.datasets import Dataset, Paper, images_of
-from earthgpt.formats import either, files, layout, lines, shaped, size_of, upright, voc
+from earthgpt.folders import either, files, layout
+from earthgpt.formats import lines, shaped, upright, voc
+from earthgpt.image_files import size_of
 from earthgpt.types import EarthGPTError, Region, Sample, Sensor
 
 TOTAL = 38_320

@@ -5,7 +5,9 @@ import os
 from contextlib import suppress
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import files, layout, lines, shaped, size_if_there
+from earthgpt.folders import files, layout
+from earthgpt.formats import lines, shaped
+from earthgpt.image_files import size_if_there
 from earthgpt.types import Sample, Sensor
 
 # The files use one word, the readme these.

@@ -1,7 +1,8 @@
 """EuroSAT: 27,000 Sentinel-2 scenes of 10 classes, in the colours of its RGB version."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import scenes, search, words
+from earthgpt.folders import search
+from earthgpt.formats import scenes, words
 from earthgpt.types import Sensor
 
 FOLDERS = "AnnualCrop,Forest,HerbaceousVegetation,Highway,Industrial,Pasture,PermanentCrop,Residential,River,SeaLake"

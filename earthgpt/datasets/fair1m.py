@@ -1,7 +1,8 @@
 """FAIR1M: 37 fine classes of ships, vehicles, airplanes, courts and roads, oriented boxes."""
 
 from earthgpt.datasets import DETECTION, Dataset, Paper
-from earthgpt.formats import detected, files, images_below, layout, paired, quadrilateral, spellings, voc
+from earthgpt.folders import files, images_below, layout, paired
+from earthgpt.formats import detected, quadrilateral, spellings, voc
 from earthgpt.types import Sensor
 
 CLASSES = (

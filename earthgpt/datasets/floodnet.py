@@ -1,7 +1,9 @@
 """FloodNet: questions about drone images after a hurricane: flooded or not, and how many buildings."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import either, layout, load_json, shaped, size_if_there, string, words
+from earthgpt.folders import either, layout
+from earthgpt.formats import load_json, shaped, string, words
+from earthgpt.image_files import size_if_there
 from earthgpt.types import Question, Sample, Sensor
 
 

@@ -1,7 +1,8 @@
 """HIT-UAV: people and vehicles in thermal images from a drone, upright boxes."""
 
 from earthgpt.datasets import DETECTION, Dataset, Paper, images_of
-from earthgpt.formats import coco, detected, either, layout, spellings, upright
+from earthgpt.folders import either, layout
+from earthgpt.formats import coco, detected, spellings, upright
 from earthgpt.outlines import floats, oriented_box, rotated_rectangle
 from earthgpt.types import Sensor
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from earthgpt.datasets import Dataset, Paper, images_of
-from earthgpt.formats import detected, either, layout, listed, spellings
+from earthgpt.folders import either, layout
+from earthgpt.formats import detected, listed, spellings
 from earthgpt.types import Sensor
 
 CLASSES = (

@@ -1,7 +1,8 @@
 """HRSID: ships in SAR images, oriented boxes from their outlines."""
 
 from earthgpt.datasets import DETECTION, Dataset, Paper
-from earthgpt.formats import coco, detected, either, layout, rectangle, spellings
+from earthgpt.folders import either, layout
+from earthgpt.formats import coco, detected, rectangle, spellings
 from earthgpt.types import Sensor
 
 LABELS = spellings(("ship",))

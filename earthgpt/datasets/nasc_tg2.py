@@ -1,7 +1,8 @@
 """NaSC-TG2: 20,000 scenes of 10 natural classes, taken from the space station Tiangong-2."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import scenes, search
+from earthgpt.folders import search
+from earthgpt.formats import scenes
 from earthgpt.types import Sensor
 
 CLASSES = "beach,circular farmland,cloud,desert,forest,mountain,rectangular farmland,residential,river,snowberg"

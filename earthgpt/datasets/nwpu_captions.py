@@ -3,7 +3,9 @@
 import re
 
 from earthgpt.datasets import Dataset, Paper, images_of
-from earthgpt.formats import distinct, either, layout, load_json, shaped, size_if_there, string
+from earthgpt.folders import either, layout
+from earthgpt.formats import distinct, load_json, shaped, string
+from earthgpt.image_files import size_if_there
 from earthgpt.types import Sample, Sensor
 
 

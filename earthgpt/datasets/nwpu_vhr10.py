@@ -3,18 +3,8 @@
 import re
 
 from earthgpt.datasets import DETECTION, Dataset, Paper
-from earthgpt.formats import (
-    AnnotatedImage,
-    Annotation,
-    coco,
-    detected,
-    either,
-    files,
-    layout,
-    lines,
-    search,
-    spellings,
-)
+from earthgpt.folders import either, files, layout, search
+from earthgpt.formats import AnnotatedImage, Annotation, coco, detected, lines, spellings
 from earthgpt.types import Sensor
 
 CLASSES = (

@@ -5,7 +5,9 @@ import io
 from collections import Counter, defaultdict
 
 from earthgpt.datasets._folder import PARTS, folder_part, in_split, nearest, own, part_in, sensor_of
-from earthgpt.formats import IMAGES, distinct, files, shaped, size_if_there, text_of
+from earthgpt.folders import IMAGES, files
+from earthgpt.formats import distinct, shaped, text_of
+from earthgpt.image_files import size_if_there
 from earthgpt.types import EarthGPTError, Sample
 
 

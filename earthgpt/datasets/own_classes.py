@@ -3,7 +3,9 @@
 from collections import Counter, defaultdict
 
 from earthgpt.datasets._folder import class_map, in_split, own, part_in, sensor_of
-from earthgpt.formats import IMAGES, files, size_of, spelling, spellings
+from earthgpt.folders import IMAGES, files
+from earthgpt.formats import spelling, spellings
+from earthgpt.image_files import size_of
 from earthgpt.types import EarthGPTError, Sample
 
 

@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 from earthgpt.datasets import Dataset, Paper, aid, images_of
-from earthgpt.formats import captions, either, layout, size_if_there
+from earthgpt.folders import either, layout
+from earthgpt.formats import captions
+from earthgpt.image_files import size_if_there
 from earthgpt.types import Sample, Sensor
 
 LABELS = {folder.lower(): label for folder, label in aid.LABELS.items()}

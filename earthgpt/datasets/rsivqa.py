@@ -4,7 +4,9 @@ import re
 from collections import Counter
 
 from earthgpt.datasets import Dataset, Paper, images_of
-from earthgpt.formats import images_below, layout, lines, size_if_there
+from earthgpt.folders import images_below, layout
+from earthgpt.formats import lines
+from earthgpt.image_files import size_if_there
 from earthgpt.types import Question, Sample, Sensor
 
 # The question files of a part, and the folders beside that may hold its images as their own set unpacks.

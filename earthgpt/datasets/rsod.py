@@ -1,7 +1,8 @@
 """RSOD: aircraft, oil tanks, overpasses and playgrounds, one class for each image."""
 
 from earthgpt.datasets import DETECTION, Dataset, Paper
-from earthgpt.formats import above, detected, files, images_below, layout, spellings, voc
+from earthgpt.folders import above, files, images_below, layout
+from earthgpt.formats import detected, spellings, voc
 from earthgpt.types import Sensor
 
 CLASSES = ("aircraft", "oil tank", "overpass", "playground")

@@ -1,7 +1,9 @@
 """RSVQA-HR: questions made from OpenStreetMap about aerial images of the USA, 15 cm a pixel."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import either, layout, rsvqa, size_if_there
+from earthgpt.folders import either, layout
+from earthgpt.formats import rsvqa
+from earthgpt.image_files import size_if_there
 from earthgpt.types import Sample, Sensor
 
 

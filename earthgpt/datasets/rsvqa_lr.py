@@ -1,7 +1,9 @@
 """RSVQA-LR: questions made from OpenStreetMap about 772 Sentinel-2 images of the Netherlands."""
 
 from earthgpt.datasets import Dataset, Paper
-from earthgpt.formats import either, layout, rsvqa, size_if_there
+from earthgpt.folders import either, layout
+from earthgpt.formats import rsvqa
+from earthgpt.image_files import size_if_there
 from earthgpt.types import Sample, Sensor
 
 

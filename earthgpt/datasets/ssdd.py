@@ -4,7 +4,8 @@ from collections import Counter
 from pathlib import Path
 
 from earthgpt.datasets import DETECTION, Dataset, Paper, images_of
-from earthgpt.formats import MissingFilesError, coco, detected, either, layout, listed, spellings, upright
+from earthgpt.folders import MissingFilesError, either, layout
+from earthgpt.formats import coco, detected, listed, spellings, upright
 from earthgpt.types import Sensor
 
 LABELS = spellings(("ship",))

@@ -2,7 +2,7 @@
 
 from earthgpt.datasets import Dataset, Paper, images_of
 from earthgpt.datasets._captions import described
-from earthgpt.formats import either, layout
+from earthgpt.folders import either, layout
 from earthgpt.types import Sensor
 
 

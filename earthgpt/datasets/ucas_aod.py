@@ -1,20 +1,8 @@
 """UCAS-AOD: cars and airplanes in 1,510 optical images, oriented boxes."""
 
 from earthgpt.datasets import DETECTION, Dataset, Paper
-from earthgpt.formats import (
-    AnnotatedImage,
-    Annotation,
-    above,
-    detected,
-    either,
-    files,
-    images_below,
-    layout,
-    lines,
-    paired,
-    quadrilateral,
-    spellings,
-)
+from earthgpt.folders import above, either, files, images_below, layout, paired
+from earthgpt.formats import AnnotatedImage, Annotation, detected, lines, quadrilateral, spellings
 from earthgpt.outlines import floats
 from earthgpt.types import Sensor
 

@@ -1,18 +1,8 @@
 """VisDrone2019-DET: ten classes of people and vehicles in images from drones."""
 
 from earthgpt.datasets import DETECTION, Dataset, Paper
-from earthgpt.formats import (
-    AnnotatedImage,
-    Annotation,
-    detected,
-    either,
-    files,
-    images_below,
-    layout,
-    lines,
-    paired,
-    spellings,
-)
+from earthgpt.folders import either, files, images_below, layout, paired
+from earthgpt.formats import AnnotatedImage, Annotation, detected, lines, spellings
 from earthgpt.outlines import floats
 from earthgpt.types import EarthGPTError, Sensor
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from earthgpt.formats import writable
+from earthgpt.folders import writable
 from earthgpt.geo.sources import SUFFIXES, is_product
 from earthgpt.types import EarthGPTError
 

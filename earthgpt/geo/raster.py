@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from earthgpt import formats
+from earthgpt import image_files
 from earthgpt.geo.place import Place
 from earthgpt.geo.readers import MOST_PIXELS, named_sensor
 from earthgpt.geo.scene import Scene, open_scene
@@ -194,11 +194,11 @@ def read_pixels(
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """A local file as Pillow opens it, but of up to ``MOST_PIXELS`` (``formats.open_image``).
+    """A local file as Pillow opens it, but of up to ``MOST_PIXELS`` (``image_files.open_image``).
 
     Raises EarthGPTError beyond, and OSError, SyntaxError or ValueError for a file that is no image.
     """
-    with formats.open_image(path) as image:
+    with image_files.open_image(path) as image:
         _not_too_large(image.size, path)
         yield image
 
@@ -254,7 +254,7 @@ def _told(path: Path) -> Iterator[None]:
 
 def _open_picture(path: Path, sensor: Sensor) -> Raster:
     with _told(path), open_image(path) as image:
-        size = formats.shown_size(image)
+        size = image_files.shown_size(image)
         if image.mode in ("L", "RGB"):
             image.draft(None, (LARGEST_SIDE, LARGEST_SIDE))  # reads a large JPEG reduced: image.size changes
         return Raster(_pillow(_shown(image), sensor), size, sensor, str(path))
@@ -273,8 +273,8 @@ def _last_decoded(path: Path, _modified: int, sensor: Sensor) -> Image.Image:
 
 
 def _shown(image: Image.Image) -> Image.Image:
-    """An image as its camera was held, which is the frame of boxes; a TIFF as it is stored (``formats.shown_size``)."""
-    asked = image.getexif().get(formats.ORIENTATION) if image.format == "TIFF" else None
+    """An image as its camera was held, which is the frame of boxes; a TIFF as it is stored (``shown_size``)."""
+    asked = image.getexif().get(image_files.ORIENTATION) if image.format == "TIFF" else None
     ImageOps.exif_transpose(image, in_place=True)  # without a copy: the largest images take 1.6 GB
     return image.transpose(_BACK[asked]) if asked in _BACK else image
 

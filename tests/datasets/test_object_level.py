@@ -11,7 +11,7 @@ from fakes import BOXES, DIAMOND, HIT_UAV, SIZE, coco, fake_mar20, fake_ssdd, pi
 
 from earthgpt import lookup
 from earthgpt.datasets import dior_rsvg
-from earthgpt.formats import MissingFilesError
+from earthgpt.folders import MissingFilesError
 from earthgpt.lookup import find
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Sensor
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from earthgpt.formats import image_size
 from earthgpt.geo import raster as raster_module
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.placing import Layer
 from earthgpt.geo.raster import Raster, open_raster, read_pixels
 from earthgpt.geo.scene import open_scene
+from earthgpt.image_files import image_size
 from earthgpt.types import Box, EarthGPTError, Region, Sensor
 
 # Red above, blue below; four pixels wide and two high.
