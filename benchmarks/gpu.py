@@ -47,7 +47,8 @@ from earthgpt.model import EarthGPTConfig, EarthGPTForConditionalGeneration
 from earthgpt.model.attention import segments_of
 from earthgpt.model.costs import StepCost
 from earthgpt.model.presets import configuration
-from earthgpt.training import arithmetic, choose_trainable, keep_precision, open_optimizer, train_mode
+from earthgpt.preparation import choose_trainable, keep_precision, train_mode
+from earthgpt.training import arithmetic, open_optimizer
 
 BOS, EOS, PAD, IMAGE = 1, 2, 0, 31_999
 RECIPES = Path(__file__).parents[1] / "recipes"

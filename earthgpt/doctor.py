@@ -12,7 +12,7 @@ from earthgpt.cards import versions
 from earthgpt.machine import Device, devices, matrix_rate
 from earthgpt.model.costs import TrainingMemory, training_memory
 from earthgpt.model.presets import PRESETS, configuration, on_meta
-from earthgpt.training import choose_trainable
+from earthgpt.preparation import choose_trainable
 
 # What each recipe of the same name trains (tests compare them).
 STAGES: dict[str, dict[str, Any]] = {

@@ -32,7 +32,8 @@ from earthgpt.model import efficientnet
 from earthgpt.model.efficientnet import EfficientNetLiteConfig, EfficientNetLiteModel
 from earthgpt.model.loading import load
 from earthgpt.model.vision import VisionEncoder
-from earthgpt.training import choose_trainable, export, keep_precision, schedule, train, train_mode
+from earthgpt.preparation import choose_trainable, keep_precision, prepare, train_mode
+from earthgpt.training import export, schedule, train
 from earthgpt.types import Conversation, EarthGPTError, StoppedError
 
 PARTS = NewModel(
@@ -646,7 +647,7 @@ def test_a_side_that_patches_do_not_fill_is_refused(tmp_path, sides):
 def test_a_step_without_text_draws_the_side_of_its_images(tmp_path):
     one = recipe(tmp_path / "a", text_tokens=0, dense=1.0, steps=40, batch_size=2, image_sizes=(32, 64))
     parts = mixtures.open_sources(one)
-    mixture = mixtures.Mixture(one, parts, training.prepare(one, parts)[1])
+    mixture = mixtures.Mixture(one, parts, prepare(one, parts)[1])
     shown = [mixture[index].image.shape[0] for index in range(80)]
     assert set(shown) == {32, 64} and shown[::2] == shown[1::2]  # the same within a step
     losses = train(recipe(tmp_path / "b", text_tokens=0, dense=1.0, steps=4, image_sizes=(32, 64))).losses

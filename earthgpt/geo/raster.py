@@ -17,9 +17,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from earthgpt import image_files
 from earthgpt.geo.place import Place
-from earthgpt.geo.readers import MOST_PIXELS, named_sensor
+from earthgpt.geo.readers import MOST_PIXELS
 from earthgpt.geo.scene import Scene, open_scene
-from earthgpt.geo.sensors import to_8bit, to_rgb8
+from earthgpt.geo.sensors import named_sensor, to_8bit, to_rgb8
 from earthgpt.geo.sources import MAPS
 from earthgpt.geo.tiles import Window, inside
 from earthgpt.types import EarthGPTError, Sensor, Size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from earthgpt.geo.place import Affine, place, place_of
-from earthgpt.geo.sensors import refuse_bands_first
+from earthgpt.geo.sensors import named_sensor, refuse_bands_first
 from earthgpt.geo.sources import LOCAL_DRIVERS, Band, alpha_of, bands_of, choose, product, shown
 from earthgpt.geo.tiles import Window
 from earthgpt.types import EarthGPTError, Sensor, Size
@@ -37,14 +36,6 @@ SAMPLES, SAMPLE_SIDE = 16, 128
 WITHOUT_WINDOWS = ("PNG", "JPEG", "GIF", "WEBP", "JPEGXL")
 # A part of a reduced image that cannot be decoded is halved until it has no more pixels a side than this.
 SMALLEST_PART = 32
-# What names and tags tell of a sensor, as whole words.
-WORDS = {
-    Sensor.SAR: (
-        r"s1[a-d]|sentinel-?1[a-d]?|sar|slc|grd|vv|vh|hh|hv|terrasar-?x|tsx|tdx|radarsat\d?|rs2|iceye|capella|umbra|"
-        r"alos2?|palsar\d?|cosmo|csk|envisat|asar|gaofen-?3|gf-?3|sigma0|gamma0|beta0|backscatter"
-    ),
-    Sensor.INFRARED: r"thermal|lwir|mwir|tir|infrared|flir|temperature|lst",
-}
 
 
 class ArrayReader:
@@ -591,12 +582,3 @@ def _table(file: Any, number: int) -> np.ndarray | None:
     if file.tags(number, ns="IMAGE_STRUCTURE").get("NBITS") == "1":
         return np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
     return None
-
-
-def named_sensor(texts: Sequence[str]) -> tuple[Sensor | None, str]:
-    """The sensor that a name or a tag tells, and which one."""
-    for text in texts:
-        for sensor, words in WORDS.items():
-            if found := re.search(rf"(?<![a-z0-9])({words})(?![a-z0-9])", text.lower()):
-                return sensor, f"{found[1]!r} in {text if len(text) < 80 else text[:77] + '...'!r}"
-    return None, ""

@@ -23,6 +23,14 @@ UNITS = {
     Sensor.INFRARED: ("values", "kelvin", "celsius", "centikelvin"),
 }
 ZERO_CELSIUS_K = 273.15
+# What names and tags tell of a sensor, as whole words.
+WORDS = {
+    Sensor.SAR: (
+        r"s1[a-d]|sentinel-?1[a-d]?|sar|slc|grd|vv|vh|hh|hv|terrasar-?x|tsx|tdx|radarsat\d?|rs2|iceye|capella|umbra|"
+        r"alos2?|palsar\d?|cosmo|csk|envisat|asar|gaofen-?3|gf-?3|sigma0|gamma0|beta0|backscatter"
+    ),
+    Sensor.INFRARED: r"thermal|lwir|mwir|tir|infrared|flir|temperature|lst",
+}
 _LIMIT = re.compile(r"(-?\d+(?:\.\d+)?(?:[eE]-?\d+)?)\s*([%CK]?)")
 
 
@@ -254,3 +262,12 @@ def _temperature(value: float, kind: str, units: str) -> float:
             f"The values are in {units}, so {value:g}{kind} is not known; name their units, or give numbers."
         )
     return {"kelvin": kelvin, "celsius": kelvin - ZERO_CELSIUS_K, "centikelvin": kelvin * 100}[units]
+
+
+def named_sensor(texts: Sequence[str]) -> tuple[Sensor | None, str]:
+    """The sensor that a name or a tag tells, and which one."""
+    for text in texts:
+        for sensor, words in WORDS.items():
+            if found := re.search(rf"(?<![a-z0-9])({words})(?![a-z0-9])", text.lower()):
+                return sensor, f"{found[1]!r} in {text if len(text) < 80 else text[:77] + '...'!r}"
+    return None, ""

@@ -27,7 +27,7 @@ from PIL import Image
 
 from earthgpt.geo.heads import tiff_head
 from earthgpt.geo.raster import Raster, open_raster
-from earthgpt.geo.readers import named_sensor
+from earthgpt.geo.sensors import named_sensor
 from earthgpt.serve.cache import Cache
 from earthgpt.serve.requests import BusyError
 from earthgpt.types import EarthGPTError, Sensor

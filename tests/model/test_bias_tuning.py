@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText
 
 from earthgpt.config import load_recipe
 from earthgpt.model.bias_tuning import BiasTunedLinear, add_bias_tuning, merge_bias_tuning
-from earthgpt.training import choose_trainable
+from earthgpt.preparation import choose_trainable
 from earthgpt.types import Conversation, EarthGPTError
 
 LINEAR = 7  # linear layers in a Llama layer: q, k, v, o, gate, up, down

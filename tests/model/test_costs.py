@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from earthgpt.model.costs import StepCost, training_memory, vision_flops
 from earthgpt.model.presets import configuration, on_meta
-from earthgpt.training import choose_trainable
+from earthgpt.preparation import choose_trainable
 from earthgpt.types import Conversation
 
 TALK = Conversation.of(("a",), "Is there a ship in the image?", "yes", "How many ships are there?", "two ships")

@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText
 
 from earthgpt.model.assemble import merge
 from earthgpt.model.loading import load
-from earthgpt.training import choose_trainable
+from earthgpt.preparation import choose_trainable
 from earthgpt.types import Conversation, EarthGPTError
 
 LINEAR = 7  # linear layers in a Llama layer: q, k, v, o, gate, up, down
