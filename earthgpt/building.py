@@ -30,6 +30,7 @@ from earthgpt.datasets import Dataset, at_hand
 from earthgpt.files import whole_file
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import cut, fragment, parse_fragment, windows
+from earthgpt.image_files import NO_SIZE
 from earthgpt.leaks import Fingerprint, Index, Leak, fingerprint
 from earthgpt.policies import Plan, asked, plan, take
 from earthgpt.tasks import converse
@@ -97,10 +98,12 @@ def _build_part(job: _Job, progress: Any) -> dict[str, Any]:
 
     try:
         conversations.write(path, told(_records(card, job, tally)))
-        if tally.broken and recipe.broken == "stop":
+        lost = len(tally.broken) + tally.defects[NO_SIZE]
+        if lost and recipe.broken == "stop":
+            named = f" ({', '.join(tally.broken[:3])} ...)" if tally.broken else ""
             raise EarthGPTError(
-                f"{len(tally.broken):,} images of {card.title} are missing or broken ({', '.join(tally.broken[:3])} "
-                '...). Complete the download, or build without them: broken="left_out".'
+                f"{lost:,} images of {card.title} are missing or broken{named}. Complete the download, or build "
+                'without them: broken="left_out".'
             )
         _refuse(card, job, tally)
         if not tally.records:
@@ -140,7 +143,7 @@ def _usable(sample: Sample, job: _Job, tally: _Tally) -> bool:
     recipe = job.recipe
     unseen = recipe.images == "none" or callable(sample.image)
     try:
-        good = unseen or at_hand(sample)
+        good = unseen or (at_hand(sample) and min(sample.size) > 0)
         if recipe.verify and good and not unseen:
             read_pixels(sample.image, None, sample.sensor)
         if good:

@@ -19,7 +19,7 @@ WHOLE = "all"  # the split that holds all others, where a set has it
 # What readers do about each kind of defect, by a pattern of its name; the first that fits counts.
 ACTIONS = {
     r".*, left out": "left out",
-    r"missing images|unreadable images": "facts are read; the image is not trained on",
+    r"missing images|unreadable images": "not trained on; facts are read that need no size",
     r"wrong sizes in annotations": "the size of the image file is taken",
     r"boxes cut at the edge": "cut at the edge of the image",
     r"boxes (without area|outside the image|that are not numbers)|objects without a box": "the object is left out",

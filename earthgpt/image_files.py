@@ -14,6 +14,7 @@ from earthgpt.types import Size
 
 # What Pillow raises for what is missing or no image.
 UNREADABLE = (KeyError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+NO_SIZE = "images of unknown size, left out"
 ORIENTATION = 0x0112  # of EXIF; 5 to 8 swap width and height
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101
 
@@ -72,7 +73,7 @@ def size_of(path: Path, stated: Size, defects: Counter) -> Size | None:
         return size
     if min(stated) > 0:
         return stated
-    defects["images of unknown size, left out"] += 1
+    defects[NO_SIZE] += 1
     return None
 
 

@@ -272,7 +272,7 @@ def test_missing_and_broken_images_stop_a_set_unless_they_are_left_out(tmp_path,
     only = {"rsicd": roots["rsicd"]}
     (roots["rsicd"] / "RSICD_images" / "beach_2.jpg").unlink()
     path = roots["rsicd"] / "RSICD_images" / "airport_1.jpg"
-    path.write_bytes(path.read_bytes()[:300])
+    path.write_bytes(path.read_bytes()[:-30])  # its head is whole
     with told(r"1 images of RSICD are missing or broken \(beach_2\.jpg"):
         build(recipe(tmp_path / "out", only, compare="names"))
     for options in ({"compare": "names", "verify": True}, {"compare": "looks"}):
@@ -281,6 +281,30 @@ def test_missing_and_broken_images_stop_a_set_unless_they_are_left_out(tmp_path,
     manifest = build(recipe(tmp_path / "out", only, verify=True, broken="left_out")).manifest
     assert manifest["totals"]["images"] == 3
     assert manifest["sets"][0]["defects"]["missing or broken images, left out"] == 2
+
+
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"")])
+@pytest.mark.parametrize("kind", ["own_coco", "own_classes"])
+def test_images_whose_size_nobody_states_stop_a_set_too(tmp_path, kind, damage):
+    for i in range(12):
+        (tmp_path / "in" / "lake").mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 10)).save(tmp_path / "in" / "lake" / f"{i}.png")
+    if kind == "own_coco":
+        content = {
+            "images": [{"id": i, "file_name": f"lake/{i}.png"} for i in range(12)],
+            "categories": [{"id": 1, "name": "boat"}],
+            "annotations": [{"id": i, "image_id": i, "category_id": 1, "bbox": [1, 1, 5, 5]} for i in range(12)],
+        }
+        (tmp_path / "in" / "a.json").write_text(json.dumps(content))
+    one = recipe(tmp_path / "out", {kind: tmp_path / "in"})
+    assert build(one.model_copy(update={"output": str(tmp_path / "whole")})).manifest["totals"]["images"] > 9
+    lost = sorted(record["image"] for record in records(tmp_path / "whole"))[0]
+    damage(tmp_path / "in" / "lake" / Path(lost).name)
+    if kind == "own_classes" and not (tmp_path / "in" / "lake" / Path(lost).name).exists():
+        return  # a set that is its images misses none
+    with told("1 images of .* are missing or broken"):
+        build(one)
+    assert build(one.model_copy(update={"broken": "left_out"})).manifest["totals"]["images"] > 8
 
 
 # --- leaks -------------------------------------------------------------------------------------------------------

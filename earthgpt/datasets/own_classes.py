@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from earthgpt.datasets._folder import class_map, in_split, own, part_in, sensor_of
 from earthgpt.folders import IMAGES, files
 from earthgpt.formats import spelling, spellings
-from earthgpt.image_files import size_of
+from earthgpt.image_files import size_if_there
 from earthgpt.types import EarthGPTError, Sample
 
 
@@ -25,9 +25,11 @@ def read(root, split, defects):
     chosen, sensor = in_split(root, parts, split, defects, strays), sensor_of(root)
     for path in inside:
         label = labels.get(spelling(path.parent.name))
-        size = size_of(path, (0, 0), defects) if path in chosen else None
-        defects["images of no class"] += size is not None and label is None
-        if size and label:
+        if path not in chosen:
+            continue
+        defects["images of no class"] += label is None
+        if label:
+            size = size_if_there(path, defects)
             yield Sample(path, path.relative_to(root).as_posix(), size, sensor, label=label, choices=choices)
 
 
