@@ -43,7 +43,7 @@ class Classification:
 
 
 class EarthGPT:
-    """A model and its processor, asked in the words of the six tasks.
+    """A model and its processor, asked in the words of the tasks.
 
     An image is a Raster, a file name, an array or a PIL image; ``sensor`` says what took it (``earthgpt.open``).
     ``constrained``: what follows from the facts that the model's dense heads find is answered by them

@@ -15,6 +15,14 @@ from earthgpt.datasets import Dataset
 from earthgpt.policies import asked, plan, take
 from earthgpt.types import EarthGPTError, Sample
 
+# What of a Sample answers a task; None is its class.
+_FACTS = {
+    "scene_classification": None,
+    "image_captioning": "captions",
+    "visual_question_answering": "questions",
+    "visual_grounding": "expressions",
+    "object_detection": "regions",
+}
 WHOLE = "all"  # the split that holds all others, where a set has it
 # What readers do about each kind of defect, by a pattern of its name; the first that fits counts.
 ACTIONS = {
@@ -40,6 +48,7 @@ ACTIONS = {
     r"images of (another sensor|no part|no class)|images outside class folders|folders of no class": "left out",
     r"lines without an image of the folder": "the line is left out",
     r"captions of another part than their image": "they go with the part of its first caption",
+    r"names that stand twice": "read each time; the reader has to give each image a name of its own",
     r"further annotations of an image": "the first kind of annotation counts",
 }
 
@@ -79,12 +88,8 @@ class Checked:
     @property
     def unit(self) -> str:
         """What its objects are: "captions", "questions", "expressions" or "objects"."""
-        task = lookup.find("datasets", self.name).tasks[0]
-        return {
-            "image_captioning": "captions",
-            "visual_question_answering": "questions",
-            "visual_grounding": "expressions",
-        }.get(task, "objects")
+        fact = _fact(lookup.find("datasets", self.name))
+        return "objects" if fact in (None, "regions") else fact
 
     @property
     def found(self) -> dict[str, int | None]:
@@ -153,11 +158,12 @@ def check(
     of_splits, of_whole = Counter(), Counter()
     for split in card.splits:
         own = Counter()
-        images, objects, problem = 0, None, None
+        images, objects, problem, here = 0, None, None, set()
         try:
             for sample in card.read(root, split, own, unnamed=True):
                 images += 1
-                names.add(sample.name)
+                own["names that stand twice"] += sample.name in here
+                here.add(sample.name)
                 count = stated(card, sample)
                 objects = objects if count is None else (objects or 0) + count
                 if images % 500 == 0:
@@ -165,6 +171,7 @@ def check(
         except EarthGPTError as error:
             problem = str(error)
             problems.append(error)
+        names |= here
         (of_whole if split == WHOLE else of_splits).update(own)
         splits[split] = SplitCount(images, objects, card.counts.get(split), card.objects.get(split), problem)
     if len(problems) == len(card.splits):
@@ -186,10 +193,10 @@ def check(
 
 def stated(card: Dataset, sample: Sample) -> int | None:
     """How many objects, captions, questions or expressions a sample states; None where a set is about whole images."""
-    facts = {
-        "image_captioning": sample.captions,
-        "visual_question_answering": sample.questions,
-        "visual_grounding": sample.expressions,
-        "object_detection": sample.regions,
-    }.get(card.tasks[0])
-    return None if facts is None else len(facts)
+    fact = _fact(card)
+    return None if fact is None else len(getattr(sample, fact))
+
+
+def _fact(card: Dataset) -> str | None:
+    """What a set states of its images besides their class, by the first of its tasks that tells; None for nothing."""
+    return next((_FACTS[task] for task in card.tasks if task in _FACTS), None)

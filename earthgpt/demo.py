@@ -1,4 +1,4 @@
-"""The tour: example scenes of all three sensors, every task, a picture and a map layer of each."""
+"""The tour: example scenes of every sensor, every task, a picture and a map layer of each."""
 
 from __future__ import annotations
 

@@ -25,8 +25,8 @@ from earthgpt.generation import Answer, generate
 from earthgpt.geo.raster import LARGEST_SIDE, Raster, open_raster
 from earthgpt.parallel import whole
 from earthgpt.perception import deduce
-from earthgpt.reports import Report, Scored, digest_of, report, task_of
-from earthgpt.tasks import Task, Turn
+from earthgpt.reports import Report, Scored, digest_of, report
+from earthgpt.tasks import Task, Turn, task_of
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding
 from earthgpt.types import Box, Conversation, EarthGPTError, OrientedBox, Region, Sample, Size

@@ -17,9 +17,9 @@ from typing import Any
 
 from earthgpt.boxes import Written, box_of, frames_of, number_of, says_nothing, written_boxes
 from earthgpt.coordinates import FRAMES
-from earthgpt.reports import Report, Scored, plain, questions_of, report, task_of
+from earthgpt.reports import Report, Scored, plain, questions_of, report
 from earthgpt.rows import NAMES, Defects, Row, by_files, of_results, plain_name, read_rows
-from earthgpt.tasks import Task
+from earthgpt.tasks import Task, task_of
 from earthgpt.tasks.image_captioning import ImageCaptioning
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.visual_grounding import VisualGrounding

@@ -7,7 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +19,7 @@ from earthgpt.cards import versions
 from earthgpt.files import whole_file
 from earthgpt.metrics import statistics
 from earthgpt.rows import printable
-from earthgpt.tasks import Task
+from earthgpt.tasks import Task, task_of
 from earthgpt.tasks.image_captioning import ImageCaptioning
 from earthgpt.tasks.object_detection import ObjectDetection
 from earthgpt.tasks.region_captioning import RegionCaptioning
@@ -416,22 +416,3 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(one) for one in value]
     return round(value, 6) if isinstance(value, float) else value
-
-
-def task_of(name: str, options: Mapping[str, Any]) -> Task:
-    """The task with some of its fields changed. Raises EarthGPTError for a task, field or value there is none of."""
-    task = lookup.find("tasks", name)
-    known = {one.name: one for one in fields(task)}
-    for key, value in options.items():
-        old = getattr(task, key, None)
-        if key not in known or not isinstance(old, str | bool | int):
-            plain_fields = [key for key in known if isinstance(getattr(task, key), str | bool | int)]
-            raise EarthGPTError(f"{name} has no option {key!r}; it has {', '.join(plain_fields)}.")
-        if type(value) is not type(old):
-            raise EarthGPTError(f"The option {key} of {name} is a {type(old).__name__}; not {value!r}.")
-    changed = replace(task, **options)
-    try:
-        changed.compare([], [])
-    except ValueError as error:  # a value that there is none of, such as another protocol
-        raise EarthGPTError(str(error)) from None
-    return changed

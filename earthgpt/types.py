@@ -335,6 +335,10 @@ class Sample:
     questions: tuple[Question, ...] = ()
     cut: tuple[Region, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not (isinstance(self.image, Path) or callable(self.image)):
+            raise EarthGPTError(f"The image of a Sample is a Path, or a function that renders it, not {self.image!r}.")
+
 
 @dataclass(frozen=True, slots=True)
 class Message:

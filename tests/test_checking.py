@@ -63,6 +63,31 @@ def test_a_defect_is_counted_once_though_every_split_reads_the_whole_download(tm
         assert (found.found["images"], found.found["objects"]) == (2, 2)
 
 
+MINE = """
+from pathlib import Path
+from earthgpt.datasets import DETECTION, Dataset
+from earthgpt.types import Box, Region, Sample
+
+def read(root, split, defects):
+    for name in ("a", "b", "a"):
+        yield Sample(IMAGE, name, (9, 9), "sar", regions=(Region(Box(0, 0, 1, 1), "ship"),))
+
+DATASET = Dataset("Mine", ("sar",), ("region_captioning", *DETECTION), "", "", "", ("all",), ("ship",), {"all": 3}, read)
+"""
+
+
+def test_a_reader_that_says_a_name_twice_or_gives_no_path_is_told(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "sets_of_mine").mkdir()
+    (tmp_path / "sets_of_mine" / "twice.py").write_text(MINE.replace("IMAGE", 'Path("a.png")'))
+    (tmp_path / "sets_of_mine" / "no_path.py").write_text(MINE.replace("IMAGE", '"a.png"'))
+    found = check("sets_of_mine.twice", tmp_path)
+    assert found.defects == {"names that stand twice": 1} and found.images == 2
+    assert found.found["objects"] == 3, "its first task says nothing of how its objects are called"
+    with pytest.raises(EarthGPTError, match="image of a Sample is a Path"):
+        check("sets_of_mine.no_path", tmp_path)
+
+
 def test_a_folder_without_the_set_says_what_was_looked_for_and_what_is_there(tmp_path):
     (tmp_path / "readme.txt").write_text("nothing")
     with pytest.raises(EarthGPTError, match=r"normal_json/annotations/train\.json .* in .*it holds readme\.txt"):
@@ -72,7 +97,7 @@ def test_a_folder_without_the_set_says_what_was_looked_for_and_what_is_there(tmp
 def test_every_kind_of_defect_has_its_own_word_on_what_is_done():
     sources = [
         *(ROOT / "datasets").glob("*.py"),
-        *(ROOT / f"{name}.py" for name in ("folders", "formats", "image_files", "outlines", "policies")),
+        *(ROOT / f"{name}.py" for name in ("checking", "folders", "formats", "image_files", "outlines", "policies")),
     ]
     text = "".join(path.read_text() for path in sources)
     kinds = {NO_SIZE, *re.findall(r'\["([^"]+)"\] \+= ', text)}

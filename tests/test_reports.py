@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from earthgpt.lookup import find
 from earthgpt.metrics.statistics import mcnemar
 from earthgpt.pages import compared_tables, page, tables
-from earthgpt.reports import Report, Scored, chance, compare, from_plain, plain, report, task_of
+from earthgpt.reports import Report, Scored, chance, compare, from_plain, plain, report
+from earthgpt.tasks import task_of
 from earthgpt.types import Box, EarthGPTError, OrientedBox, Region
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -227,6 +227,6 @@ def list_tasks(as_json: AsJson = False) -> None:
     """
     from earthgpt import lookup
 
-    modules = {name: sys.modules[type(lookup.find("tasks", name)).__module__] for name in lookup.names("tasks")}
-    found = {name: module.__doc__.split("\n")[0] for name, module in modules.items()}
+    modules = {name: import_module(f"earthgpt.tasks.{name}") for name in lookup.names("tasks")}
+    found = {name: (module.__doc__ or "").partition("\n")[0] for name, module in modules.items()}
     say(found, as_json, "\n".join(f"{name:26}{text}" for name, text in found.items()))

@@ -382,7 +382,7 @@ def demo(
     folder: Annotated[Path, typer.Argument(help="Where pictures and map features go.")] = Path("outputs/demo"),
     model: ModelName = DEFAULT,
 ) -> None:
-    """Ask the default model about example scenes of all three sensors.
+    """Ask the default model about example scenes of every sensor.
 
     Example: earthgpt demo
     """

@@ -42,7 +42,8 @@ class Paper:
 class Dataset:
     """One data set. It is downloaded by hand from ``homepage``; ``root`` is the folder it unpacks to.
 
-    ``tasks`` are the names of the tasks that its facts answer. ``splits`` are the official ones, or ("all",).
+    ``tasks`` are the names of the tasks that its facts answer, what it is about first. ``splits`` are the official
+    ones, or ("all",).
     ``counts`` is how many images each split of the full release has, ``objects`` how many objects (captions of a
     caption set, questions of a question set, expressions of a grounding set), where known; "total" is of all splits,
     where their own numbers are not known.

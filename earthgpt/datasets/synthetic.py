@@ -1,4 +1,4 @@
-"""Procedural scenes of all three sensors with exact truth; nothing is downloaded and nothing is stored.
+"""Procedural scenes of every sensor with exact truth; nothing is downloaded and nothing is stored.
 
 A scene is a function of its seed and sensor: its layout (``_layouts``), its picture (``_drawing``), and what is said.
 """

@@ -5,13 +5,14 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple, Protocol
 
+from earthgpt import lookup
 from earthgpt.coordinates import Frame, padded_square
 from earthgpt.metrics.accuracy import AnswerScores, ConfusionMatrix
 from earthgpt.metrics.statistics import Figures
-from earthgpt.types import Conversation, Message, Region, Sample, Size
+from earthgpt.types import Conversation, EarthGPTError, Message, Region, Sample, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,14 @@ class Task(ABC):
     def turns(self, sample: Sample, rng: random.Random) -> list[Turn]:
         """What can be asked about the sample, with true answers; empty when it states nothing for this task."""
 
-    @abstractmethod
     def format(self, answer: Any, size: Size) -> str:
-        """The answer as text. ``size`` is the (width, height) of the image, for boxes."""
+        """The answer as text: as it is, where it is words. ``size`` is the (width, height) of the image, for boxes."""
+        return answer
 
-    @abstractmethod
     def parse(self, text: str, size: Size) -> Any | None:
-        """The answer in a text; None when it cannot be read."""
+        """The answer in a text; None when it cannot be read. Of words: the text without white space and full stop
+        around it, None when nothing is left."""
+        return text.strip().rstrip(".").strip() or None
 
     @abstractmethod
     def compare(self, predictions: Sequence[Any | None], answers: Sequence[Any]) -> Comparison:
@@ -152,3 +154,22 @@ def converse(image: Any, size: Size, turns: Iterable[tuple[Task, Turn]]) -> Conv
     for task, turn in turns:
         messages += [Message("user", turn.question), Message("assistant", task.format(turn.answer, size))]
     return Conversation((image,), tuple(messages))
+
+
+def task_of(name: str, options: Mapping[str, Any]) -> Task:
+    """The task with some of its fields changed. Raises EarthGPTError for a task, field or value there is none of."""
+    task = lookup.find("tasks", name)
+    known = {one.name: one for one in fields(task)}
+    for key, value in options.items():
+        old = getattr(task, key, None)
+        if key not in known or not isinstance(old, str | bool | int):
+            plain_fields = [key for key in known if isinstance(getattr(task, key), str | bool | int)]
+            raise EarthGPTError(f"{name} has no option {key!r}; it has {', '.join(plain_fields)}.")
+        if type(value) is not type(old):
+            raise EarthGPTError(f"The option {key} of {name} is a {type(old).__name__}; not {value!r}.")
+    changed = replace(task, **options)
+    try:
+        changed.compare([], [])
+    except ValueError as error:  # a value that there is none of, such as another protocol
+        raise EarthGPTError(str(error)) from None
+    return changed

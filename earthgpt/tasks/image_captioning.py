@@ -33,10 +33,6 @@ class ImageCaptioning(Task):
             Turn(self.wording(self.template, self.variants, rng), caption, references=captions) for caption in captions
         ]
 
-    def format(self, answer, size):
-        """The caption as it is."""
-        return answer
-
     def parse(self, text, size):
         """The text without white space around it; None when nothing is left."""
         return text.strip() or None

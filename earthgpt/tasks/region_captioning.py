@@ -51,10 +51,6 @@ class RegionCaptioning(Task):
         _, label, probability = max(same)
         return Deduced(with_article(class_name(label)), probability=probability)
 
-    def format(self, answer, size):
-        """The phrase as it is."""
-        return answer
-
     def parse(self, text, size):
         """The text without white space around it; None when nothing is left."""
         return text.strip() or None

@@ -67,14 +67,6 @@ class SceneClassification(Task):
         best, total = max(zip(likely, choices, strict=True), key=lambda pair: pair[0]), sum(likely)
         return Deduced(self.format(best[1], facts.size), probability=best[0] / total if total else 0.0)
 
-    def format(self, answer, size):
-        """The class name as it is."""
-        return answer
-
-    def parse(self, text, size):
-        """The text without white space and full stop around it; None when nothing is left."""
-        return text.strip().rstrip(".").strip() or None
-
     def compare(self, predictions, answers):
         """Top-1 accuracy and its average over the classes, each by the strict and the lenient policy."""
         scores = answer_scores(predictions, answers)

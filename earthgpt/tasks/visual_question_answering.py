@@ -126,14 +126,6 @@ class VisualQuestionAnswering(Task):
         found = read_back((self.presence, self.count, self.comparison, self.location, *_OTHER_WORDS), words)
         return {field: _label(field, noun) for field, noun in (found or {}).items()}
 
-    def format(self, answer, size):
-        """The answer as it is."""
-        return answer
-
-    def parse(self, text, size):
-        """The text without white space and full stop around it; None when nothing is left."""
-        return text.strip().rstrip(".").strip() or None
-
     def compare(self, predictions, answers):
         """Accuracy by the strict and the lenient policy; counts apart where any true answer is a number."""
         scores = answer_scores(predictions, answers)

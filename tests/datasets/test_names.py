@@ -1,5 +1,8 @@
 """The name of a sample says what part it is held out with, so it is the same whichever folder is named as the root."""
 
+import re
+from pathlib import Path
+
 import pytest
 from fakes import FAKES
 
@@ -23,3 +26,11 @@ def test_names_are_the_same_from_the_folder_of_a_set_and_from_the_one_above(name
     FAKES[name](tmp_path / "download")
     names = [sample.name for sample in dataset.read(root, dataset.splits[0])]
     assert names and names == [sample.name for sample in dataset.read(root.parent, dataset.splits[0])]
+
+
+def test_every_data_set_is_read_by_a_test():
+    """Each is named in one of these files, beside what its download looks like; own_* are named by what they hold."""
+    text = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("*.py"))
+    assert [
+        name for name in lookup.names("datasets") if name[:4] != "own_" and not re.search(rf"\b{name}\b", text)
+    ] == []

@@ -190,7 +190,7 @@ def test_a_folder_is_told(tmp_path):
 
 
 def test_an_unknown_sensor_is_told():
-    with pytest.raises(EarthGPTError, match="one of optical, sar, infrared; not 'lidar'"):
+    with pytest.raises(EarthGPTError, match=f"one of {', '.join(Sensor)}; not 'lidar'"):
         open_raster(PICTURE, "lidar")
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from earthgpt.geo import readers
 from earthgpt.geo.geotiff import write_geotiff
 from earthgpt.geo.scene import open_scene
-from earthgpt.types import EarthGPTError
+from earthgpt.types import EarthGPTError, Sensor
 from tests.downloads import real
 
 rasterio = pytest.importorskip("rasterio")
@@ -302,7 +302,7 @@ def test_temperatures_are_stretched_by_degrees(tmp_path):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"sensor": "lidar"}, "one of optical, sar, infrared; not 'lidar'"),
+        ({"sensor": "nose"}, f"one of {', '.join(Sensor)}; not 'nose'"),
         ({"stretch": "3000"}, "A stretch is black:white"),
         ({"stretch": "9:1"}, "A stretch is black:white"),
         ({"stretch": "1%:101%"}, "A stretch is black:white"),
