@@ -17,6 +17,7 @@ RUN uv pip install --torch-backend ${BACKEND} "torch>=2.6" \
     && /opt/earthgpt/bin/python -c 'import torch; print("torch==" + torch.__version__)' > torch.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY earthgpt earthgpt
+COPY recipes recipes
 RUN uv pip install -c torch.txt -c requirements/constraints.txt ".[serve]"
 
 FROM python:${PYTHON}-slim

@@ -259,15 +259,26 @@ class BuildRecipe(_Tree):
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type[_Tree] = Recipe) -> Any:
-    """A recipe of a kind from a TOML file; ``overrides`` are ``key=value`` with dots for what lies deeper
-    (``sources.0.root=..``).
+    """A recipe of a kind from a TOML file, or one of the package by its name ("debug"); ``overrides`` are ``key=value``
+    with dots for what lies deeper (``sources.0.root=..``).
 
     A value is read as TOML and, where that fails, taken as a string. Raises EarthGPTError for what names no file, a
     missing or broken one, an unknown key, a value of the wrong kind, and stages (``after``) that go in a circle.
     """
     if not isinstance(path, str | Path):
         raise EarthGPTError(f"A recipe is a {kind.__name__} or the path of its TOML file, not a {type(path).__name__}.")
-    return _load(Path(path), overrides, kind, ())
+    path, own = Path(path), _own()
+    if not path.exists() and str(path) in own:
+        path = own[str(path)]
+    elif not path.exists() and path.stem in own:
+        raise EarthGPTError(f"There is no recipe {path}; the package has one that is called {path.stem}.")
+    return _load(path, overrides, kind, ())
+
+
+def _own() -> dict[str, Path]:
+    """The recipes that come with the package, by name: beside it in its repository, inside it where it is installed."""
+    here = Path(__file__).parent
+    return {path.stem: path for folder in (here.parent, here) for path in sorted((folder / "recipes").glob("*.toml"))}
 
 
 def _load(path: Path, overrides: Sequence[str], kind: type[_Tree], later: tuple[Path, ...]) -> Any:

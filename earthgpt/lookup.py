@@ -7,6 +7,7 @@ import importlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from earthgpt.types import EarthGPTError
@@ -38,16 +39,29 @@ def find(kind: str, name: str) -> Any:
 
 
 def _load(path: str, attribute: str) -> Any:
+    module = _module(path)
+    if not hasattr(module, attribute):
+        raise EarthGPTError(f"Module {path!r} defines no {attribute}.")
+    return getattr(module, attribute)
+
+
+def _module(path: str) -> ModuleType:
     try:
-        module = importlib.import_module(path)
+        return importlib.import_module(path)
     except ModuleNotFoundError as error:
         # Only the module that was asked for may be a wrong name; an import that fails inside it is another mistake.
         if error.name is None or not (path == error.name or path.startswith(f"{error.name}.")):
             raise
         raise EarthGPTError(f"No Python module {path!r}: {error.name!r} is not on the import path.") from None
-    if not hasattr(module, attribute):
-        raise EarthGPTError(f"Module {path!r} defines no {attribute}.")
-    return getattr(module, attribute)
+
+
+def import_all(names: str) -> None:
+    """Imports modules of one's own, named with commas between them, for what they register.
+
+    Raises EarthGPTError for one that is not there.
+    """
+    for name in filter(None, map(str.strip, names.split(","))):
+        _module(name)
 
 
 def hint(name: str, known: Iterable[str]) -> str:

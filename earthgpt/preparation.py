@@ -63,11 +63,14 @@ def new_model(recipe: Recipe, parts: list[Part]) -> tuple[EarthGPTForConditional
     tokenizer = AutoTokenizer.from_pretrained(kept)
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     vit = _configuration(new.vit)
+    image_size = recipe.image_size or getattr(vit, "image_size", None)
+    if not image_size:
+        raise EarthGPTError(f"A vit of model_type {vit.model_type} says no image_size: give the recipe one.")
     config = EarthGPTConfig(
         vit_config=vit,
         cnn_config=_configuration(new.cnn),
         text_config=_configuration({**new.text, "vocab_size": len(tokenizer), **ids}),
-        image_size=recipe.image_size or vit.image_size,
+        image_size=image_size,
         vit_layers=new.vit_layers and list(new.vit_layers),
         cnn_stages=new.cnn_stages and list(new.cnn_stages),
         image_token_id=tokenizer.convert_tokens_to_ids("<image>"),

@@ -72,7 +72,8 @@ def read(root, split, defects):
     for name in ("a", "b", "a"):
         yield Sample(IMAGE, name, (9, 9), "sar", regions=(Region(Box(0, 0, 1, 1), "ship"),))
 
-DATASET = Dataset("Mine", ("sar",), ("region_captioning", *DETECTION), "", "", "", ("all",), ("ship",), {"all": 3}, read)
+TASKS = ("region_captioning", *DETECTION)
+DATASET = Dataset("Mine", ("sar",), TASKS, "", "", "", ("all",), ("ship",), {"all": 3}, read)
 """
 
 

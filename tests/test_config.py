@@ -144,6 +144,18 @@ def test_a_recipe_that_is_not_there_is_told(tmp_path):
         load_recipe(tmp_path / "none.toml")
 
 
+def test_a_recipe_of_the_package_is_called_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe("debug", ["steps=7"]).steps == 7
+    assert load_recipe("build_mmrs", (), BuildRecipe).sources
+    assert load_recipe("tiny").model == "runs/tiny-encoders/model", "the stage before it is found beside it"
+    with pytest.raises(EarthGPTError, match=r"no recipe recipes/debug\.toml; .* called debug"):
+        load_recipe("recipes/debug.toml")
+    (tmp_path / "debug").write_text("steps = 'many'")
+    with pytest.raises(EarthGPTError, match=r"debug: .*steps"):
+        load_recipe("debug")
+
+
 def test_a_saved_recipe_is_the_same_recipe(small, tmp_path):
     recipe = load_recipe(small, ["steps=7"])
     save_recipe(recipe, tmp_path / "recipe.json")

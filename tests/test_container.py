@@ -34,6 +34,7 @@ def test_the_project_is_built_of_what_is_copied():
     copied = " ".join(steps("COPY")).split()
     needed = [project["project"]["readme"], *project["project"]["license-files"]]
     needed += project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    needed += project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
     assert set(needed) <= set(copied)
 
 

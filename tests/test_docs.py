@@ -188,11 +188,11 @@ def parse(words: list[str]) -> None:
         assert words and words[0] in command.commands, f"There is no command {words}."
         command, names, words = command.commands[words[0]], [*names, words[0]], words[1:]
     given = command.make_context(" ".join(names), [*words]).params
-    if names in (["train"], ["build"]) and (ROOT / given["recipe"]).is_file():
+    if names in (["train"], ["build"]):
         from earthgpt.config import BuildRecipe, Recipe, load_recipe
 
-        kind = BuildRecipe if names == ["build"] else Recipe
-        load_recipe(ROOT / given["recipe"], given["overrides"] or (), kind)
+        kind, file = BuildRecipe if names == ["build"] else Recipe, ROOT / given["recipe"]
+        load_recipe(file if file.is_file() else given["recipe"], given["overrides"] or (), kind)
 
 
 @functools.cache
@@ -233,7 +233,9 @@ def check(words: list[str]) -> None:
         assert name in OTHERS, f"{words}: a command that no test knows"
 
 
-OTHERS = {".", "cd", "docker", "lmms-eval", "pre-commit", "ray", "sort", "srun", "tail", "tar", "vllm", "zensical"}
+OTHERS = {
+    ".", "cd", "docker", "export", "lmms-eval", "pre-commit", "ray", "sort", "srun", "tail", "tar", "vllm", "zensical",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(

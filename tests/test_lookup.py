@@ -1,9 +1,13 @@
 """Names of data sets and tasks."""
 
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import earthgpt
 from earthgpt import lookup
 from earthgpt.datasets import Dataset
 from earthgpt.tasks import Task
@@ -63,3 +67,21 @@ def test_a_dotted_name_loads_from_a_users_package(tmp_path, monkeypatch):
     finally:
         for name in [name for name in sys.modules if name.startswith("lookup_fixture")]:
             del sys.modules[name]
+
+
+def test_modules_of_ones_own_are_imported_with_the_model(tmp_path):
+    """``EARTHGPT_PLUGINS``, in a process of its own: what is registered stays."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "patches.py").write_text(
+        "from transformers import AutoConfig, PreTrainedConfig\n"
+        "from earthgpt import EarthGPTConfig\n"
+        "class Patches(PreTrainedConfig):\n    model_type = 'patches'\n"
+        "AutoConfig.register('patches', Patches)\n"
+    )
+    code = "import earthgpt.model, transformers; print(type(transformers.AutoConfig.for_model('patches')).__name__)"
+    paths = os.pathsep.join(map(str, (tmp_path, Path(earthgpt.__file__).parents[1])))
+    for plugins, said in (("mine.patches", "Patches"), ("mine.nothing", "No Python module 'mine.nothing'")):
+        ways = {**os.environ, "PYTHONPATH": paths, "EARTHGPT_PLUGINS": plugins}
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ways)
+        assert said in done.stdout + done.stderr, done.stderr
+        assert (done.returncode == 0) == (plugins == "mine.patches")

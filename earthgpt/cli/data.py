@@ -24,7 +24,7 @@ def build(
 ) -> None:
     """Build an instruction set in the form of MMRS-1M. A build that was stopped goes on.
 
-    Example: earthgpt build recipes/build_mmrs.toml policy=clean output=data/mmrs-clean
+    Example: earthgpt build build_mmrs policy=clean output=data/mmrs-clean
     """
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 

@@ -82,7 +82,7 @@ Reports = Annotated[
 ]
 
 # Recipes, tasks, models.
-Recipe = Annotated[Path, typer.Argument(help="A TOML file.", metavar="RECIPE")]
+Recipe = Annotated[Path, typer.Argument(help="A TOML file, or the name of a recipe of the package.", metavar="RECIPE")]
 Overrides = Annotated[list[str] | None, typer.Argument(help="key=value ...", metavar="KEY=VALUE")]
 TaskOptions = Annotated[
     list[str] | None, typer.Option("--option", help="NAME=VALUE of the task, such as protocol=voc07, meteor=true.")

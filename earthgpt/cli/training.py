@@ -18,7 +18,9 @@ def train(
 ) -> None:
     """Train as a recipe says. A run that was stopped goes on.
 
-    Example: earthgpt train recipes/debug.toml steps=20 output=runs/first
+    \b
+    Example: earthgpt train debug steps=20 output=runs/first
+    Example: earthgpt train my/recipe.toml
     """
     be_quiet()
     from earthgpt.config import load_recipe
