@@ -13,6 +13,7 @@ import torch
 
 from earthgpt.generation import Answer, Reading, choice_probabilities, generate
 from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.geo.tiles import tile_side
 from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
 from earthgpt.model.loading import DEFAULT
@@ -27,7 +28,7 @@ from earthgpt.tasks import (
     visual_grounding,
     visual_question_answering,
 )
-from earthgpt.tasks.wording import class_meant, class_names
+from earthgpt.tasks.wording import class_meant, class_name, class_names
 from earthgpt.types import Box, Conversation, EarthGPTError, Message, OrientedBox, Region, Sensor
 
 _log = logging.getLogger("earthgpt")
@@ -89,7 +90,10 @@ class EarthGPT:
     def ask(self, image: Any, question: str, sensor: Sensor | str | None = None) -> str:
         """A short answer to a question in words."""
         question = visual_question_answering.TASK.question(_words(question, "question"))
-        return self._say(open_raster(image, sensor), question).text.strip()
+        raster = open_raster(image, sensor)
+        if visual_question_answering.TASK.objects_in(question):
+            self._tell_of_size(raster)
+        return self._say(raster, question).text.strip()
 
     def caption(self, image: Any, sensor: Sensor | str | None = None) -> str:
         """One sentence about the image."""
@@ -138,6 +142,7 @@ class EarthGPT:
         """
         raster = open_raster(image, sensor)
         phrase = _words(phrase, "phrase")
+        self._tell_of_size(raster)
         grammar = visual_grounding.TASK.grammar(oriented)
         answer = self._say(raster, visual_grounding.TASK.question(phrase, oriented), grammar)
         found = next(visual_grounding.TASK.spans(answer.text, raster.size), None)
@@ -161,6 +166,7 @@ class EarthGPT:
         if not (isinstance(min_score, int | float | np.number) and 0 <= min_score <= 1):
             raise EarthGPTError(f"min_score is a number from 0 to 1, not {min_score!r}.")
         raster, classes, found = open_raster(image, sensor), class_names(classes), []
+        self._tell_of_size(raster)
         memory = Memory(self)  # the image is looked at once for all classes
         for label in (None,) if classes is None else classes:
             label = None if label is None else _words(label, "class")
@@ -181,6 +187,31 @@ class EarthGPT:
         known = heads.vocabulary.seen_by(sensor) if heads is not None else ()
         names = class_names(classes) if known and classes else ()
         return [one for one in names if class_meant(one, known) is None]
+
+    def labels(self, classes: str | Iterable[str] | None = None, sensor: Sensor | str | None = None) -> list[str]:
+        """What ``detect`` calls the objects of some classes in images of a sensor, in their order: what files number
+        classes by, the same for every image. With None all classes that the dense heads find by any sensor; none
+        without dense heads."""
+        heads = self.model.dense_heads if self.constrained else None
+        if not classes:
+            return [] if heads is None else list(heads.vocabulary.objects)
+        known = () if heads is None else heads.vocabulary.seen_by(sensor)
+        return list(dict.fromkeys(class_meant(one, known) or class_name(one) for one in class_names(classes)))
+
+    def seen_whole(self, raster: Raster) -> str:
+        """What is lost where objects are looked for in an image as a whole: a sentence, "" where the image is no larger
+        than one of the tiles that ``scenes.scan`` would go through."""
+        (width, height), tile = raster.size, tile_side(self.processor.image_size)
+        if max(width, height) <= tile:
+            return ""
+        return (
+            f"{width:,} x {height:,} pixels are looked at as a whole, and small objects are missed: tiles of {tile} "
+            "find them (the command detect, ask --tile, earthgpt.scenes.scan, or a job of the server)."
+        )
+
+    def _tell_of_size(self, raster: Raster) -> None:
+        if said := self.seen_whole(raster):
+            _log.warning("%s: %s", raster.name, said)
 
     def chat(self, image: Any = None, sensor: Sensor | str | None = None) -> Chat:
         """A dialogue of several turns about an image, or about none."""

@@ -20,7 +20,7 @@ _NUMBERS = re.compile(_NUMBER, re.IGNORECASE)
 # GeoChat: {<10><20><30><40>|<45>}; and whatever stands in the innermost brackets or parentheses.
 _GROUP = re.compile(r"\{((?:<[^<>{}]*>)+)(?:\|<([^<>{}]*)>)?\}|[\[(]([^\[\](){}]*)[\])]")
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
-_BOX_KEYS = ("box", "bbox", "bbox_2d", "obb", "polygon", "poly")
+_BOX_KEYS = ("box", "bbox", "bbox_2d", "obb", "polygon", "poly", "corners")
 _EDGE_KEYS = (("x1", "y1", "x2", "y2"), ("xmin", "ymin", "xmax", "ymax"), ("left", "top", "right", "bottom"))
 _LABEL_KEYS = ("label", "class", "category", "name")
 _NOT_FINITE = "box with a number that is not finite"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
+import math
 import os
 import re
 from codecs import BOM_UTF8
@@ -384,7 +385,7 @@ def yolo_line(line: str) -> Sequence[float] | None:
 
 
 def labelme(path: Path) -> AnnotatedImage:
-    """The image of a LabelMe JSON: its rectangles and polygons. Points, lines and circles are counted."""
+    """The image of a LabelMe JSON: its rectangles, polygons and circles. Points and lines are counted."""
     annotations, defects = [], Counter()
     with shaped(path, "LabelMe file"):
         content = load_json(path)
@@ -393,6 +394,9 @@ def labelme(path: Path) -> AnnotatedImage:
             corners = [(float(x), float(y)) for x, y in shape["points"]]
             if kind == "rectangle" and len(corners) > 1:  # two opposite corners in any order, or all four
                 annotations.append(Annotation(label, hull_bbox(corners)))
+            elif kind == "circle" and len(corners) == 2 and corners[0] != corners[1]:  # its middle, and a point of it
+                (x, y), radius = corners[0], math.dist(*corners)
+                annotations.append(Annotation(label, (x - radius, y - radius, 2 * radius, 2 * radius)))
             elif kind in ("polygon", "rotation") and len(corners) > 2:
                 annotations.append(Annotation(label, (), tuple(chain(*corners))))
             else:

@@ -86,7 +86,10 @@ def read_predictions(
     if found == "results" and fields:
         found = "json"
     if found == "coco":
-        raise EarthGPTError(f"{path} holds annotations: name it with --truth, and give the predictions.")
+        raise EarthGPTError(
+            f"{path} holds annotations: name it with --truth, and give the predictions. Those of earthgpt detect are "
+            "read as it prints them: --json > FILE."
+        )
     if found == "results" and truth is None:
         raise EarthGPTError(f"{path} holds results in COCO's form: name their annotations with --truth instances.json.")
     names = {} if found == "results" else _fields(rows, fields or {}, truth is not None, path)

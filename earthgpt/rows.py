@@ -21,11 +21,13 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "report")
 NAMES: Mapping[str, tuple[str, ...]] = {
     "prediction": (
         "prediction", "predictions", "predicted", "pred", "predict", "prediction_text", "output", "outputs", "response",
-        "model_output", "model_answer", "pred_answer", "generated", "filtered_resps", "resps", "text", "caption",
+        "model_output", "model_answer", "pred_answer", "pred_label", "predicted_label", "y_pred", "generated",
+        "filtered_resps", "resps", "detections", "regions", "text", "caption",
     ),
     "truth": (
-        "ground_truth", "groundtruth", "truth", "gt", "gt_answer", "gt_bbox", "gt_boxes", "annotation", "annotations",
-        "target", "references", "reference", "captions", "answers", "label", "labels",
+        "ground_truth", "groundtruth", "truth", "gt", "gt_answer", "gt_label", "gt_bbox", "gt_boxes", "true_label",
+        "y_true", "annotation", "annotations", "target", "references", "reference", "captions", "answers", "label",
+        "labels",
     ),
     "id": ("id", "question_id", "qid", "sample_id", "index", "doc_id"),
     "image": ("image", "image_id", "image_name", "image_path", "img", "img_id", "img_path", "file_name", "filename"),

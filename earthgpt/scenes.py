@@ -23,7 +23,7 @@ from earthgpt.geo.merging import Detections, detections, merge
 from earthgpt.geo.placing import Feature, Layer
 from earthgpt.geo.raster import Raster
 from earthgpt.geo.scene import Scene
-from earthgpt.geo.tiles import Window, windows
+from earthgpt.geo.tiles import Window, tile_side, windows
 from earthgpt.grammar import Grammar
 from earthgpt.metrics.accuracy import number
 from earthgpt.perception import Seen, deduce, known_scenes
@@ -601,12 +601,11 @@ def around(window: Window, side: int, size: Size) -> Window:
 def tile_for(scene: Scene, seen: int, gsd_m: float | None = None) -> int:
     """The side of a tile in pixels of the scene, for a model that sees ``seen`` pixels a side.
 
-    gsd_m: metres that a pixel of what the model sees shall have. Without it, four pixels a side of the scene become
-    one: the scale of the images that the model learned from, which it sees whole.
+    gsd_m: metres that a pixel of what the model sees shall have; without it the side is ``tile_side``.
     Raises EarthGPTError where the scene's own is not known.
     """
     if gsd_m is None:
-        return 4 * seen
+        return tile_side(seen)
     if not scene.gsd_m:
         raise EarthGPTError(f"{scene.name} does not say how many metres a pixel has: give --tile in pixels.")
     return max(LEAST_TILE, round(seen * gsd_m / scene.gsd_m))

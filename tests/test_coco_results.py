@@ -139,6 +139,16 @@ def test_captions_are_scored_on_those_of_coco(tmp_path, categories, named):
         )
 
 
+def test_what_detect_prints_is_scored_on_annotations(tmp_path, coco):
+    ship = {"label": "ship", "corners": [[10, 10], [30, 10], [30, 20], [10, 20]], "score": 0.5}
+    lines = [{"image": "photos/a.jpg", "regions": [ship]}, {"image": "photos/b.jpg", "regions": []}]
+    (tmp_path / "said.jsonl").write_text("".join(json.dumps(one) + "\n" for one in lines))
+    first, second = read(tmp_path / "said.jsonl", DETECT, truth=coco).questions
+    assert first.prediction[0].box.bounds == Box(0.1, 0.2, 0.3, 0.4) and second.prediction == ()
+    report, _ = score(DETECT, tmp_path / "said.jsonl", truth=coco, rounds=0)
+    assert report.metrics["recall"] == 0.5 and report.metrics["precision"] == 1
+
+
 @pytest.mark.parametrize("name", [7, "7", "a", "sea/a.jpg"])
 def test_rows_of_other_forms_name_images_of_coco_by_number_or_file(tmp_path, coco, name):
     rows = [

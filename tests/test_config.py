@@ -151,7 +151,7 @@ def test_a_recipe_of_the_package_is_called_by_its_name(tmp_path, monkeypatch):
     assert load_recipe("tiny").model == "runs/tiny-encoders/model", "the stage before it is found beside it"
     with pytest.raises(EarthGPTError, match=r"no recipe recipes/debug\.toml; .* called debug"):
         load_recipe("recipes/debug.toml")
-    (tmp_path / "debug").write_text("steps = 'many'")
+    (tmp_path / "debug").write_text("steps = 'many'\noutput = 'x'\n")
     with pytest.raises(EarthGPTError, match=r"debug: .*steps"):
         load_recipe("debug")
 

@@ -12,7 +12,9 @@ from PIL import Image
 
 import earthgpt
 from earthgpt.cli import console
+from earthgpt.datasets import synthetic
 from earthgpt.geo.geotiff import write_geotiff
+from earthgpt.types import Sensor
 
 
 @pytest.fixture
@@ -158,11 +160,33 @@ def test_a_scene_without_a_valid_pixel_is_told(run, model_folder, tmp_path):
 def test_each_of_many_images_has_an_output_by_its_name(run, scene, harbor, model_folder, says, tmp_path):
     says("There is one ship [0.500,0.500,0.600,0.600] in the image.")
     assert told(run("detect", scene, harbor, "-m", model_folder, "-o", tmp_path / "x.geojson"), "{name}")
+    assert told(run("detect", scene, harbor, "-m", model_folder, "-o", tmp_path / "x.coco.json"), "{name}.coco.json")
     assert run("detect", scene, harbor, "-m", model_folder, "-o", tmp_path / "{name}.geojson")[0] == 0
     assert {path.name for path in tmp_path.glob("*.geojson")} == {"scene.geojson", "harbor.geojson"}
     (tmp_path / "broken.png").write_bytes(b"nothing")
     code, _, err = run("detect", scene, tmp_path / "broken.png", "-m", model_folder)
     assert code == 3 and "1 of 2 images failed" in err and "broken.png" in err
+
+
+def test_classes_have_the_same_number_in_the_files_of_all_images(run, tmp_path):
+    for i, (seed, sensor) in enumerate(((300, "optical"), (301, "optical"))):
+        Image.fromarray(synthetic.scene(seed, Sensor(sensor), (160, 160)).image()).save(tmp_path / f"{i}.png")
+    (tmp_path / "out").mkdir()
+    for name in ("yolo.txt", "coco.json"):
+        asked = ("-c", "storage tanks", "-c", "ship", "-s", "optical", "-o", tmp_path / "out" / f"{{name}}.{name}")
+        assert run("detect", tmp_path / "0.png", tmp_path / "1.png", *asked)[0] == 0
+    for i in range(2):
+        assert (tmp_path / "out" / f"{i}.yolo.names").read_text().split("\n")[:2] == ["storage tank", "ship"]
+        categories = json.loads((tmp_path / "out" / f"{i}.coco.json").read_text())["categories"]
+        assert categories == [{"id": 1, "name": "storage tank"}, {"id": 2, "name": "ship"}]
+    assert run("detect", tmp_path / "0.png", "-o", tmp_path / "out" / "all.coco.json")[0] == 0
+    categories = json.loads((tmp_path / "out" / "all.coco.json").read_text())["categories"]
+    known = earthgpt.load().model.dense_heads.vocabulary.objects
+    assert [one["name"] for one in categories] == list(known), "the same for images of every sensor"
+    assert run("detect", tmp_path / "0.png", "-o", tmp_path / "out" / "all.geojson")[0] == 0
+    found = {one["properties"]["label"] for one in json.loads((tmp_path / "out/all.geojson").read_text())["features"]}
+    style = (tmp_path / "out" / "all.qml").read_text()
+    assert found and [one for one in known if f'"{one}"' in style] == [one for one in known if one in found]
 
 
 def test_images_of_one_name_are_named_and_a_format_that_needs_a_place_is_refused_before_the_work(
@@ -236,3 +260,15 @@ def test_threads_that_wait_soon_sleep_unless_somebody_chose_otherwise(monkeypatc
     monkeypatch.delenv("GOMP_SPINCOUNT")
     console.be_quiet()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE" and "GOMP_SPINCOUNT" not in os.environ
+
+
+def test_objects_in_a_large_image_that_is_seen_whole_are_told_to_be_missed(run, tmp_path, caplog):
+    Image.fromarray(synthetic.scene(300, Sensor.OPTICAL, (900, 700)).image()).save(tmp_path / "a.png")
+    for command, words in (("ask", "How many ships are there?"), ("ground", "the ship")):
+        assert run(command, tmp_path / "a.png", words)[0] == 0
+        assert "looked at as a whole, and small objects are missed: tiles of 896" in caplog.text
+        caplog.clear()
+    assert run("ask", tmp_path / "a.png", "What is the weather like?")[0] == 0
+    assert run("detect", tmp_path / "a.png", "-c", "ship")[0] == 0
+    assert run("ask", tmp_path / "a.png", "How many ships are there?", "--tile", "448")[0] == 0
+    assert "as a whole" not in caplog.text

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from earthgpt.cards import made_with
 from earthgpt.cli.console import be_quiet, err, load_model, note, out, ready, region_line, region_value, say
 from earthgpt.cli.options import (
     CRS,
@@ -42,7 +43,7 @@ from earthgpt.cli.options import (
     Units,
     grouped,
 )
-from earthgpt.cli.surveys import made_with, objects_of, say_what_is_guessed, survey, write_features
+from earthgpt.cli.surveys import objects_of, say_what_is_guessed, survey, write_features
 from earthgpt.types import Box, EarthGPTError, Region
 
 

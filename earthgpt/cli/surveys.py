@@ -68,9 +68,11 @@ def _of(path: Path | str, error: str) -> str:
 
 def _for_each(path: Path | None, names: Sequence[str]) -> list[Path | None]:
     """Where what is said of each image is written: the path, with its name in place of {name}."""
+    from earthgpt.geo.vectors import ending_of
+
     many = path is not None and len(names) > 1
     if many and "{name}" not in path.name:
-        raise EarthGPTError(f"There are {len(names)} images: put {{name}} into it, as in {{name}}{path.suffix}.")
+        raise EarthGPTError(f"There are {len(names)} images: put {{name}} into it, as in {{name}}{ending_of(path)}.")
     if many and (same := [name for name, count in Counter(names).items() if count > 1]):
         some = ", ".join(same[:3]) + (", ..." if len(same) > 3 else "")
         raise EarthGPTError(
@@ -175,7 +177,7 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
         said = {"question": job.question} if job.task == "ask" else {}
         said |= {SAID[job.task]: regions[0].label, "score": round(regions[0].score, 4)}
         say({"image": str(scene.name), **said}, how.as_json, f"{name}{regions[0].label}")
-        _write(scene, job, found, made, how)
+        _write(assistant, scene, job, found, made, how)
         return
     value = {"image": str(scene.name), "regions": [region_value(region, scene.size) for region in regions]}
     if total > 1:
@@ -190,7 +192,7 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
         lines += [f"sum of the answers: {found.total:,.0f}"] if found.total is not None else []
     lines = lines or ["nothing found"]
     say(value, how.as_json, "\n".join(f"{name}{line}" for line in lines))
-    _write(scene, job, found, made, how)
+    _write(assistant, scene, job, found, made, how)
 
 
 def objects_of(wanted: dict[str, Any]) -> Sequence[str]:
@@ -216,16 +218,21 @@ def say_what_is_guessed(assistant: Any, classes: Sequence[str], sensor: str | No
         )
 
 
-def _write(scene: Any, job: Any, found: Any, made: Made, how: Survey) -> None:
+def _write(assistant: Any, scene: Any, job: Any, found: Any, made: Made, how: Survey) -> None:
     """The files of one image, and what they were made with."""
     from dataclasses import asdict
 
-    from earthgpt.cards import write_run_card
+    from earthgpt.cards import made_with, write_run_card
+    from earthgpt.geo.vectors import FORMATS, ending_of
 
     output = made.output
     common = made_with(how.model)
     for path in filter(None, (output, made.preview)):
-        write_features(path, found.features, scene, common, how.overwrite)
+        classes = job.classes if job.task == "classify" else ()
+        # Of all classes only files that number them have those that were not found: a legend is better without.
+        if job.task == "detect" and (job.classes or FORMATS[ending_of(path)].numbered):
+            classes = assistant.labels(job.classes, scene.sensor)
+        write_features(path, found.features, scene, common, how.overwrite, classes=classes)
     if output:
         _record(output).unlink(missing_ok=True)
         write_run_card(
@@ -271,13 +278,6 @@ def _window(text: str) -> tuple[int, int, int, int]:
     return left, top, width, height
 
 
-def made_with(model: str) -> dict[str, str]:
-    """What holds for all features of a command: the model, and when they are made."""
-    import time
-
-    return {"model": model, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-
-
 def write_features(
     path: Path,
     features: Sequence[Any],
@@ -285,9 +285,11 @@ def write_features(
     common: dict[str, Any],
     overwrite: bool,
     columns: dict[str, type] | None = None,
+    classes: Sequence[str] = (),
 ) -> None:
     from earthgpt.geo.vectors import open_writer
 
-    with open_writer(path, scene, properties=common, columns=columns, overwrite=overwrite) as writer:
+    options = {"properties": common, "columns": columns, "classes": classes, "overwrite": overwrite}
+    with open_writer(path, scene, **options) as writer:
         writer.add(features)
     note(f"Wrote {path}")

@@ -23,6 +23,7 @@ from earthgpt.types import EarthGPTError, Sensor
 
 PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 CLASS_FILES = ("classes.txt", "classes.json", "data.yaml", "data.yml", "obj.names")
+OURS = re.compile(r"\.(yolo|yolo-obb|dota)$")  # what ``earthgpt detect`` has between the name of an image and .txt
 KINDS = ("voc", "labelme", "coco", "dota", "yolo")  # where an image has annotations of several kinds, the first counts
 
 
@@ -119,6 +120,8 @@ def annotations(source, kind, root, images, strays):
         return
     elif kind == "dota":
         image = formats.dota(source)
+        blank = [one._replace(label=one.label.replace("-", " ")) for one in image.annotations]  # DOTA has no blanks
+        image = image._replace(annotations=tuple(blank))
     else:
         size = image_files.size_if_there(path, Counter())  # counted where the sample is made
         image = formats.yolo(source, size)
@@ -133,7 +136,9 @@ def file_name(stated):
 def nearest(root, images, source, file, part):
     """The image of that name whose folders resemble those of the annotation most; none of another part."""
     folders = {*source.relative_to(root).parts, *re.split(r"[\\/]", file)}
-    there = {path: folder_part(root, path) for path in images.get(Path(file_name(file)).stem, ())}
+    stem = Path(file_name(file)).stem
+    found = images.get(stem) or images.get(OURS.sub("", stem), ())
+    there = {path: folder_part(root, path) for path in found}
     fitting = [path for path, its_part in there.items() if part is None or its_part in (None, part)]
     return max(fitting, key=lambda path: len(folders & set(path.relative_to(root).parts)), default=None)
 

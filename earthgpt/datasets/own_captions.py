@@ -26,7 +26,10 @@ def read(root, split, defects):
         ours = {"prompt", "model", "reading", "error"} <= set(rows.fieldnames)  # what a model said is not true
         if ours or not {"image", "caption"} <= set(rows.fieldnames):
             strays[path, its_part]["tables without image and caption"] += 1
-            others.append((path, first.strip()))
+            why = f"needs a first line with image and caption; it has {first.strip()!r}"
+            if ours:
+                why = "is what a model said: of what is true keep the columns image and caption alone"
+            others.append(f"{path} {why}.")
             continue
         with shaped(path, "list of captions"):
             for row in rows:
@@ -42,8 +45,7 @@ def read(root, split, defects):
                 elif part is not None and parts[image] != part:  # all its captions go with the first that says one
                     strays[image, parts[image]]["captions of another part than their image"] += 1
     if not captions and others:
-        path, first = others[0]
-        raise EarthGPTError(f"{path} needs a first line with image and caption; it has {first!r}.")
+        raise EarthGPTError(others[0])
     if not captions:
         raise EarthGPTError(f"No line of a .csv with image and caption names an image in {root}.")
     chosen, sensor = in_split(root, parts, split, defects, strays), sensor_of(root)

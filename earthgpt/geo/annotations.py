@@ -18,6 +18,8 @@ class COCO(Text):
     answer, metres) stands in the annotation under the name of its column.
     """
 
+    numbered = True
+
     def head(self) -> None:
         self.count = 0
         # Readers take the members by name, so the categories may come when all are known.
@@ -57,6 +59,7 @@ class YOLO(Text):
     one, as Ultralytics saves what it predicts. A line for each class stands in
     ``<name>.yolo.names`` beside it (of oriented boxes ``<name>.yolo-obb.names``)."""
 
+    numbered = True
     beside = (".names",)
 
     def head(self) -> None:

@@ -29,11 +29,13 @@ class Sink:
     """A file in the making. ``add`` hands over ``batch`` features at a time to ``write``; ``finish`` completes it.
 
     path: where it grows. name: the final name without its ending. Each may raise OSError and EarthGPTError.
-    needs_place: whether there must be longitude and latitude. beside: suffixes of what is written with it.
+    needs_place: whether there must be longitude and latitude. numbered: whether classes are stated by their numbers,
+    which have to be the same in files of other images. beside: suffixes of what is written with it.
     """
 
     batch = 1
     needs_place = False
+    numbered = False
     beside: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()  # what else is left beside ``path``, to be removed
 

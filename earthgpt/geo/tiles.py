@@ -121,3 +121,9 @@ def _move(box: Box | OrientedBox, window: Window, size: Size) -> Box | OrientedB
     if isinstance(box, OrientedBox):
         return OrientedBox.from_pixels(corners, (width, height))
     return Box.from_pixels(*corners[0], *corners[2], (width, height))
+
+
+def tile_side(seen: int) -> int:
+    """The side of a tile in pixels of its scene, for a model that sees ``seen`` pixels a side: four become one, which
+    is the scale of the images that the model learned from, and which it sees whole."""
+    return 4 * seen

@@ -180,9 +180,7 @@ def check_output(
     path = Path(path)
     if path.exists() and any(Path(one).exists() and path.samefile(one) for one in inputs):
         raise EarthGPTError(f"{path} is one of the inputs: choose another name for what is written.")
-    ending = next((ending for ending in FORMATS if path.name.lower().endswith(ending)), None)
-    if ending is None:
-        raise EarthGPTError(f"Results are written as {', '.join(FORMATS)}; not {path.suffix or path.name!r}.")
+    ending = ending_of(path)
     if raster is not None and FORMATS[ending].needs_place and not (layer := Layer(raster)).on_earth:
         raise EarthGPTError(
             f"{ending[1:].upper()} has longitude and latitude only; write .csv or .geojson. {layer.notes[0]}"
@@ -194,6 +192,15 @@ def check_output(
             raise EarthGPTError(
                 f"{one} is there already; choose another name, or allow it with --overwrite (overwrite=True)."
             )
+    return ending
+
+
+def ending_of(path: str | Path) -> str:
+    """The ending of a name that is its format, one of ``FORMATS``; raises EarthGPTError where there is none."""
+    path = Path(path)
+    ending = next((ending for ending in FORMATS if path.name.lower().endswith(ending)), None)
+    if ending is None:
+        raise EarthGPTError(f"Results are written as {', '.join(FORMATS)}; not {path.suffix or path.name!r}.")
     return ending
 
 

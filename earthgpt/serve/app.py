@@ -236,7 +236,7 @@ def _errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
+        first = max(error.errors(), key=lambda one: len(one["loc"]))  # of what may be one thing or another: the nearest
         if first["type"] == "json_invalid":
             reason = first.get("ctx", {}).get("error", "it cannot be read")
             return told(400, f"The body is no JSON: {reason} (character {first['loc'][-1]}).", "invalid_request_error")

@@ -22,6 +22,7 @@ from typing import Any, TextIO
 
 from earthgpt import scenes
 from earthgpt.assistant import EarthGPT
+from earthgpt.cards import made_with
 from earthgpt.files import whole_file
 from earthgpt.geo.place import Place
 from earthgpt.geo.placing import Feature
@@ -285,7 +286,7 @@ class Jobs:
 
         assistant = _Shared(self.assistant, self.engine)
         found = scenes.scan(assistant, scene, job, folder / "tiles.jsonl", _BATCH, told)
-        refused = _write_all(folder, found.features, scene)
+        refused = _write_all(folder, found.features, scene, made_with(job.model))
         (folder / "refused.json").write_text(json.dumps(refused), encoding="utf-8")
         notes = " ".join(without_place(note, folder / ticket.scene, "The scene") for note in scene.notes)
         counts = dict(found.counts.most_common(1000))
@@ -321,7 +322,7 @@ class _Model:
         return self._engine.run(lambda: self._model(*inputs, **options))
 
 
-def _write_all(folder: Path, features: list[Feature], scene: Any) -> dict[str, str]:
+def _write_all(folder: Path, features: list[Feature], scene: Any, common: dict[str, str]) -> dict[str, str]:
     """Writes every format; returns those that cannot hold these features, and why."""
     refused = {}
     place: Place = scene.place
@@ -329,7 +330,7 @@ def _write_all(folder: Path, features: list[Feature], scene: Any) -> dict[str, s
         if kind == "kml" and not (place.crs and place.on_earth):
             refused[kind] = "the scene has no place on Earth."
             continue
-        with open_writer(folder / f"result{ending}", scene, overwrite=True, style=False) as writer:
+        with open_writer(folder / f"result{ending}", scene, properties=common, overwrite=True, style=False) as writer:
             writer.add(features)
     return refused
 

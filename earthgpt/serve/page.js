@@ -583,21 +583,22 @@ const DO = {
     return { label, likely: Object.entries(probabilities).slice(0, 20) };
   },
   async detect(answer, words, rotated, inputs, signal) {
-    const { features, guessed = [] } = await (await post("/v1/detect", { ...inputs, classes: words, oriented: rotated, format: "geojson" }, signal)).json();
-    tellOfGuesses(answer, guessed);
+    const { features, ...about } = await (await post("/v1/detect", { ...inputs, classes: words, oriented: rotated, format: "geojson" }, signal)).json();
+    tellAbout(answer, about);
     return features;
   },
   async ground(answer, words, rotated, inputs, signal) {
-    const { features, guessed = [] } = await (await post("/v1/ground", { ...inputs, phrase: words, oriented: rotated, format: "geojson" }, signal)).json();
-    tellOfGuesses(answer, guessed);
+    const { features, ...about } = await (await post("/v1/ground", { ...inputs, phrase: words, oriented: rotated, format: "geojson" }, signal)).json();
+    tellAbout(answer, about);
     return features;
   },
   async describe(answer, words, rotated, inputs, signal) {
     return (await (await post("/v1/describe", { ...inputs, box: words, format: "geojson" }, signal)).json()).features;
   },
 };
-function tellOfGuesses(answer, guessed) {
+function tellAbout(answer, { guessed = [], note = "" }) {
   if (guessed.length) answer.append(made("p", `The detector was not trained to find ${guessed.join(", ")} in such images: this is a guess.`));
+  if (note) answer.append(made("p", note));
 }
 const SHOW = {
   ask(answer, text) {

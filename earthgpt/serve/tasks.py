@@ -49,6 +49,9 @@ class BatchedEarthGPT(EarthGPT):
     def _square(self, raster):
         return self.engine.square(raster)
 
+    def _tell_of_size(self, raster):
+        """Nothing: the answer says it."""
+
     def _likely(self, raster, classes):
         ends, heads = time.monotonic() + self.timeout_s, self.model.dense_heads is not None
         if heads and (found := self.engine.run(lambda: self.engine.seen(raster).choose(classes), self.timeout_s)):
@@ -77,21 +80,24 @@ class Found(BaseModel):
 
 
 class Objects(BaseModel):
-    """The objects that were found. guessed: classes that the detector was not trained to find."""
+    """The objects that were found. guessed: classes that the detector was not trained to find. note: what is lost as
+    the image is large (``EarthGPT.seen_whole``); empty where nothing is."""
 
     image: Picture
     regions: list[Found]
     guessed: list[str]
+    note: str
 
 
 class Grounding(BaseModel):
     """The region that a phrase describes; null when the model names none. guessed: what the phrase names, where the
-    detector was not trained to find it."""
+    detector was not trained to find it. note: as of ``Objects``."""
 
     image: Picture
     phrase: str
     region: Found | None
     guessed: list[str]
+    note: str
 
 
 class Label(BaseModel):
@@ -118,12 +124,14 @@ class Description(BaseModel):
 
 
 class Reply(BaseModel):
-    """A short answer. guessed: objects that the question names and the detector was not trained to find."""
+    """A short answer. guessed: objects that the question names and the detector was not trained to find. note: as of
+    ``Objects``, where it is about objects."""
 
     image: Picture
     question: str
     answer: str
     guessed: list[str]
+    note: str
 
 
 Upload = Annotated[UploadFile, File(description="A PNG, JPEG, TIFF, GeoTIFF, WebP, GIF or BMP image.")]
@@ -142,7 +150,8 @@ async def no_other_fields(request: Request) -> None:
     if unknown := [name for name in given if name not in known]:
         raise RefusedError(f"There is no field {unknown[0][:100]!r} here; there are {', '.join(known)}.")
     if twice := [name for name, count in given.items() if count > 1]:
-        raise RefusedError(f"The field {twice[0]} is there twice; several classes have commas between them.")
+        more = "; several classes have commas between them" if twice[0] == "classes" else ""
+        raise RefusedError(f"The field {twice[0]} is there twice{more}.")
     if request.query_params:
         name = next(iter(request.query_params))[:100]
         raise RefusedError(f"Parameters are fields of the form, and not of the address: {name}.")
@@ -173,8 +182,9 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
                 raise TimeoutError("The answers took too long.")
             regions += assistant().detect(raster, name, oriented, min_score=min_score)
         found, guessed = [_found(one, raster) for one in regions], assistant().unknown(names or (), raster.sensor)
-        value = Objects(image=_picture(raster), regions=found, guessed=guessed)
-        return _answered(value, regions, raster, format, accept, guessed=guessed)
+        about = {"guessed": guessed, "note": assistant().seen_whole(raster)}
+        value = Objects(image=_picture(raster), regions=found, **about)
+        return _answered(value, regions, raster, format, accept, **about)
 
     @routes.post("/ground", response_model=Grounding, responses=_EITHER)
     def ground(
@@ -190,9 +200,9 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
         phrase = cleaned(phrase)
         region = assistant().ground(raster, phrase, oriented)
         guessed = assistant().unknown(GROUNDING.objects_in(GROUNDING.question(phrase)), raster.sensor)
-        found = region and _found(region, raster)
-        value = Grounding(image=_picture(raster), phrase=phrase, region=found, guessed=guessed)
-        return _answered(value, [region] if region else [], raster, format, accept, guessed=guessed)
+        about = {"guessed": guessed, "note": assistant().seen_whole(raster)}
+        value = Grounding(image=_picture(raster), phrase=phrase, region=region and _found(region, raster), **about)
+        return _answered(value, [region] if region else [], raster, format, accept, **about)
 
     @routes.post("/classify", response_model=Label, responses=_EITHER)
     def classify(
@@ -239,9 +249,11 @@ def router(assistant: Callable[[], BatchedEarthGPT], reader: Reader) -> APIRoute
         question = cleaned(question)
         text = assistant().ask(raster, question)
         feature = Feature(Region(_WHOLE, text), {"prompt": question})
-        guessed = assistant().unknown(VQA.objects_in(question), raster.sensor)
-        value = Reply(image=_picture(raster), question=question, answer=text, guessed=guessed)
-        return _answered(value, [feature], raster, format, accept, guessed=guessed)
+        objects = VQA.objects_in(question)
+        guessed = assistant().unknown(objects, raster.sensor)
+        about = {"guessed": guessed, "note": assistant().seen_whole(raster) if objects else ""}
+        value = Reply(image=_picture(raster), question=question, answer=text, **about)
+        return _answered(value, [feature], raster, format, accept, **about)
 
     return routes
 

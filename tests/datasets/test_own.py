@@ -227,6 +227,25 @@ def test_own_dota_and_own_labelme(tmp_path):
     assert defects == {"missing images": 1}
 
 
+def test_what_detect_wrote_belongs_to_its_image_and_a_circle_is_an_object(tmp_path):
+    for name in ("d/a.png", "y/a.png", "l/a.png"):
+        picture(tmp_path / name)
+    write(tmp_path / "d" / "a.dota.txt", dota_text((DIAMOND, "storage-tank 0")))
+    (sample,), found = own("dota", tmp_path / "d")
+    assert labels(sample) == ("storage tank",) and not found
+    write(tmp_path / "y" / "a.yolo.txt", "0 0.2 0.2 0.2 0.2 0.9\n")
+    write(tmp_path / "y" / "classes.txt", "dam")
+    (sample,), _ = own("yolo", tmp_path / "y")
+    assert labels(sample) == ("dam",)
+    circle = {"label": "tank", "points": [[10, 10], [13, 14]], "shape_type": "circle"}  # a radius of 5
+    line = {"label": "road", "points": [[10, 10], [13, 14]], "shape_type": "line"}
+    write(tmp_path / "l" / "a.json", {"shapes": [circle], "imageWidth": 40, "imageHeight": 20})
+    (sample,), found = own("labelme", tmp_path / "l")
+    assert sample.regions[0].box.to_pixels(SIZE) == pytest.approx((5, 5, 15, 15)) and sample.complete and not found
+    write(tmp_path / "l" / "a.json", {"shapes": [circle, line], "imageWidth": 40, "imageHeight": 20})
+    assert own("labelme", tmp_path / "l")[1] == {"shapes without area": 1}
+
+
 def test_own_classes_are_named_by_folders_or_by_a_file(tmp_path):
     for name in ("train/fishing_boat/a.jpg", "train/dam/b.png", "test/dam/c.jpg", "d.jpg"):
         picture(tmp_path / name)
@@ -276,6 +295,9 @@ def test_own_captions_are_not_what_a_model_said_and_stay_with_their_image(tmp_pa
         "optical/1.png": ("An optical image .",), "sar/1.png": ("A radar image .",),
     }  # fmt: skip
     assert defects == {"missing images": 1, "tables without image and caption": 1}
+    (tmp_path / "captions.csv").unlink()
+    with pytest.raises(EarthGPTError, match=r"out\.csv is what a model said"):
+        own("captions", tmp_path, "all")
 
 
 def test_own_captions_of_a_file_for_each_part_say_the_part_of_its_images(tmp_path):

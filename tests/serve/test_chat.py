@@ -201,6 +201,12 @@ def test_the_model_is_listed(client):
         ({"messages": [{"role": "user", "content": " "}]}, "empty"),
         ({"messages": [{"role": "user", "content": "<image>"}]}, "stands for an image"),
         ({"messages": [{"role": "user", "content": "word " * 300}]}, "tokens"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "data:,"}]}]},
+            "image_url: Input",
+        ),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "image": "data:,"}]}]}, "'image'"),
+        ({"messages": [{"role": "user", "content": 5}]}, "content"),
         ({"temperature": 3}, "temperature"),
         ({"n": 2}, "n:"),
         ({"stop": ["a"] * 5}, "stop"),

@@ -218,6 +218,9 @@ def test_several_classes_are_found_one_after_the_other(served, geotiff, assistan
     for path, field, words in (("ask", "question", "Is there a whale?"), ("ground", "phrase", "the whale")):
         asked = {"files": {"image": ("a.tif", geotiff.read_bytes())}, "data": {field: words}}
         assert served.client.post(f"/v1/{path}", **asked).json()["guessed"] == []
+        assert served.client.post(f"/v1/{path}", **asked).json()["note"] == ""
+        with mock.patch.object(EarthGPT, "seen_whole", lambda self, raster: f"{raster.size} is large"):
+            assert served.client.post(f"/v1/{path}", **asked).json()["note"] == "(60, 40) is large"
         with mock.patch.object(EarthGPT, "unknown", lambda self, names, sensor: [f"{sensor} {one}" for one in names]):
             assert served.client.post(f"/v1/{path}", **asked).json()["guessed"] == ["optical whale"]
     many = {"classes": ",".join(f"class {i}" for i in range(21))}
