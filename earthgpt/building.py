@@ -30,7 +30,7 @@ from earthgpt.datasets import Dataset, at_hand
 from earthgpt.files import whole_file
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import cut, fragment, parse_fragment, windows
-from earthgpt.image_files import NO_SIZE
+from earthgpt.image_files import NO_SIZE, UNREADABLE
 from earthgpt.leaks import Fingerprint, Index, Leak, fingerprint
 from earthgpt.policies import Plan, asked, plan, take
 from earthgpt.tasks import converse
@@ -148,7 +148,7 @@ def _usable(sample: Sample, job: _Job, tally: _Tally) -> bool:
             read_pixels(sample.image, None, sample.sensor)
         if good:
             return not _leaks(sample, job, tally, recipe.compare)
-    except (EarthGPTError, OSError, SyntaxError, ValueError):
+    except (EarthGPTError, *UNREADABLE):
         if unseen:  # what is broken may be mended where the images are: its name is compared
             tally.defects["broken images, compared by their names"] += 1
             return not _leaks(sample, job, tally, "names")
@@ -471,7 +471,7 @@ def _fingerprints(one: Evaluation, compare: str) -> dict[str, list[Fingerprint]]
         for sample in card.read(one.root, split):
             try:
                 prints.append(fingerprint(one.dataset, sample, compare))
-            except (EarthGPTError, OSError, SyntaxError, ValueError):  # a broken image still has its name
+            except (EarthGPTError, *UNREADABLE):  # a broken image still has its name
                 prints.append(fingerprint(one.dataset, sample, "names"))
     return found
 

@@ -13,7 +13,7 @@ from PIL import Image
 from earthgpt.types import Size
 
 # What Pillow raises for what is missing or no image.
-UNREADABLE = (KeyError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+UNREADABLE = (EOFError, KeyError, OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 NO_SIZE = "images of unknown size, left out"
 ORIENTATION = 0x0112  # of EXIF; 5 to 8 swap width and height
 _TIFF_WIDTH, _TIFF_HEIGHT = 0x0100, 0x0101

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from earthgpt import lookup
-from earthgpt.geo.raster import open_image
+from earthgpt.geo.raster import open_within_limit
 from earthgpt.geo.tiles import parse_fragment
 from earthgpt.types import Sample
 
@@ -81,7 +81,7 @@ def appearance(path: Path) -> int | None:
     each is brighter than its right neighbour, and than the one below (dHash, Krawetz 2013). None where half of the
     neighbours are equal, as in an image without data: all such images look alike.
     """
-    with open_image(path) as image:
+    with open_within_limit(path) as image:
         image.draft("L", (SMALL, SMALL))  # a JPEG decodes to a small picture many times faster
         if image.mode.startswith(("I", "F")):
             image = Image.fromarray(np.nan_to_num(np.asarray(image, dtype=np.float32)))

@@ -36,10 +36,10 @@ def devices() -> list[Device]:
     return found
 
 
-def spare_cores(processes: int = 1, most: int = 16) -> int:
-    """How many cores each of some processes on this machine may take besides its own, from 1 to ``most``."""
+def spare_cores(processes: int = 1) -> int:
+    """How many cores each of some processes on this machine may take besides its own, from 1 to 16."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(most, max(1, cores // processes - 1))
+    return min(16, max(1, cores // processes - 1))
 
 
 def matrix_rate(device: torch.device, dtype: torch.dtype = torch.bfloat16, seconds: float = 0.3) -> float:

@@ -28,6 +28,7 @@ from earthgpt.datasets import at_hand
 from earthgpt.features import FeatureCache
 from earthgpt.geo.raster import read_pixels
 from earthgpt.geo.tiles import parse_fragment
+from earthgpt.image_files import UNREADABLE
 from earthgpt.model import EarthGPTProcessor
 from earthgpt.model.dense import DenseTargets, Vocabulary
 from earthgpt.order import interleaved, key_of, shuffled
@@ -72,6 +73,9 @@ def _looking() -> Iterator[None]:
         yield
     except EarthGPTError as error:
         raise UnreadableError(str(error)) from None
+
+
+_MOST_TURNS = 3  # of a task, about an image
 
 
 class Pixels:
@@ -230,7 +234,7 @@ class FromShards:
         try:
             with Image.open(io.BytesIO(content)) as image:
                 pixels = np.asarray(image if image.mode == "L" else image.convert("RGB"))
-        except (OSError, SyntaxError, ValueError) as error:
+        except UNREADABLE as error:
             raise UnreadableError(f"{self.name}, {key}: not a readable image: {error}.") from None
         return Shown(key, pixels, Sensor.OPTICAL, self._turns(caption))
 
@@ -310,9 +314,9 @@ def _texts(task: Task, sample: Sample, rng: random.Random) -> Turns:
     return [(turn.question, task.format(turn.answer, sample.size)) for turn in task.turns(sample, rng)]
 
 
-def balanced(turns: Turns, rng: random.Random, most: int = 3) -> Turns:
-    """At most ``most`` turns of a task for each image, so that five captions do not crowd out one class."""
-    return turns if len(turns) <= most else rng.sample(turns, most)
+def balanced(turns: Turns, rng: random.Random) -> Turns:
+    """Some turns of a task for each image, so that five captions do not crowd out one class."""
+    return turns if len(turns) <= _MOST_TURNS else rng.sample(turns, _MOST_TURNS)
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from earthgpt.types import Box, EarthGPTError, OrientedBox, Region, Size
 
 # JSON knows no NaN: a figure that there is none of is null.
 Figure = Annotated[int | float, BeforeValidator(lambda value: math.nan if value is None else value)]
-Figures = dict[str, Figure]
+NamedFigures = dict[str, Figure]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +71,11 @@ class Report:
     task: str
     examples: int
     unparsed: int
-    metrics: Figures
+    metrics: NamedFigures
     intervals: dict[str, tuple[Figure, Figure]] = field(default_factory=dict)
-    baselines: dict[str, Figures] = field(default_factory=dict)
-    by_kind: dict[str, Figures] = field(default_factory=dict)
-    by_class: dict[str, Figures] = field(default_factory=dict)
+    baselines: dict[str, NamedFigures] = field(default_factory=dict)
+    by_kind: dict[str, NamedFigures] = field(default_factory=dict)
+    by_class: dict[str, NamedFigures] = field(default_factory=dict)
     confusion: dict[str, Any] | None = None
     left_out: dict[str, str] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
@@ -324,11 +324,11 @@ class Compared:
     task: str
     examples: int
     left_out: tuple[int, int]
-    one: Figures
-    other: Figures
+    one: NamedFigures
+    other: NamedFigures
     differences: dict[str, statistics.Difference]
     right: dict[str, tuple[int, int, float]]
-    by_kind: dict[str, tuple[Figures, Figures]]
+    by_kind: dict[str, tuple[NamedFigures, NamedFigures]]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; NaN is None."""

@@ -138,7 +138,7 @@ def _train(recipe: Recipe, ranks: Ranks, asked: Callable[[], int]) -> Trained:
         def look_at_validation(step: int) -> None:
             checkpoints.put_in_place()  # whatever comes of it, this step is kept
             with arithmetic(recipe, device):
-                log.validation(step, *validate(recipe, model, processor))
+                log.validation(step, *score_validation(recipe, model, processor))
             meter.restart()
 
         due = recipe.validate_every and start and start % recipe.validate_every == 0
@@ -329,11 +329,11 @@ def out_of_memory_told(recipe: Recipe) -> Iterator[None]:
 
 
 class Meter:
-    """How fast a run is, over the last steps of all its processes together."""
+    """How fast a run is, over the last 20 steps of all its processes together."""
 
-    def __init__(self, ranks: Ranks, rate: float, steps: int = 20):
+    def __init__(self, ranks: Ranks, rate: float):
         self.ranks, self.rate = ranks, rate  # floating-point operations a second that one process could do
-        self.window: deque[torch.Tensor] = deque(maxlen=steps)
+        self.window: deque[torch.Tensor] = deque(maxlen=20)
         self.restart()
 
     def restart(self) -> None:
@@ -384,7 +384,7 @@ def check_validation(recipe: Recipe) -> None:
                 raise EarthGPTError(f"No image of {source.dataset} ({source.split}) states anything for {task}.")
 
 
-def validate(recipe: Recipe, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor) -> tuple:
+def score_validation(recipe: Recipe, model: EarthGPTForConditionalGeneration, processor: EarthGPTProcessor) -> tuple:
     """Figures by ``dataset/task/metric``, and by task three questions with what was true and what was said."""
     assistant = EarthGPT(model.eval(), processor)
     figures: dict[str, float] = {}

@@ -135,8 +135,13 @@ def check_dataset(
 
     if policy not in ("paper", "clean"):
         raise EarthGPTError(f"The policy is paper or clean; not {policy!r}.")
-    with waiting(f"Reading {root} ..."):
-        found = check(name, root, policy)
+    with waiting(f"Reading {root} ...") as status:
+
+        def told(split: str, images: int) -> None:
+            if status is not None:
+                status.update(f"Reading {root}: {images:,} images of {split} ...")
+
+        found = check(name, root, policy, told)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
         return

@@ -193,7 +193,7 @@ def read_pixels(
 
 
 @contextmanager
-def open_image(path: Path) -> Iterator[Image.Image]:
+def open_within_limit(path: Path) -> Iterator[Image.Image]:
     """A local file as Pillow opens it, but of up to ``MOST_PIXELS`` (``image_files.open_image``).
 
     Raises EarthGPTError beyond, and OSError, SyntaxError or ValueError for a file that is no image.
@@ -248,12 +248,12 @@ def _told(path: Path) -> Iterator[None]:
         raise EarthGPTError(f"{path} is not an image; give a PNG, JPEG or TIFF file.") from None
     except Image.DecompressionBombError:
         raise EarthGPTError(f"{path} has too many pixels for this format; convert it to a GeoTIFF.") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except image_files.UNREADABLE as error:
         raise EarthGPTError(f"{path} is damaged: {error}.") from None
 
 
 def _open_picture(path: Path, sensor: Sensor) -> Raster:
-    with _told(path), open_image(path) as image:
+    with _told(path), open_within_limit(path) as image:
         size = image_files.shown_size(image)
         if image.mode in ("L", "RGB"):
             image.draft(None, (LARGEST_SIDE, LARGEST_SIDE))  # reads a large JPEG reduced: image.size changes
@@ -262,7 +262,7 @@ def _open_picture(path: Path, sensor: Sensor) -> Raster:
 
 def _decode(path: Path, sensor: Sensor) -> Image.Image:
     """The whole image in mode L or RGB."""
-    with _told(path), open_image(path) as image:
+    with _told(path), open_within_limit(path) as image:
         image = _plain(_shown(image))
         return image if image.mode in ("L", "RGB") else Image.fromarray(to_8bit(np.asarray(image), sensor))
 

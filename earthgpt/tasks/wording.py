@@ -207,10 +207,13 @@ def described(which: str, label: str, facts: Facts) -> Region | None:
     return max(group, key=lambda one: _edge(which, one.box) if which else likely(one), default=None)
 
 
-def expressions(regions: Sequence[Region], margin: float = 0.04) -> list[Region]:
+_MARGIN = 0.04  # of the image's side: what is ahead of the next by less is not clearly the leftmost
+
+
+def expressions(regions: Sequence[Region]) -> list[Region]:
     """Phrases derived from boxes that are true of one region only: ``the ship``, ``the leftmost ship``.
 
-    A superlative is used only when it is clear: ahead of the next by ``margin`` (a fraction of the image's side).
+    A superlative is used only when it is clear.
     """
     phrases = [Region(region.box, f"the {class_name(region.label)}") for region in single(regions)]
     for label in dict.fromkeys(region.label for region in regions):
@@ -219,6 +222,6 @@ def expressions(regions: Sequence[Region], margin: float = 0.04) -> list[Region]
             continue
         for which in SUPERLATIVES:
             second, first = sorted(group, key=lambda region: _edge(which, region.box))[-2:]
-            if _edge(which, first.box) - _edge(which, second.box) >= margin:
+            if _edge(which, first.box) - _edge(which, second.box) >= _MARGIN:
                 phrases.append(Region(first.box, f"the {which} {class_name(label)}"))
     return phrases
