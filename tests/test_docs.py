@@ -1,6 +1,8 @@
 """What the docs say is true: their code runs, their commands are taken, their links and tables hold."""
 
 import functools
+import io
+import json
 import re
 import shlex
 import shutil
@@ -11,6 +13,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+import downloads
 import numpy as np
 import pytest
 from dataset_table import PAGE
@@ -18,7 +21,7 @@ from dataset_table import page as dataset_page
 from PIL import Image
 
 import earthgpt
-from earthgpt import cli
+from earthgpt import cli, lookup
 from earthgpt.geo.sensors import STRETCH, UNITS
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +66,7 @@ def inputs(tmp_path_factory) -> Path:
     """A folder with every file that the pages name."""
     from earthgpt.datasets.synthetic import DATASET, scene
     from earthgpt.geo.geotiff import write_geotiff
+    from earthgpt.geo.vectors import features
 
     folder = tmp_path_factory.mktemp("inputs")
     (folder / "outputs/demo").mkdir(parents=True)
@@ -73,6 +77,19 @@ def inputs(tmp_path_factory) -> Path:
     for name in ("harbor.png", "image.png"):
         harbour.save(folder / name)
     write_geotiff(folder / "harbor.tif", np.asarray(harbour), 598_000, 5_920_000, 0.8, 32631)
+    for path in ("photos/a.png", "photos/b.jpg"):
+        (folder / path).parent.mkdir(exist_ok=True)
+        harbour.save(folder / path)
+    (folder / "scenes").mkdir()
+    for name in ("region", "city", "scenes/east", "scenes/west"):
+        write_geotiff(folder / f"{name}.tif", np.asarray(harbour.resize((520, 520))), 598_000, 5_920_000, 0.8, 32631)
+    field = earthgpt.Region(earthgpt.Box(0.1, 0.1, 0.5, 0.5), "field")
+    parcels = features([field], earthgpt.open(folder / "city.tif"))
+    (folder / "parcels.geojson").write_text(json.dumps(parcels))
+    downloads.hit_uav(folder / "data" / "HIT-UAV")
+    downloads.rsscn7(folder / "data" / "RSSCN7")
+    held_out = lookup.find("datasets", "rsscn7").read(folder / "data" / "RSSCN7", "all", part="val")
+    (folder / "theirs.csv").write_text("".join(["image,prediction\n", *(f"{one.name},field\n" for one in held_out)]))
     noise = np.random.default_rng(0).integers(0, 3_000, (1_000, 1_500), np.uint16)
     write_geotiff(folder / "scene.tif", noise, 598_000, 5_920_000, 0.8, 32631)
     rows = ['{"question": "How many?", "answer": "2", "ground_truth": "3", "category": "count", "question_id": %d}'] * 2
@@ -100,6 +117,7 @@ def here(inputs, tmp_path, monkeypatch) -> Path:
 def run_command(words: list[str], monkeypatch) -> None:
     """One command of ours, in this process."""
     monkeypatch.setattr(sys, "argv", ["earthgpt", *words])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("How many ships are there?\n"))
     with pytest.raises(SystemExit) as stopped:
         cli.main()
     assert stopped.value.code == 0, f"earthgpt {shlex.join(words)}"
@@ -121,8 +139,8 @@ def test_code_runs(page, here, monkeypatch, request):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(code, encoding="utf-8")
         elif block.kind == "bash":
-            for words in commands(code):
-                run_command(ours(words), monkeypatch)
+            for words in filter(None, map(ours, commands(code))):
+                run_command(words, monkeypatch)
         else:
             exec(compile("\n" * (block.line - 1) + code, str(page), "exec"), namespace)
 
@@ -155,7 +173,7 @@ def commands(code: str) -> list[list[str]]:
         begun = ""
         while words:
             end = next((i for i, word in enumerate(words) if word in ("&&", "|", ";")), len(words))
-            found.append(words[:end])
+            found.append([word for i, word in enumerate(words[:end]) if ">" not in words[max(0, i - 1) : i + 1]])
             words = words[end + 1 :]
     assert not begun, begun
     return [words for words in found if words]

@@ -188,7 +188,7 @@ def show_dataset(
 
     \b
     Example: earthgpt datasets show nwpu_vhr10 "data/NWPU VHR-10 dataset" --preview vhr10.png
-    Example: earthgpt datasets show synthetic --preview phrases.png --task visual_grounding
+    Example: earthgpt datasets show synthetic --split val --preview phrases.png --task visual_grounding
     """
     from earthgpt import lookup
 
@@ -201,7 +201,8 @@ def show_dataset(
         return
     from earthgpt.previews import preview as draw
 
-    draw(name, root or "", split or card.splits[0], preview, count, seed, task)
+    with waiting(f"Reading {root or name} ..."):
+        draw(name, root or "", split or card.splits[0], preview, count, seed, task)
     note(f"Wrote {preview}")
 
 
