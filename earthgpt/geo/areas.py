@@ -25,10 +25,12 @@ _log = logging.getLogger("earthgpt")
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A feature of a file: outer rings in WGS 84 longitude and latitude (a point has one of one corner), properties."""
+    """A feature of a file: outer rings in WGS 84 longitude and latitude (a point has one of one corner), properties, and
+    its number in the file, from 1."""
 
     rings: tuple[Ring, ...]
     properties: dict[str, Any]
+    number: int = 0
 
 
 def columns_of(areas: Sequence[Area]) -> tuple[dict[str, type], list[dict[str, Any]]]:
@@ -67,10 +69,11 @@ def _cell(value: Any, kind: type) -> Any:
 
 
 def read_areas(path: str | Path) -> list[Area]:
-    """Points and polygons of a GeoJSON file (RFC 7946: WGS 84); holes are left out. So are features without a place,
-    with a warning in the log.
+    """Points and polygons of a GeoJSON file (RFC 7946: WGS 84); holes are left out. So are features without a place and
+    those of other geometries, with a warning in the log.
 
-    Raises EarthGPTError for a file that is none, one without features, and other geometries, with the feature's number.
+    Raises EarthGPTError for a file that is none, one without points and polygons, and coordinates that are no numbers,
+    with the feature's number.
     """
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8-sig"))
@@ -99,10 +102,25 @@ def read_areas(path: str | Path) -> list[Area]:
         raise EarthGPTError(f"{path} has no features with a place.")
     if without := len(features) - len(placed):
         _log.warning("%s: %d of %d features have no place and are left out.", path, without, len(features))
-    return [_area(feature, f"{path}, feature {i}") for i, feature in placed]
+    areas = [(i, feature) for i, feature in placed if _kind(feature) not in _NO_AREAS]
+    if not areas:
+        raise EarthGPTError(
+            f"{path} has lines alone, or other shapes that are no place: a Point, a Polygon or a MultiPolygon is."
+        )
+    if others := len(placed) - len(areas):
+        _log.warning("%s: %d of %d features are no points and no polygons: left out.", path, others, len(features))
+    return [_area(feature, f"{path}, feature {i}", i) for i, feature in areas]
 
 
-def _area(feature: Any, where: str) -> Area:
+_NO_AREAS = ("LineString", "MultiLineString", "MultiPoint", "GeometryCollection")
+
+
+def _kind(feature: Any) -> Any:
+    geometry = feature.get("geometry") if isinstance(feature, dict) else None
+    return geometry.get("type") if isinstance(geometry, dict) else None
+
+
+def _area(feature: Any, where: str, number: int) -> Area:
     try:
         geometry = feature["geometry"]
         coordinates = geometry["coordinates"]
@@ -119,7 +137,7 @@ def _area(feature: Any, where: str) -> Area:
         raise EarthGPTError(f"{where}: a place is a Point, a Polygon or a MultiPolygon with numbers.") from None
     if not all(ring and all(map(math.isfinite, (v for point in ring for v in point))) for ring in points):
         raise EarthGPTError(f"{where}: a place is a Point, a Polygon or a MultiPolygon with numbers.")
-    return Area(points, properties)
+    return Area(points, properties, number)
 
 
 def to_pixels(scene: Scene, points: Sequence[Point]) -> np.ndarray:
@@ -142,16 +160,16 @@ def to_pixels(scene: Scene, points: Sequence[Point]) -> np.ndarray:
 
 
 def those_in(scene: Scene, areas: Sequence[Area]) -> tuple[list[Area], list[int]]:
-    """The areas that lie in a scene, at least in part, and the numbers of the others, from 1."""
+    """The areas that lie in a scene, at least in part, and the numbers of the others in their file."""
     inside, others = [], []
-    for number, area in enumerate(areas, 1):
+    for area in areas:
         try:
             pixels = to_pixels(scene, [point for ring in area.rings for point in ring])
             window_of(scene, pixels if len(pixels) > 1 else pixels + np.array([[0.0], [1e-6]]))  # a point has no width
         except EarthGPTError:
             if scene.crs is None or not scene.place.on_earth:
                 raise
-            others.append(number)
+            others.append(area.number)
         else:
             inside.append(area)
     return inside, others

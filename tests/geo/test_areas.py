@@ -147,7 +147,8 @@ def test_features_of_a_file_and_their_outlines(scene, tmp_path):
         ('{"type": "FeatureCollection", "features": []}', "has no features"),
         ('{"type": "FeatureCollection", "features": 3}', "not readable GeoJSON: its features are no list"),
         ('{"type": "Feature", "geometry": {"type": "Point", "coordinates": [1, 2]}, "properties": [1]}', "feature 1"),
-        ('{"type": "LineString", "coordinates": [[1, 2], [3, 4]]}', "feature 1: a place is"),
+        ('{"type": "LineString", "coordinates": [[1, 2], [3, 4]]}', "has lines alone"),
+        ('{"type": "GeometryCollection", "geometries": []}', "has lines alone"),
         ('{"type": "Point", "coordinates": [1, "x"]}', "feature 1: a place is"),
         ('{"type": "Point", "coordinates": [NaN, 1]}', "feature 1: a place is"),
     ],
@@ -156,6 +157,15 @@ def test_what_is_no_place_is_told(tmp_path, content, says):
     (tmp_path / "a.geojson").write_text(content)
     with pytest.raises(EarthGPTError, match=says):
         read_areas(tmp_path / "a.geojson")
+
+
+def test_features_of_other_kinds_are_left_out_and_the_others_keep_their_numbers(tmp_path, caplog):
+    line = {"type": "LineString", "coordinates": [[1, 2], [3, 4]]}
+    point = {"type": "Point", "coordinates": [1, 2]}
+    features = [{"type": "Feature", "geometry": one, "properties": {}} for one in (line, None, point, point)]
+    (tmp_path / "a.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    assert [one.number for one in read_areas(tmp_path / "a.geojson")] == [3, 4]
+    assert "1 of 4 features have no place" in caplog.text and "1 of 4 features are no points and no poly" in caplog.text
 
 
 def test_an_image_without_a_place_has_no_map_coordinates():
@@ -220,6 +230,6 @@ def test_properties_of_any_kind_fit_their_columns():
 
 
 def test_places_outside_a_scene_are_numbered(scene):
-    outside = Area((((16.0, 45.0),),), {})
+    outside = Area((((16.0, 45.0),),), {}, 7)
     inside = Area(((tuple(scene.to_wgs84([(20, 20)])[0]),),), {})  # a point at the corner of a pixel
-    assert those_in(scene, [outside, inside]) == ([inside], [1])
+    assert those_in(scene, [outside, inside]) == ([inside], [7])
