@@ -25,8 +25,8 @@ _log = logging.getLogger("earthgpt")
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """A feature of a file: outer rings in WGS 84 longitude and latitude (a point has one of one corner), properties, and
-    its number in the file, from 1."""
+    """A feature of a file: outer rings in WGS 84 longitude and latitude (a point has one of one corner), properties,
+    and its number in the file, from 1."""
 
     rings: tuple[Ring, ...]
     properties: dict[str, Any]
@@ -104,9 +104,7 @@ def read_areas(path: str | Path) -> list[Area]:
         _log.warning("%s: %d of %d features have no place and are left out.", path, without, len(features))
     areas = [(i, feature) for i, feature in placed if _kind(feature) not in _NO_AREAS]
     if not areas:
-        raise EarthGPTError(
-            f"{path} has lines alone, or other shapes that are no place: a Point, a Polygon or a MultiPolygon is."
-        )
+        raise EarthGPTError(f"{path} has lines alone, or the like: a place is a Point, a Polygon or a MultiPolygon.")
     if others := len(placed) - len(areas):
         _log.warning("%s: %d of %d features are no points and no polygons: left out.", path, others, len(features))
     return [_area(feature, f"{path}, feature {i}", i) for i, feature in areas]
