@@ -13,6 +13,7 @@ import torch
 
 from earthgpt.generation import Answer, Reading, choice_probabilities, generate
 from earthgpt.geo.raster import Raster, open_raster
+from earthgpt.geo.scene import Scene
 from earthgpt.geo.tiles import tile_side
 from earthgpt.grammar import Grammar
 from earthgpt.model import EarthGPTForConditionalGeneration, EarthGPTProcessor
@@ -179,26 +180,26 @@ class EarthGPT:
             found += [replace(region, score=answer.probability(*span)) for region, span in spans]
         return [region for region in found if region.score >= min_score]
 
-    def unknown(self, classes: str | Iterable[str], sensor: Sensor | str | None) -> list[str]:
+    def unknown(self, classes: str | Iterable[str], sensor: Sensor | str) -> list[str]:
         """Those of some classes of objects (as of ``detect``) that the dense heads were not trained to find in images
-        of a sensor, or of none when None: the language model guesses where they are and whether. Empty for a model
-        without dense heads, which says nothing of it."""
+        of a sensor: the language model guesses where they are and whether. Empty for a model without dense heads, which
+        says nothing of it."""
         heads = self.model.dense_heads if self.constrained else None
         known = heads.vocabulary.seen_by(sensor) if heads is not None else ()
         names = class_names(classes) if known and classes else ()
         return [one for one in names if class_meant(one, known) is None]
 
-    def labels(self, classes: str | Iterable[str] | None = None, sensor: Sensor | str | None = None) -> list[str]:
-        """What ``detect`` calls the objects of some classes in images of a sensor, in their order: what files number
-        classes by, the same for every image. With None all classes that the dense heads find by any sensor; none
-        without dense heads."""
+    def labels(self, classes: str | Iterable[str] | None = None) -> list[str]:
+        """What ``detect`` calls the objects of some classes, in their order: what files number classes by, the same for
+        every image of every sensor. With None all classes that the dense heads find by any sensor; none without dense
+        heads."""
         heads = self.model.dense_heads if self.constrained else None
+        known = () if heads is None else heads.vocabulary.objects
         if not classes:
-            return [] if heads is None else list(heads.vocabulary.objects)
-        known = () if heads is None else heads.vocabulary.seen_by(sensor)
+            return list(known)
         return list(dict.fromkeys(class_meant(one, known) or class_name(one) for one in class_names(classes)))
 
-    def seen_whole(self, raster: Raster) -> str:
+    def seen_whole(self, raster: Raster | Scene) -> str:
         """What is lost where objects are looked for in an image as a whole: a sentence, "" where the image is no larger
         than one of the tiles that ``scenes.scan`` would go through."""
         (width, height), tile = raster.size, tile_side(self.processor.image_size)

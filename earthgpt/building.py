@@ -143,7 +143,7 @@ def _usable(sample: Sample, job: _Job, tally: _Tally) -> bool:
     recipe = job.recipe
     unseen = recipe.images == "none" or callable(sample.image)
     try:
-        good = unseen or (at_hand(sample) and min(sample.size) > 0)
+        good = unseen or at_hand(sample)
         if recipe.verify and good and not unseen:
             read_pixels(sample.image, None, sample.sensor)
         if good:

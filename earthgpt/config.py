@@ -268,10 +268,14 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = (), kind: type[_Tre
     if not isinstance(path, str | Path):
         raise EarthGPTError(f"A recipe is a {kind.__name__} or the path of its TOML file, not a {type(path).__name__}.")
     path, own = Path(path), _own()
-    if not path.exists() and str(path) in own:
+    if not path.is_file() and str(path) in own:
         path = own[str(path)]
     elif not path.exists() and path.stem in own:
         raise EarthGPTError(f"There is no recipe {path}; the package has one that is called {path.stem}.")
+    elif not path.exists() and path.name == path.stem:
+        close = difflib.get_close_matches(path.name.lower(), own, 1)
+        meant = f" Did you mean {close[0]!r}?" if close else ""
+        raise EarthGPTError(f"There is no recipe {str(path)!r}.{meant} Name a TOML file, or one of {', '.join(own)}.")
     return _load(path, overrides, kind, ())
 
 

@@ -46,6 +46,8 @@ def _load(path: str, attribute: str) -> Any:
 
 
 def _module(path: str) -> ModuleType:
+    if not all(word.isidentifier() for word in path.split(".")):
+        raise EarthGPTError(f"{path!r} is no name of a Python module, such as mypackage.mymodule.")
     try:
         return importlib.import_module(path)
     except ModuleNotFoundError as error:

@@ -45,7 +45,7 @@ def plan(card: Dataset, policy: str, source: BuildSource | None = None) -> Plan:
     """What a policy, "paper" or "clean", takes of a data set; what ``source`` says comes first.
 
     A set that the paper did not use is taken as in a clean build: all but its tests, and of an undivided set the part
-    "train" (``datasets.part_of``).
+    "train" (``datasets.part_of``). Of a folder of one's own, which is read as a whole and in parts, that is "train".
     """
     paper = card.paper
     if policy == "paper" and paper:
@@ -56,6 +56,8 @@ def plan(card: Dataset, policy: str, source: BuildSource | None = None) -> Plan:
     else:
         paper = paper or Paper(())
         divided = tuple(split for split in card.splits if split != "all" and not split.startswith("test"))
+        if "all" in card.splits and "train" in divided:  # its "val" may be the tenth that is held out
+            divided = ("train",)
         found = Plan(
             divided or card.splits,
             card.tasks,

@@ -40,7 +40,15 @@ def prepare(
     if recipe.lora:
         model.add_lora(**recipe.lora.model_dump())
     if recipe.dense:
-        model.add_dense_heads(vocabulary_of(recipe, parts))
+        had = None if model.dense_heads is None else model.dense_heads.vocabulary
+        vocabulary = vocabulary_of(recipe, parts, had)
+        model.add_dense_heads(vocabulary)
+        if had is not None and vocabulary != had:
+            new = sorted({*vocabulary.scenes, *vocabulary.objects} - {*had.scenes, *had.objects})
+            tell(
+                f"The dense heads start anew, as those of the model do not know {', '.join(new[:5]) or 'these classes'}"
+                f"{', ...' if len(new) > 5 else ''} (classes.json in a folder of your own gives classes other names)."
+            )
     elif model.dense_heads is not None and any(_reads(model, pattern) for pattern in recipe.trainable):
         model.drop_dense_heads()
         tell("The dense heads are left out, as what they read from is trained: give dense a weight to train them too.")
@@ -104,11 +112,15 @@ def _configuration(part: Mapping[str, Any]) -> PreTrainedConfig:
         raise EarthGPTError(reason_of(error)) from None
 
 
-def vocabulary_of(recipe: Recipe, parts: list[Part]) -> Vocabulary:
-    """The classes that dense heads learn; a run that goes on keeps those it began with."""
+def vocabulary_of(recipe: Recipe, parts: list[Part], had: Vocabulary | None = None) -> Vocabulary:
+    """The classes that dense heads learn: those that the model ``had``, where it had all of the sources; a run that
+    goes on keeps those it began with. Raises EarthGPTError where no source states a class."""
     kept = Path(recipe.output) / "classes.json"
     if not kept.is_file():
         found = Vocabulary.of(sample for part in parts if isinstance(part, FromDataset) for sample in part.samples)
+        if not (found.scenes or found.objects):
+            raise EarthGPTError("dense: no source states classes of objects or scenes: there is nothing to learn.")
+        found = had if had is not None and had.holds(found) else found
         with whole_file(kept) as fresh:
             fresh.write_text(json.dumps(found.to_dict(), indent=2))
     return Vocabulary.from_dict(json.loads(kept.read_text()))

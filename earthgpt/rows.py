@@ -21,13 +21,13 @@ FORMATS = ("jsonl", "json", "csv", "tsv", "report")
 NAMES: Mapping[str, tuple[str, ...]] = {
     "prediction": (
         "prediction", "predictions", "predicted", "pred", "predict", "prediction_text", "output", "outputs", "response",
-        "model_output", "model_answer", "pred_answer", "pred_label", "predicted_label", "y_pred", "generated",
-        "filtered_resps", "resps", "detections", "regions", "text", "caption",
+        "model_output", "model_answer", "pred_answer", "generated", "filtered_resps", "resps", "text", "caption",
+        "y_pred", "predicted_label", "pred_label", "regions", "detections",
     ),
     "truth": (
-        "ground_truth", "groundtruth", "truth", "gt", "gt_answer", "gt_label", "gt_bbox", "gt_boxes", "true_label",
-        "y_true", "annotation", "annotations", "target", "references", "reference", "captions", "answers", "label",
-        "labels",
+        "ground_truth", "groundtruth", "truth", "gt", "gt_answer", "gt_bbox", "gt_boxes", "annotation", "annotations",
+        "target", "references", "reference", "captions", "answers", "label", "labels", "y_true", "true_label",
+        "gt_label",
     ),
     "id": ("id", "question_id", "qid", "sample_id", "index", "doc_id"),
     "image": ("image", "image_id", "image_name", "image_path", "img", "img_id", "img_path", "file_name", "filename"),
@@ -226,12 +226,12 @@ def _table(content: bytes, delimiter: str, path: Path, defects: Defects) -> Iter
 def _annotated(path: Path, content: Mapping[str, Any], defects: Defects) -> list[dict[str, Any]]:
     """The images of a COCO file of objects, or of captions, with what is true of them; boxes in pixels."""
     if not content.get("categories"):
-        known, captions = _files(path, content), {}
+        names, captions = _files(path, content), {}
         with formats.shaped(path, "COCO file of captions"):
             for one in content["annotations"]:
                 number = formats.identity_of(one["image_id"])
-                captions.setdefault(known.get(number, number), []).append(formats.string(one["caption"]))
-        return [{"image": file, "captions": said} for file, said in captions.items()]
+                captions.setdefault(names.get(number, number), []).append(formats.string(one["caption"]))
+        return [{"image": name, "captions": said} for name, said in captions.items()]
     found: Counter[str] = Counter()
     rows = []
     for line, image in enumerate(formats.coco(path, found), 1):
@@ -259,8 +259,9 @@ def of_results(rows: Sequence[Row], annotations: Path, defects: Defects) -> list
     content = formats.load_json(annotations)
     with formats.shaped(annotations, "COCO file"):
         labels = {formats.identity_of(one["id"]): formats.string(one["name"]) for one in content["categories"]}
-    known = _files(annotations, content)
-    found: dict[str, list[dict[str, Any]]] = {file: [] for file in known.values()}
+    files = _files(annotations, content)
+    known = _known(files)
+    found: dict[str, list[dict[str, Any]]] = {file: [] for file in files.values()}
     for line, row in rows:
         try:
             file, label = (
@@ -284,19 +285,31 @@ def of_results(rows: Sequence[Row], annotations: Path, defects: Defects) -> list
 
 
 def by_files(rows: Sequence[Row], name: str, annotations: Path) -> list[Row]:
-    """Rows that may name their images, in the field ``name``, by numbers of COCO's annotations: by their files."""
-    known = _files(annotations, formats.load_json(annotations))
-    return [(line, {**row, name: known.get(str(row.get(name)), row.get(name))}) for line, row in rows]
+    """Rows that may name their images, in the field ``name``, by numbers of COCO's annotations: by their files. Text is
+    the name of a file, if it is one, unless the field is called an id."""
+    files = _files(annotations, formats.load_json(annotations))
+    numbered = _known(files)
+    named = numbered if plain_name(name).endswith("id") else numbered | _known({file: file for file in files.values()})
+
+    def file_of(value: Any) -> Any:
+        return (named if isinstance(value, str) else numbered).get(str(value), value)
+
+    return [(line, {**row, name: file_of(row.get(name))}) for line, row in rows]
 
 
 def _files(annotations: Path, content: Mapping[str, Any]) -> dict[str, str]:
-    """The files of COCO's images, in their order there, by all that an image is called: its number, and the name of its
-    file with or without its folder and ending, as far as no other image is called so."""
-    files = {}
+    """The names of COCO's images by their numbers: of their files, or the number where none is stated; of captions also
+    where several images have one name, as they are told apart by their numbers alone."""
     with formats.shaped(annotations, "COCO file"):
-        for image in content["images"]:
-            number = formats.identity_of(image["id"])
-            files[number] = formats.string(image.get("file_name", number))
+        stated = {formats.identity_of(one["id"]): one.get("file_name") for one in content["images"] if "id" in one}
+    names = {number: name if isinstance(name, str) and name else number for number, name in stated.items()}
+    times = Counter(() if content.get("categories") else names.values())
+    return {number: name if times[name] < 2 else number for number, name in names.items()}
+
+
+def _known(files: Mapping[str, str]) -> dict[str, str]:
+    """The images by all that one is called: its number, and the name of its file with or without its folder and ending,
+    as far as no other image is called so."""
     known: dict[str, str] = {}
     ways = (lambda number, file: number, lambda _, file: file, lambda _, file: Path(file).name)
     for way in (*ways, lambda _, file: Path(file).stem):  # a number is no name of another file

@@ -4,8 +4,8 @@ pip install 'earthgpt[train]'
 python examples/finetune_folder.py [FOLDER] [-o OUTPUT] [--steps N]
 
 FOLDER holds a folder of images for each class, either at once (a tenth is then held out) or in ``train/`` and ``val/``.
-Without one, three classes are drawn that the model has never seen. For your own captions, boxes or questions change
-``dataset`` and ``TASK`` (docs/data.md).
+Without one, three classes are drawn that the model has never seen. For your own captions or questions change DATASET,
+TASK and METRIC (docs/data.md); for boxes see docs/training.md.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from PIL import Image
 import earthgpt
 from earthgpt.config import LoRA, Recipe, Source
 
-TASK = "scene_classification"
+DATASET, TASK, METRIC = "own_classes", "scene_classification", "accuracy_strict"
 
 
 def draw(folder: Path, rng: np.random.Generator, count: int) -> None:
@@ -40,9 +40,8 @@ def draw(folder: Path, rng: np.random.Generator, count: int) -> None:
                 Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / part / kind / f"{number}.png")
 
 
-def accuracy(model: earthgpt.EarthGPT, folder: Path) -> float:
-    report = earthgpt.evaluate(model, "own_classes", TASK, str(folder), split="val")
-    return report.metrics["accuracy_strict"]
+def score(model: earthgpt.EarthGPT, folder: Path) -> float:
+    return earthgpt.evaluate(model, DATASET, TASK, str(folder), split="val").metrics[METRIC]
 
 
 def main() -> None:
@@ -62,7 +61,7 @@ def main() -> None:
     recipe = Recipe(
         output=str(given.output),
         model=given.model,
-        sources=(Source(dataset="own_classes", root=str(folder), split="train"),),
+        sources=(Source(dataset=DATASET, root=str(folder), split="train"),),
         trainable=("mm_projector.*", "language_model.*.lora_*"),
         lora=LoRA(rank=16),
         steps=given.steps,
@@ -71,9 +70,9 @@ def main() -> None:
         clip=1.0,
         workers=0,
     )
-    print(f"before: {accuracy(earthgpt.load(given.model), folder):.2f} of the images of val/ are named right")
+    print(f"before: {METRIC} {score(earthgpt.load(given.model), folder):.2f} on the images of val/")
     trained = earthgpt.train(recipe)
-    print(f"after:  {accuracy(earthgpt.load(trained.folder), folder):.2f}; the model is in {trained.folder}")
+    print(f"after:  {METRIC} {score(earthgpt.load(trained.folder), folder):.2f}; the model is in {trained.folder}")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from earthgpt import conversations
+from earthgpt import conversations, lookup
 from earthgpt.building import build
 from earthgpt.config import BuildRecipe, Recipe, Source, load_recipe
 from earthgpt.geo.raster import read_pixels
@@ -305,6 +305,17 @@ def test_images_whose_size_nobody_states_stop_a_set_too(tmp_path, kind, damage):
     with told("1 images of .* are missing or broken"):
         build(one)
     assert build(one.model_copy(update={"broken": "left_out"})).manifest["totals"]["images"] > 8
+
+
+def test_a_folder_of_ones_own_keeps_the_tenth_that_is_held_out(tmp_path):
+    for i in range(40):
+        downloads.picture(tmp_path / "in" / "lake" / f"{i}.png", i)
+    dataset = lookup.find("datasets", "own_classes")
+    for policy in ("paper", "clean"):
+        build(recipe(tmp_path / policy, {"own_classes": tmp_path / "in"}, policy=policy))
+        built = {Path(one["image"]).name for one in records(tmp_path / policy)}
+        held_out = {Path(one.name).name for one in dataset.read(tmp_path / "in", "val")}
+        assert held_out and built == {f"{i}.png" for i in range(40)} - held_out
 
 
 # --- leaks -------------------------------------------------------------------------------------------------------

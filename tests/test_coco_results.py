@@ -159,3 +159,21 @@ def test_rows_of_other_forms_name_images_of_coco_by_number_or_file(tmp_path, coc
     first, second = read(tmp_path / "rows.json", DETECT, truth=coco, fields={"prediction": "boxes"}).questions
     assert first.image == "sea/a.jpg" and first.prediction == (Region(Box(0.1, 0.2, 0.3, 0.4), "ship", 0.5),)
     assert second.image == "b.jpg" and second.prediction == ()
+
+
+def test_a_name_is_no_number_of_another_image_and_images_without_a_name_go_by_their_number(tmp_path, coco):
+    images = [{"id": 1, "file_name": "2.jpg", "width": 50, "height": 50}, {"id": 2, "file_name": "1.jpg"}]
+    truths = [{"image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9]}]
+    (tmp_path / "true.json").write_text(json.dumps({**COCO, "images": images, "annotations": truths}))
+    for field, name, meant in (("file_name", "2", "2.jpg"), ("image_id", "2", "1.jpg"), ("image", 2, "1.jpg")):
+        (tmp_path / "said.json").write_text(json.dumps([{field: name, "prediction": [[0, 0, 9, 9]]}, {field: "x"}]))
+        found = read(tmp_path / "said.json", DETECT, truth=tmp_path / "true.json", allow_missing=True)
+        assert [one.image for one in found.questions if one.prediction] == [meant]
+    texts = [{"image_id": i, "caption": f"port {i}"} for i in (1, 2)]
+    for images in ([{}, {}], [{"id": 1, "file_name": None}, {"id": 2}], [{"id": i, "file_name": "a"} for i in (1, 2)]):
+        (tmp_path / "true.json").write_text(json.dumps({"images": images, "annotations": texts}))
+        (tmp_path / "said.json").write_text(json.dumps(texts))
+        found = read(tmp_path / "said.json", "image_captioning", truth=tmp_path / "true.json")
+        assert [(one.image, one.truth, one.prediction) for one in found.questions] == [
+            ("1", "port 1", "port 1"), ("2", "port 2", "port 2"),
+        ]  # fmt: skip

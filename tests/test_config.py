@@ -151,8 +151,12 @@ def test_a_recipe_of_the_package_is_called_by_its_name(tmp_path, monkeypatch):
     assert load_recipe("tiny").model == "runs/tiny-encoders/model", "the stage before it is found beside it"
     with pytest.raises(EarthGPTError, match=r"no recipe recipes/debug\.toml; .* called debug"):
         load_recipe("recipes/debug.toml")
-    (tmp_path / "debug").write_text("steps = 'many'\noutput = 'x'\n")
-    with pytest.raises(EarthGPTError, match=r"debug: .*steps"):
+    with pytest.raises(EarthGPTError, match=r"no recipe 'Tiny'\. Did you mean 'tiny'"):
+        load_recipe("Tiny")
+    (tmp_path / "align").mkdir()
+    assert load_recipe("align", ["model=x"]).model == "x", "a folder is no recipe"
+    (tmp_path / "debug").write_text("steps = 1")
+    with pytest.raises(EarthGPTError, match="debug: output: Field required"):
         load_recipe("debug")
 
 

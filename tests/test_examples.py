@@ -46,7 +46,7 @@ def test_ships_of_a_sar_scene_are_a_layer(example):
 
 def test_a_folder_of_ones_own_is_learned(example):
     said = example("finetune_folder", "--steps", 2, "--images", 2)
-    assert "before: 0.00" in said and "after:" in said
+    assert "before: accuracy_strict 0.00" in said and "after:" in said
     assert Path("runs/own/model/model.safetensors").is_file()
 
 

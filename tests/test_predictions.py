@@ -563,3 +563,18 @@ def test_any_file_is_scored_or_told(tmp_path_factory, task, rows, junk, whole):
     else:
         report.write(path.with_suffix(".json"))
         assert Report.read(path.with_suffix(".json")).examples == report.examples > 0
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "metric"),
+    [
+        ("image_captioning", {"text": "a port", "regions": [1], "references": ["a port"]}, "bleu_1"),
+        ("image_captioning", {"caption": "a port", "detections": [1], "references": ["a port"]}, "bleu_1"),
+        (DETECT, {"generated": [[0, 0, 9, 9]], "pred_label": "ship", "gt": [[0, 0, 9, 9]]}, "ap_50"),
+        (GROUND, {"prediction": [0, 0, 9, 9], "gt_bbox": [0, 0, 9, 9], "gt_label": "ship"}, "pr_50"),
+        ("scene_classification", {"y_pred": "port", "y_true": "port"}, "accuracy_strict"),
+    ],
+)
+def test_the_surest_names_of_fields_come_first(write, task, row, metric):
+    report, _ = score(task, write(row, row), rounds=0)
+    assert report.metrics[metric] == pytest.approx(100 if metric == "bleu_1" else 1)

@@ -211,8 +211,8 @@ def score(
     err.print(f"Read {read.lines:,} rows as {', '.join(told)}", highlight=False, soft_wrap=True, markup=False)
     if read.frames and not _any_meets(report):
         note(
-            "No box that was predicted meets a true one at an IoU of 0.5. Are they left, top, right, bottom, in the "
-            "frame told above (--frame says another), and answers to these questions?"
+            "No box that was predicted meets a true one of its class at an IoU of 0.5. Are they left, top, right, "
+            "bottom, in the frame told above (--frame), of classes of these names, and answers to these questions?"
         )
     for path in output or ():
         save(path, {predictions.stem: report}, pictures and find)

@@ -90,17 +90,23 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     from rich.progress import track
 
     from earthgpt.answer_table import AnswerTable
-    from earthgpt.geo.raster import is_picture, open_raster
+    from earthgpt.geo.raster import Raster, is_picture, open_raster
     from earthgpt.geo.scene import open_scene
     from earthgpt.scenes import LEAST_TILE, Job, each
 
     whole = all(one is None for one in (how.window, how.bbox, how.aoi))
 
+    sensors, large = set(), Counter()  # of the images that were opened
+
     def opened(path: Path | str) -> Any:
         if whole and not how.reading and is_picture(path):
-            return open_raster(path, how.sensor)
-        scene = open_scene(path, how.sensor, **how.reading)
-        return scene, _part(scene, how)[0]
+            found, part = open_raster(path, how.sensor), None
+        else:
+            found = open_scene(path, how.sensor, **how.reading)
+            part = _part(found, how)[0]
+        sensors.add(found.sensor)
+        large[assistant.seen_whole(found)] += whole
+        return found if isinstance(found, Raster) else (found, part)
 
     options = {"sensor": how.sensor, **how.reading, "window": how.window, "bbox": how.bbox, "aoi": how.aoi}
     reading = " ".join(f"{name}={value}" for name, value in options.items() if value is not None)
@@ -109,7 +115,6 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     done = {Path(one).absolute() for one in table.done}  # a folder may be named in two ways
     left, failed = [path for path in paths if Path(path).absolute() not in done], 0
     assistant = load_model(how.model)
-    say_what_is_guessed(assistant, objects_of(wanted), how.sensor, str(output))
     with table:
         answers = each(assistant, Job(tile=LEAST_TILE, **wanted), left, opened, how.batch_size)
         for path, said, score, error in track(
@@ -119,6 +124,11 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
                 failed += 1
                 note(_of(path, str(error)))
             table.add(path, said, score, error)
+    for sensor in sorted(sensors) if (asked := objects_of(wanted)) else ():
+        say_what_is_guessed(assistant, asked, sensor, str(output))
+    for said, count in large.items() if asked else ():
+        if said:
+            note(f"{output}: {count} images: {said}")
     before = f", {len(paths) - len(left):,} of them were there before" if len(left) < len(paths) else ""
     note(f"Wrote {output}: {len(paths):,} images{before}, {failed:,} of them failed.")
     if failed:
@@ -149,8 +159,11 @@ def _survey_one(assistant: Any, scene: Any, wanted: dict[str, Any], made: Made, 
         note(f"{scene.name}: {one}")
     if total > 1:
         note(f"{scene.name}: {scene.size[0]:,} x {scene.size[1]:,} pixels in {total:,} tiles of {tile}")
+    asked = objects_of(wanted)
     if job.constrained:
-        say_what_is_guessed(assistant, objects_of(wanted), scene.sensor, scene.name)
+        say_what_is_guessed(assistant, asked, scene.sensor, scene.name)
+    if asked and not detects and total == 1 and (said := assistant.seen_whole(scene)):
+        note(f"{scene.name}: {said}")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal or total == 1) as progress:
         bar = progress.add_task("tiles", total=total)
@@ -204,7 +217,7 @@ def objects_of(wanted: dict[str, Any]) -> Sequence[str]:
     return wanted["classes"] if wanted["task"] == "detect" else ()
 
 
-def say_what_is_guessed(assistant: Any, classes: Sequence[str], sensor: str | None, name: str) -> None:
+def say_what_is_guessed(assistant: Any, classes: Sequence[str], sensor: str, name: str) -> None:
     """Of classes that the detector never learned: the language model answers then, and it guesses."""
     import difflib
 
@@ -213,7 +226,7 @@ def say_what_is_guessed(assistant: Any, classes: Sequence[str], sensor: str | No
         close = difflib.get_close_matches(one, known, 1)
         meant = f"; did you mean {close[0]!r}?" if close else ""
         note(
-            f"{name}: the model's detector does not know {one!r} in {sensor or 'such'} images "
+            f"{name}: the model's detector does not know {one!r} in {sensor} images "
             f"({', '.join(known)}), so what is said of it is guessed{meant}"
         )
 
@@ -231,7 +244,7 @@ def _write(assistant: Any, scene: Any, job: Any, found: Any, made: Made, how: Su
         classes = job.classes if job.task == "classify" else ()
         # Of all classes only files that number them have those that were not found: a legend is better without.
         if job.task == "detect" and (job.classes or FORMATS[ending_of(path)].numbered):
-            classes = assistant.labels(job.classes, scene.sensor)
+            classes = assistant.labels(job.classes)
         write_features(path, found.features, scene, common, how.overwrite, classes=classes)
     if output:
         _record(output).unlink(missing_ok=True)

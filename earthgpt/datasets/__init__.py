@@ -127,8 +127,9 @@ def _named(dataset: str, name: str) -> str:
 
 
 def at_hand(sample: Sample) -> bool:
-    """Whether its pixels are there: what is said of an image is read, and counted, without it too."""
-    return callable(sample.image) or sample.image.is_file()
+    """Whether its pixels are there, as far as its head tells: what is said of an image is read, and counted, without it
+    too. A size of (0, 0) is that of an image that is missing or broken."""
+    return callable(sample.image) or (min(sample.size) > 0 and sample.image.is_file())
 
 
 def part_of(name: str) -> str:

@@ -29,18 +29,22 @@ KINDS = ("voc", "labelme", "coco", "dota", "yolo")  # where an image has annotat
 
 @dataclass(frozen=True)
 class Found:
-    """An image file with its annotation: of which kind it is, and what part of the set it belongs to, if any."""
+    """An image file with its annotation: of which kind it is, what part of the set it belongs to, if any, and whether a
+    model said it (``OURS``): then what is true comes first."""
 
     path: Path
     image: AnnotatedImage
     kind: str
     part: str | None
+    said: bool = False
 
 
 def read(root, split, defects, kinds=KINDS, classes=(), sensor=None, skipped=()):
     """Images with objects. ``classes`` hold when no file names them; images in folders of ``skipped`` are left out."""
     found, strays = annotated(root, kinds, skipped)
     labels = class_map(root)
+    if labels is None:
+        labels = names_beside(root) if any(one.kind == "yolo" for one in found) else None
     if labels is None:
         if any(one.kind == "yolo" and one.image.annotations for one in found):
             raise EarthGPTError(
@@ -98,7 +102,7 @@ def annotated(root, kinds, skipped):
 
 
 def rank(one):
-    return KINDS.index(one.kind), one.part is None
+    return one.said, KINDS.index(one.kind), one.part is None
 
 
 def annotations(source, kind, root, images, strays):
@@ -120,12 +124,13 @@ def annotations(source, kind, root, images, strays):
         return
     elif kind == "dota":
         image = formats.dota(source)
-        blank = [one._replace(label=one.label.replace("-", " ")) for one in image.annotations]  # DOTA has no blanks
-        image = image._replace(annotations=tuple(blank))
+        if OURS.search(source.stem):  # hyphens stand for blanks there
+            blank = (one._replace(label=one.label.replace("-", " ")) for one in image.annotations)
+            image = image._replace(annotations=tuple(blank))
     else:
         size = image_files.size_if_there(path, Counter())  # counted where the sample is made
         image = formats.yolo(source, size)
-    yield Found(path, image, kind, folder_part(root, path) or part)
+    yield Found(path, image, kind, folder_part(root, path) or part, bool(OURS.search(source.stem)))
 
 
 def file_name(stated):
@@ -274,6 +279,15 @@ def class_map(root):
         if not isinstance(names, dict):
             names = {str(i): name for i, name in enumerate(names)}
         return formats.spellings(map(formats.string, filter(None, names.values())), names)
+
+
+def names_beside(root):
+    """The classes that ``earthgpt detect`` wrote beside its YOLO files; None where they are not the same everywhere."""
+    lists = {tuple(formats.lines(path)) for path in files(root, "**/*.names") if OURS.search(path.stem)}
+    if len(lists) != 1:
+        return None
+    (names,) = lists
+    return formats.spellings(names, {str(i): name for i, name in enumerate(names)})
 
 
 def yaml_names(path):

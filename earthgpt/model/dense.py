@@ -81,8 +81,13 @@ class Vocabulary:
         by_sensor = {sensor: tuple(sorted(names)) for sensor, names in sorted(sensors.items())}
         return cls(tuple(sorted(scenes)), objects, by_sensor)
 
-    def seen_by(self, sensor: str | None) -> tuple[str, ...]:
-        """The objects that images of a sensor may show; of any sensor when None."""
+    def holds(self, other: Vocabulary) -> bool:
+        """Whether it has all classes of another."""
+        pairs = ((self.scenes, other.scenes), *((self.seen_by(one), names) for one, names in other.sensors.items()))
+        return all(set(names) <= set(own) for own, names in pairs)
+
+    def seen_by(self, sensor: str) -> tuple[str, ...]:
+        """The objects that images of a sensor may show."""
         return self.sensors.get(str(sensor), self.objects)
 
     @classmethod
@@ -113,7 +118,7 @@ class Vocabulary:
             objects = torch.full((1, count, len(self.objects)), UNKNOWN, dtype=torch.int8)
             none = torch.zeros(0, 4)
             return DenseTargets(scene, choices, objects, torch.zeros(0, 2, dtype=torch.long), none, none)
-        choices = torch.tensor([[name in sample.choices for name in self.scenes]])
+        choices = torch.tensor([[name in sample.choices for name in self.scenes]], dtype=torch.bool)
         if sample.label in sample.choices and sample.label in self.scenes:  # without a list it is one of none
             scene[0] = self.scenes.index(sample.label)
         frame = padded_square(sample.size)
@@ -142,7 +147,7 @@ class Vocabulary:
                     classes[(*there, self.objects.index(one.label))] = 1
                     owner[there] = number
             rows, columns = (owner != UNKNOWN).nonzero()
-            objects.append(classes.reshape(-1, len(self.objects)))
+            objects.append(classes.reshape(grid * grid, len(self.objects)))
             where.append(np.stack([first + rows * grid + columns, owner[rows, columns]]))
             first += grid * grid
         places, owners = np.concatenate(where, axis=1)
@@ -217,7 +222,8 @@ class DenseHeads(nn.Module):
         found: list[list[tuple[torch.Tensor, ...]]] = []
         for view in views:
             _, objects, edges, turns = (one.float() for one in self.read(*view))
-            wanted = torch.tensor([name in classes for name in self.vocabulary.objects], device=objects.device)
+            names = self.vocabulary.objects
+            wanted = torch.tensor([name in classes for name in names], dtype=torch.bool, device=objects.device)
             centres, lengths = places(math.isqrt(view[0].shape[1]), edges.device)
             scores = objects.sigmoid()  # [n, N, C]
             found = found or [[] for _ in scores]

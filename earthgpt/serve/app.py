@@ -240,7 +240,8 @@ def _errors(app: FastAPI) -> None:
         if first["type"] == "json_invalid":
             reason = first.get("ctx", {}).get("error", "it cannot be read")
             return told(400, f"The body is no JSON: {reason} (character {first['loc'][-1]}).", "invalid_request_error")
-        param = ".".join(str(part) for part in first["loc"][1:])
+        # Without what pydantic calls the kinds that a value may be of.
+        param = ".".join(str(part) for part in first["loc"][1:] if "[" not in str(part))
         if "UploadFile" in first["msg"]:
             return told(
                 400, f"{param} is a file, and text came: curl -F {param}=@FILE.", "invalid_request_error", param=param

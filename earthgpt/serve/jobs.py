@@ -289,6 +289,8 @@ class Jobs:
         refused = _write_all(folder, found.features, scene, made_with(job.model))
         (folder / "refused.json").write_text(json.dumps(refused), encoding="utf-8")
         notes = " ".join(without_place(note, folder / ticket.scene, "The scene") for note in scene.notes)
+        if job.task == "detect" and (guessed := self.assistant.unknown(job.classes, scene.sensor)):
+            notes = f"The detector was not trained to find {', '.join(guessed)}: these are guesses. {notes}".strip()
         counts = dict(found.counts.most_common(1000))
         self._update(ticket.id, state="done", message=notes, counts=counts)
 

@@ -598,7 +598,7 @@ const DO = {
 };
 function tellAbout(answer, { guessed = [], note = "" }) {
   if (guessed.length) answer.append(made("p", `The detector was not trained to find ${guessed.join(", ")} in such images: this is a guess.`));
-  if (note) answer.append(made("p", note));
+  if (note) answer.append(made("p", `The image is large and was looked at as a whole, so small objects are missed.${jobs ? " “Large scene, in tiles” finds them." : ""}`));
 }
 const SHOW = {
   ask(answer, text) {

@@ -70,7 +70,8 @@ class VisualGrounding(Task):
     def objects_in(self, question):
         """The phrase, without its superlative."""
         read = self._read(question)
-        return (superlative_and_noun(read["phrase"])[1],) if read else ()
+        noun = superlative_and_noun(read["phrase"])[1] if read else ""
+        return (noun,) if noun.strip() else ()
 
     def _read(self, question: str) -> dict[str, str] | None:
         read = read_back((self.template, *self.variants), question)

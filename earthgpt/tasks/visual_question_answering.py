@@ -117,7 +117,7 @@ class VisualQuestionAnswering(Task):
 
     def objects_in(self, question):
         """Those of a question as ``derived`` asks it, or in other usual words."""
-        return tuple(self._wanted(question).values())
+        return tuple(noun for noun in self._wanted(question).values() if noun.strip())
 
     def _wanted(self, question: str) -> dict[str, str]:
         """The classes that a question names, by the field of its template."""

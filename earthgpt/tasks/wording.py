@@ -99,13 +99,14 @@ def classes_meant(choices: Sequence[str], classes: Iterable[str]) -> list[str] |
 
 
 def class_names(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """The classes that somebody gives, each once whatever its capitals: text with commas between them, or one after the
-    other. None, which means all, stays None; raises EarthGPTError where none is left, and for what is no text."""
+    """The classes that somebody gives, each once whatever its capitals: text with commas or semicolons between them, or
+    a line for each, or one after the other. None, which means all, stays None; raises EarthGPTError where none is left,
+    and for what is no text."""
     if given is None:
         return None
     if not isinstance(given, Iterable):
         raise EarthGPTError(f"Classes are names with commas between them, or a list, not a {type(given).__name__}.")
-    given = given.split(",") if isinstance(given, str) else list(given)
+    given = re.split(r"[,;\n]", given) if isinstance(given, str) else list(given)
     if wrong := [name for name in given if not isinstance(name, str)]:
         raise EarthGPTError(f"A class is one text, not a {type(wrong[0]).__name__}.")
     names: dict[str, str] = {}  # of two that differ in capitals alone the first

@@ -237,6 +237,13 @@ def test_what_detect_wrote_belongs_to_its_image_and_a_circle_is_an_object(tmp_pa
     write(tmp_path / "y" / "classes.txt", "dam")
     (sample,), _ = own("yolo", tmp_path / "y")
     assert labels(sample) == ("dam",)
+    (tmp_path / "y" / "classes.txt").unlink()
+    write(tmp_path / "y" / "a.yolo.names", "ship\ndam\n")
+    (sample,), _ = own("yolo", tmp_path / "y")
+    assert labels(sample) == ("ship",), "its names stand beside it"
+    write(tmp_path / "d" / "a.txt", dota_text((DIAMOND, "small-dam 0")))
+    (sample,), found = own("dota", tmp_path / "d")
+    assert labels(sample) == ("small-dam",) and found == {"further annotations of an image": 1}, "truth comes first"
     circle = {"label": "tank", "points": [[10, 10], [13, 14]], "shape_type": "circle"}  # a radius of 5
     line = {"label": "road", "points": [[10, 10], [13, 14]], "shape_type": "line"}
     write(tmp_path / "l" / "a.json", {"shapes": [circle], "imageWidth": 40, "imageHeight": 20})

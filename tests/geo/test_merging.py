@@ -52,6 +52,17 @@ def test_a_detection_knows_which_sides_cut_it_and_the_edge_of_the_scene_does_not
     assert cut.tolist() == [[True, False, False, False], [False, False, True, True], [False] * 4]
 
 
+def test_one_thin_object_under_two_angles_is_one_and_two_beside_each_other_are_two():
+    one = ((1342.0, 1393.0), (1393.0, 1395.0), (1391.0, 1436.0), (1340.0, 1434.0))
+    thin = ((1344.0, 1395.0), (1347.0, 1393.0), (1391.0, 1433.0), (1388.0, 1436.0))  # across it, from corner to corner
+    left, right = (0, 0, 2000, 2000), (1, 0, 2000, 2000)
+    merged = merge(found((one, "ship", 0.93, False, left), (thin, "ship", 0.96, False, right), size=(3000, 3000)))
+    assert [score for _, _, score in rows(merged)] == [0.96]
+    beside = tuple((x + 4, y - 4) for x, y in thin)  # another of its kind, alongside
+    both = found((thin, "ship", 0.96, False, left), (beside, "ship", 0.9, False, right), size=(3000, 3000))
+    assert len(rows(merge(both))) == 2
+
+
 def test_an_object_in_the_overlap_is_found_once():
     parts = seen([(320, 50, 360, 90)])
     assert len(parts) == 2

@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,7 +21,7 @@ def sample(*boxes, **facts) -> Sample:
         Box.from_pixels(*box, SIZE) if isinstance(box[0], int) else OrientedBox.from_pixels(box, SIZE) for box in boxes
     ]
     regions = tuple(Region(box, "ship") for box in found)
-    return Sample("P0000.png", "P0000.png", SIZE, Sensor.OPTICAL, regions=regions, classes=("ship",), **facts)
+    return Sample(Path("P0000.png"), "P0000.png", SIZE, Sensor.OPTICAL, regions=regions, classes=("ship",), **facts)
 
 
 def pixels(shown: Sample) -> list:
@@ -121,7 +122,7 @@ def test_what_is_no_window_has_no_name(window):
 def test_an_object_inside_moves_with_the_window():
     shown, lost = cut(sample((250, 50, 300, 100)), RIGHT)
     assert pixels(shown) == [[50, 50, 100, 100]]
-    assert (shown.size, shown.name, shown.image, lost) == ((200, 200), "P0000.png", "P0000.png", 0)
+    assert (shown.size, shown.name, shown.image, lost) == ((200, 200), "P0000.png", Path("P0000.png"), 0)
 
 
 def test_an_object_is_clipped_at_the_edge():

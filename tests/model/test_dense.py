@@ -1,6 +1,7 @@
 """Dense heads: targets and losses by hand, and heads that learn where things are and find them again."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -293,6 +294,26 @@ def test_turns_are_targets_where_boxes_are_oriented():
     turns = WORDS.targets(sample, 2).turns
     assert len(turns) == 4 and all(one == pytest.approx([-1, 0, -1, 0], abs=1e-6) for one in turns.tolist())
     assert not WORDS.targets(SCENE, 2).turns.any()
+
+
+@pytest.mark.parametrize("part", ["scenes", "objects"])
+def test_heads_for_objects_or_scenes_alone_learn_too(part):
+    other = {"scenes": {"regions": (), "classes": (), "complete": False}, "objects": {"label": None, "choices": ()}}
+    sample = replace(SCENE, **other[part])
+    words = Vocabulary.of([sample])
+    heads, targets = DenseHeads(8, (3, 2), words), words.targets(sample, 4)
+    assert targets.choices.dtype == torch.bool and targets.objects.shape[2] == len(words.objects)
+    loss = heads(torch.randn(1, 16, 8), details(1, 4), targets)
+    loss.backward()
+    assert loss > 0 and heads.find([(torch.randn(1, 16, 8), details(1, 4))], words.objects, 0.0)
+
+
+def test_classes_are_held_where_each_sensor_has_them():
+    fewer = Vocabulary.of([replace(SCENE, classes=("ship",))])
+    assert WORDS.holds(fewer) and WORDS.holds(WORDS) and not fewer.holds(WORDS)
+    assert not WORDS.holds(Vocabulary.of([replace(SCENE, choices=("port", "lake"))]))
+    optical = Vocabulary.of([SCENE, replace(SCENE, sensor=Sensor.OPTICAL, classes=("ship",))])
+    assert not optical.holds(Vocabulary.of([replace(SCENE, sensor=Sensor.OPTICAL)]))
 
 
 def test_the_best_of_boxes_that_overlap_is_kept():
