@@ -517,6 +517,26 @@ def test_encoders_learn_from_facts_alone_and_go_on_exactly(tmp_path, monkeypatch
     assert all(torch.equal(value, one[name]) for name, value in spoken.dense_heads.named_parameters())
 
 
+def test_heads_go_on_where_they_know_the_classes_and_else_start_anew(tmp_path):
+    def prepared(name, parts):
+        return prepare(recipe(tmp_path / name, model="earthgpt-tiny", dense=0.5), parts, told.append)[0].dense_heads
+
+    told, known = [], Source(dataset="synthetic", split="val")
+    heads, before = prepared("known", mixtures.open_sources(recipe(tmp_path, sources=(known,)))), load()[0].dense_heads
+    assert told == [] and torch.equal(heads.scene.weight, before.scene.weight)
+    assert heads.vocabulary == before.vocabulary
+    (tmp_path / "in" / "peat bog").mkdir(parents=True)
+    for i in range(12):
+        Image.new("RGB", (30, 30)).save(tmp_path / "in" / "peat bog" / f"{i}.png")
+    own = Source(dataset="own_classes", root=str(tmp_path / "in"), split="all")
+    (part,) = mixtures.open_sources(recipe(tmp_path, sources=(own,)))
+    assert prepared("new", [part]).vocabulary.scenes == ("peat bog",)
+    assert "start anew" in told[0] and "peat bog" in told[0]
+    part.samples = [replace(sample, choices=()) for sample in part.samples]
+    with pytest.raises(EarthGPTError, match="there is nothing to learn"):
+        prepared("none", [part])
+
+
 def test_a_run_may_end_with_true_scores(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(calibration, "FEWEST", 2)
     eyes = {"text_tokens": 0, "dense": 1.0, "steps": 2}

@@ -82,9 +82,9 @@ def merge(found: Detections, iou: float = 0.5, inside: float = 0.7) -> Detection
 
     Parts of an object that neighbouring tiles cut on facing sides become one, from end to end. Then, class by class and
     the better first, what overlaps another by at least ``iou`` is a duplicate of it (exact polygons), and so is a part
-    of which at least ``inside`` lies in another. So is a turned box of which that much lies in another whose upright
-    hull it nearly has: one thin object under two angles. What no tile cuts is better than what one does, whatever the
-    scores.
+    of which at least ``inside`` lies in another. So are two turned boxes, of which one lies that far in the other,
+    whose upright hulls are nearly the same: one thin object under two angles. What no tile cuts is better than what one
+    does, whatever the scores.
     """
     cut, pairs = found.cut.any(axis=1), _touching(found)
     shares, whole = _shares(found, pairs), ~cut[pairs].any(axis=1)
@@ -159,7 +159,8 @@ def _unbeaten(found: Detections, pairs: np.ndarray, shares: np.ndarray, iou: flo
     better, worse = np.where(turned, pairs.T[::-1], pairs.T)
     share = np.where(turned, shares[:, 0], shares[:, 1])  # of the worse one
     beaten = (shares[:, 2] >= iou) | (cut[worse] & (share >= inside))
-    (oblique,) = np.nonzero(~beaten & (share >= inside) & ~(found.upright[better] & found.upright[worse]))
+    either = shares[:, :2].max(axis=1)
+    (oblique,) = np.nonzero(~beaten & (either >= inside) & ~(found.upright[better] & found.upright[worse]))
     hulls_iou = over_union(*overlaps(found.bounds[better[oblique]], found.bounds[worse[oblique]]))
     beaten[oblique] = hulls_iou >= iou
     better, worse = better[beaten], worse[beaten]

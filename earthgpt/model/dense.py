@@ -262,7 +262,7 @@ class DenseHeads(nn.Module):
         edges, centres, lengths = edges[image, place], centres[place], lengths[place]  # of m places
         found = boxes_of(edges, centres, lengths)
         boxes = targets.boxes.clamp(0, 1)
-        quality = torch.zeros_like(objects[..., 0])
+        quality = objects.new_zeros(objects.shape[:-1])
         quality[image, place] = iou(found, boxes).detach()
         known = targets.objects != UNKNOWN
         aim = targets.objects.clamp(min=0) * quality[..., None]

@@ -77,6 +77,8 @@ def test_a_job_finds_what_scan_finds(served, assistant, scene):
     assert labels == [one.region.label for one in expected] and len(labels) == 12
     west, north = found.json()["features"][0]["geometry"]["coordinates"][0][0]
     assert 14.9 < west < 15.1 and 45.1 < north < 45.2  # 500 km east and 5,000 km north in zone 33
+    said = found.json()["features"][0]["properties"]
+    assert said["model"] == served.client.get("/v1/models").json()["data"][0]["id"] and said["time"].endswith("Z")
     for kind in ("gpkg", "csv", "kml"):
         assert served.client.get(job["results"][kind]).status_code == 200
     assert name in [one["id"] for one in served.client.get("/v1/jobs").json()["data"]]
@@ -93,6 +95,12 @@ def test_requests_are_answered_while_a_job_runs(served, scene, pictures):
     reply = served.client.post("/v1/caption", files={"image": ("a.png", pictures[0])})
     assert reply.status_code == 200
     assert ended(served.client, name)["state"] == "done"
+
+
+def test_a_job_says_what_it_guesses(served, scene, monkeypatch):
+    monkeypatch.setattr(EarthGPT, "unknown", lambda self, classes, sensor: [f"{sensor} {one}" for one in classes])
+    job = ended(served.client, submit(served.client, scene, task="detect", classes="whale"))
+    assert job["message"].startswith("The detector was not trained to find optical whale: these are guesses.")
 
 
 def test_a_job_that_is_cancelled_stops(assistant, scene, tmp_path, monkeypatch):
