@@ -519,6 +519,7 @@ def test_encoders_learn_from_facts_alone_and_go_on_exactly(tmp_path, monkeypatch
 
 def test_heads_go_on_where_they_know_the_classes_and_else_start_anew(tmp_path):
     def prepared(name, parts):
+        (tmp_path / name).mkdir()
         return prepare(recipe(tmp_path / name, model="earthgpt-tiny", dense=0.5), parts, told.append)[0].dense_heads
 
     told, known = [], Source(dataset="synthetic", split="val")
