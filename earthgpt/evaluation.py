@@ -125,7 +125,7 @@ def evaluate(
         raise NoQuestionsError(str(error)) from error
     if not pairs:
         why = ", ".join(f"{count:,} {kind}" for kind, count in (+defects).items())
-        raise NoQuestionsError(f"{card.title} ({split}) in {root} has no questions for {task}{why and f' ({why})'}.")
+        raise NoQuestionsError(f"{card.title} ({split}) has no questions for {task}{why and f' ({why})'}.")
     if limit is not None and limit < len(pairs):
         pairs = random.Random(0).sample(pairs, limit)
     questions, samples = [question for question, _ in pairs], [sample for _, sample in pairs]

@@ -147,7 +147,8 @@ def test_sets_that_are_broken_or_without_images_are_named_and_the_others_are_ask
     assert list(outcome.missing) == ["clrs", "nwpu_captions", "mar20", "mar20_oriented"]
     assert "not valid JSON" in outcome.missing["nwpu_captions"]
     assert "Not asked: nwpu_captions: " in outcome.tables[2].note
-    assert outcome.missing["mar20"] == "MAR20 (test) has no questions for object_detection."
+    assert outcome.missing["mar20"].startswith("MAR20 (test) has no questions for object_detection (")
+    assert "no image file" in outcome.missing["mar20"]
     cells = ours(outcome)["tiny (strict)"]
     assert (cells["CLRS"], cells["NaSC-TG2"]) == ("", "0.00")
 
