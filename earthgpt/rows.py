@@ -22,7 +22,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "prediction": (
         "prediction", "predictions", "predicted", "pred", "predict", "prediction_text", "output", "outputs", "response",
         "model_output", "model_answer", "pred_answer", "generated", "filtered_resps", "resps", "text", "caption",
-        "y_pred", "predicted_label", "pred_label", "regions", "detections",
+        "y_pred", "predicted_label", "pred_label", "regions", "detections", "class",
     ),
     "truth": (
         "ground_truth", "groundtruth", "truth", "gt", "gt_answer", "gt_bbox", "gt_boxes", "annotation", "annotations",

@@ -572,6 +572,7 @@ def test_any_file_is_scored_or_told(tmp_path_factory, task, rows, junk, whole):
         ("image_captioning", {"caption": "a port", "detections": [1], "references": ["a port"]}, "bleu_1"),
         (DETECT, {"generated": [[0, 0, 9, 9]], "pred_label": "ship", "gt": [[0, 0, 9, 9]]}, "ap_50"),
         (GROUND, {"prediction": [0, 0, 9, 9], "gt_bbox": [0, 0, 9, 9], "gt_label": "ship"}, "pr_50"),
+        ("scene_classification", {"image": "a", "class": "port", "score": 0.5, "truth": "port"}, "accuracy_strict"),
         ("scene_classification", {"y_pred": "port", "y_true": "port"}, "accuracy_strict"),
     ],
 )

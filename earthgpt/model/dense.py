@@ -6,6 +6,7 @@ They teach the encoders and the projector while a model trains, and find the obj
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -184,11 +185,12 @@ class DenseHeads(nn.Module):
         """``width``: channels of the visual tokens; ``details``: of the CNN's maps for each level."""
         super().__init__()
         self.vocabulary = vocabulary
-        self.scene = nn.Linear(width, len(vocabulary.scenes))
-        self.levels = nn.ModuleList(
-            Level(before, detail, own, depth, len(vocabulary.objects))
-            for before, detail, own, depth in zip((width, *WIDTHS[:-1]), details, WIDTHS, DEPTHS, strict=True)
-        )
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # of heads without a class
+            self.scene = nn.Linear(width, len(vocabulary.scenes))
+            self.levels = nn.ModuleList(
+                Level(before, detail, own, depth, len(vocabulary.objects))
+                for before, detail, own, depth in zip((width, *WIDTHS[:-1]), details, WIDTHS, DEPTHS, strict=True)
+            )
 
     def read(self, tokens: torch.Tensor, details: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """Visual tokens [n, h * h, D] and the CNN's maps for each level [n, F, FINER * h, FINER * h] to logits: of

@@ -297,11 +297,12 @@ def test_turns_are_targets_where_boxes_are_oriented():
 
 
 @pytest.mark.parametrize("part", ["scenes", "objects"])
-def test_heads_for_objects_or_scenes_alone_learn_too(part):
+def test_heads_for_objects_or_scenes_alone_learn_too(part, recwarn):
     other = {"scenes": {"regions": (), "classes": (), "complete": False}, "objects": {"label": None, "choices": ()}}
     sample = replace(SCENE, **other[part])
     words = Vocabulary.of([sample])
     heads, targets = DenseHeads(8, (3, 2), words), words.targets(sample, 4)
+    assert not recwarn.list
     assert targets.choices.dtype == torch.bool and targets.objects.shape[2] == len(words.objects)
     loss = heads(torch.randn(1, 16, 8), details(1, 4), targets)
     loss.backward()
