@@ -46,7 +46,7 @@ def _load(path: str, attribute: str) -> Any:
 
 
 def _module(path: str) -> ModuleType:
-    if not all(word.isidentifier() for word in path.split(".")):
+    if not all(path.split(".")):  # it would be taken for relative
         raise EarthGPTError(f"{path!r} is no name of a Python module, such as mypackage.mymodule.")
     try:
         return importlib.import_module(path)

@@ -80,7 +80,11 @@ def test_modules_of_ones_own_are_imported_with_the_model(tmp_path):
     )
     code = "import earthgpt.model, transformers; print(type(transformers.AutoConfig.for_model('patches')).__name__)"
     paths = os.pathsep.join(map(str, (tmp_path, Path(earthgpt.__file__).parents[1])))
-    for plugins, said in (("mine.patches", "Patches"), ("mine.nothing", "No Python module 'mine.nothing'")):
+    for plugins, said in (
+        ("mine.patches", "Patches"),
+        ("mine.nothing", "No Python module 'mine.nothing'"),
+        ("../mine", "is no name of a"),
+    ):
         ways = {**os.environ, "PYTHONPATH": paths, "EARTHGPT_PLUGINS": plugins}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=ways)
         assert said in done.stdout + done.stderr, done.stderr

@@ -268,6 +268,12 @@ def test_objects_in_a_large_image_that_is_seen_whole_are_told_to_be_missed(run, 
         assert run(command, tmp_path / "a.png", words)[0] == 0
         assert "looked at as a whole, and small objects are missed: tiles of 896" in caplog.text
         caplog.clear()
+    for i, side in enumerate((900, 950)):
+        Image.new("RGB", (side, 200), (9, 90, 9)).save(tmp_path / f"large_{i}.png")
+    images = [tmp_path / name for name in ("a.png", "large_0.png", "large_1.png")]
+    err = run("ask", *images, "How many ships are there?", "-o", tmp_path / "a.csv")[2]
+    assert err.count("looked at as a whole") == 1 and "3 images have more than 896 pixels a side" in err
+    assert "as a whole" in run("ask", *images, "How many ships are there?")[2]
     assert run("ask", tmp_path / "a.png", "What is the weather like?")[0] == 0
     assert run("detect", tmp_path / "a.png", "-c", "ship")[0] == 0
     assert run("ask", tmp_path / "a.png", "How many ships are there?", "--tile", "448")[0] == 0

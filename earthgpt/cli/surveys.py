@@ -92,11 +92,12 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
     from earthgpt.answer_table import AnswerTable
     from earthgpt.geo.raster import Raster, is_picture, open_raster
     from earthgpt.geo.scene import open_scene
+    from earthgpt.geo.tiles import tile_side
     from earthgpt.scenes import LEAST_TILE, Job, each
 
     whole = all(one is None for one in (how.window, how.bbox, how.aoi))
 
-    sensors, large = set(), Counter()  # of the images that were opened
+    sensors, large = set(), Counter[bool]()  # of the images that were opened
 
     def opened(path: Path | str) -> Any:
         if whole and not how.reading and is_picture(path):
@@ -105,7 +106,7 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
             found = open_scene(path, how.sensor, **how.reading)
             part = _part(found, how)[0]
         sensors.add(found.sensor)
-        large[assistant.seen_whole(found)] += whole
+        large[whole and bool(assistant.seen_whole(found))] += 1
         return found if isinstance(found, Raster) else (found, part)
 
     options = {"sensor": how.sensor, **how.reading, "window": how.window, "bbox": how.bbox, "aoi": how.aoi}
@@ -126,9 +127,12 @@ def _table(paths: Sequence[Path | str], wanted: dict[str, Any], output: Path, ho
             table.add(path, said, score, error)
     for sensor in sorted(sensors) if (asked := objects_of(wanted)) else ():
         say_what_is_guessed(assistant, asked, sensor, str(output))
-    for said, count in large.items() if asked else ():
-        if said:
-            note(f"{output}: {count} images: {said}")
+    if asked and large[True]:
+        tile = tile_side(assistant.processor.image_size)
+        note(
+            f"{output}: {large[True]:,} images have more than {tile} pixels a side and were looked at as a whole, so "
+            "that small objects are missed: ask about them with --tile."
+        )
     before = f", {len(paths) - len(left):,} of them were there before" if len(left) < len(paths) else ""
     note(f"Wrote {output}: {len(paths):,} images{before}, {failed:,} of them failed.")
     if failed:
